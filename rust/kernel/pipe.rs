@@ -1,0 +1,837 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pipes and the buffers in them.
+//!
+//! - [`Pipe`]: a pipe that somebody keeps alive. Locking it gives a
+//! - [`PipeGuard`], through which alone one gets at its
+//! - [`PipeRing`]: the buffers, oldest first, each one a
+//! - [`PipeBuffer`], which owns one reference to a piece of memory.
+//!
+//! A [`PrivatePipe`] belongs to one task, or driver, and needs no lock.
+//!
+//! # Locking
+//!
+//! The pipe's mutex guards the ring. Two of them are taken in address order, by
+//! [`Pipe::lock_both`]. It nests inside of freeze protection (`file_start_write`), and inside of
+//! what a file system takes before it hands a pipe on (overlayfs its inode's lock); everything
+//! that reading or writing the file at the other end takes nests inside of it.
+//!
+//! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
+
+use crate::{bindings, fs::LocalFile, prelude::*, types::NotThreadSafe};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{self, NonNull},
+};
+
+mod buffer;
+mod ops;
+mod ring;
+
+pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Provenance};
+pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
+pub use ring::Indices;
+
+/// A pipe that is kept alive by something else for `'a`, such as an open file.
+///
+/// # Invariants
+///
+/// `pipe` is a valid `struct pipe_inode_info` for `'a`. Where no file refers to it, so that its
+/// mutex is not used, this is the only handle by which it is reached during `'a`.
+pub struct Pipe<'a> {
+    pipe: NonNull<bindings::pipe_inode_info>,
+    _alive: PhantomData<&'a ()>,
+}
+
+impl<'a> Pipe<'a> {
+    /// Makes a handle from a pointer.
+    ///
+    /// # Safety
+    ///
+    /// `pipe` is valid for `'a`. Where no file refers to the pipe, nothing else accesses it during
+    /// `'a`.
+    #[inline]
+    pub unsafe fn from_raw(pipe: *mut bindings::pipe_inode_info) -> Self {
+        // INVARIANT: By the caller's promise.
+        Self {
+            // SAFETY: A valid pointer is not null.
+            pipe: unsafe { NonNull::new_unchecked(pipe) },
+            _alive: PhantomData,
+        }
+    }
+
+    /// The pipe that `file` is an end of, if it is one that can be spliced from and to: a
+    /// notification pipe (`O_NOTIFICATION_PIPE`) is not. C: `get_pipe_info`.
+    #[inline]
+    pub fn of_file(file: &'a LocalFile) -> Option<Self> {
+        // SAFETY: The file is valid.
+        let pipe = unsafe { bindings::get_pipe_info(file.as_ptr(), true) };
+        // INVARIANT: The file keeps its pipe for `'a`, and is counted in the pipe's `files`.
+        Some(Self {
+            pipe: NonNull::new(pipe)?,
+            _alive: PhantomData,
+        })
+    }
+
+    /// The C pipe.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
+        self.pipe.as_ptr()
+    }
+
+    /// Whether both are the same pipe.
+    #[inline]
+    pub fn is_same(&self, other: &Pipe<'_>) -> bool {
+        self.pipe == other.pipe
+    }
+
+    /// Locks the pipe; sleeps until it can. C: `pipe_lock`.
+    #[inline]
+    pub fn lock(&mut self) -> PipeGuard<'_> {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { bindings::pipe_lock(self.as_ptr()) };
+        // INVARIANT: Locked just now; where there is no file, the borrow of the only handle is
+        // what excludes others.
+        PipeGuard {
+            pipe: self.pipe,
+            _handle: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// Locks two pipes, in address order whatever the order of the arguments, so that two tasks
+    /// doing this in opposite directions cannot deadlock. C: `pipe_double_lock`.
+    ///
+    /// Fails with [`EINVAL`] where both are the same pipe.
+    #[inline]
+    pub fn lock_both<'g>(
+        first: &'g mut Pipe<'_>,
+        second: &'g mut Pipe<'_>,
+    ) -> Result<(PipeGuard<'g>, PipeGuard<'g>)> {
+        if first.is_same(second) {
+            return Err(EINVAL);
+        }
+        // SAFETY: Both are valid by the type invariant, and not the same.
+        unsafe { bindings::pipe_double_lock(first.as_ptr(), second.as_ptr()) };
+        // INVARIANT: As in `lock`, for each.
+        let guard = |pipe: NonNull<bindings::pipe_inode_info>| PipeGuard {
+            pipe,
+            _handle: PhantomData,
+            _not_send: NotThreadSafe,
+        };
+        Ok((guard(first.pipe), guard(second.pipe)))
+    }
+
+    /// Head and tail at this moment, without the lock: out of date as soon as they are read.
+    #[inline]
+    pub fn indices_unlocked(&self) -> Indices {
+        // SAFETY: The pipe is valid, and the union has a view of itself as one integer, so that
+        // both counters are of the same moment.
+        let head_tail = unsafe {
+            (&raw const (*bindings::pipe_index_of(self.as_ptr())).head_tail).read_volatile()
+        };
+        let both = bindings::pipe_index { head_tail };
+        // SAFETY: Any bits are good as two integers.
+        let both = unsafe { both.__bindgen_anon_1 };
+        Indices::new(both.head, both.tail)
+    }
+
+    /// Whether the pipe is empty at this moment, without the lock.
+    #[inline]
+    pub fn seems_empty(&self) -> bool {
+        self.indices_unlocked().is_empty()
+    }
+
+    /// Whether the pipe is full at this moment, without the lock.
+    #[inline]
+    pub fn seems_full(&self) -> bool {
+        self.indices_unlocked().is_full(self.max_usage_unlocked())
+    }
+
+    /// How many buffers the pipe may hold at this moment, without the lock.
+    #[inline]
+    pub fn max_usage_unlocked(&self) -> u32 {
+        // SAFETY: The pipe is valid; the limit may change at any time.
+        unsafe { (&raw const (*self.as_ptr()).max_usage).read_volatile() }
+    }
+
+    /// Tells those waiting for data, in `read(2)`, `poll(2)` or by `SIGIO`, that there is some.
+    /// The pipe need not be locked.
+    pub fn wake_readers(&self) {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { bindings::pipe_wake_readers(self.as_ptr()) };
+    }
+
+    /// Tells those waiting for room, in `write(2)`, `poll(2)` or by `SIGIO`, that there is some.
+    /// The pipe need not be locked.
+    pub fn wake_writers(&self) {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { bindings::pipe_wake_writers(self.as_ptr()) };
+    }
+}
+
+/// A pipe that is locked until this is dropped.
+///
+/// # Invariants
+///
+/// The pipe is valid for `'a`, and whoever has this guard has exclusive access to its ring.
+pub struct PipeGuard<'a> {
+    pipe: NonNull<bindings::pipe_inode_info>,
+    _handle: PhantomData<&'a mut ()>,
+    _not_send: NotThreadSafe,
+}
+
+impl PipeGuard<'_> {
+    /// The ring, for as long as the guard is borrowed.
+    #[inline]
+    pub fn ring(&mut self) -> PipeRing<'_> {
+        // INVARIANT: By the guard's.
+        PipeRing {
+            pipe: self.pipe,
+            _access: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+}
+
+impl Drop for PipeGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: The pipe is valid, and locked by this guard.
+        unsafe { bindings::pipe_unlock(self.pipe.as_ptr()) };
+    }
+}
+
+/// A pipe of one's own, that no file refers to. Its single owner needs no lock.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::PrivatePipe;
+///
+/// // A transfer within a transfer does not get the pipe that the outer one uses.
+/// let mut outer = PrivatePipe::take_from_current()?;
+/// let mut inner = PrivatePipe::take_from_current()?;
+/// assert!(!outer.handle().is_same(&inner.handle()));
+/// inner.keep_for_current();
+/// outer.keep_for_current();
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Invariants
+///
+/// `pipe` comes from `alloc_pipe_info`, is referred to by no file, and is owned by this value.
+pub struct PrivatePipe {
+    pipe: NonNull<bindings::pipe_inode_info>,
+}
+
+impl PrivatePipe {
+    /// Allocates a pipe of the default size. Fails with [`ENOMEM`]. C: `alloc_pipe_info`.
+    pub fn new() -> Result<Self> {
+        // SAFETY: No requirements.
+        let pipe = NonNull::new(unsafe { bindings::alloc_pipe_info() }).ok_or(ENOMEM)?;
+        // It is read by whoever fills it, right afterwards; without a reader, filling it would
+        // raise SIGPIPE.
+        // SAFETY: Allocated just now, and nobody else knows it.
+        unsafe { (*pipe.as_ptr()).readers = 1 };
+        // INVARIANT: As above.
+        Ok(Self { pipe })
+    }
+
+    /// Takes the pipe that the current task keeps for its transfers between two files, or
+    /// allocates one. Give it back with [`Self::keep_for_current`]. C: `current->splice_pipe`.
+    ///
+    /// A transfer that runs while this one is under way gets a pipe of its own.
+    #[inline]
+    pub fn take_from_current() -> Result<Self> {
+        // SAFETY: Only the task itself accesses the field while it runs.
+        let pipe = unsafe {
+            ptr::replace(
+                &raw mut (*bindings::get_current()).splice_pipe,
+                ptr::null_mut(),
+            )
+        };
+        match NonNull::new(pipe) {
+            // INVARIANT: The task owned it, and no longer does.
+            Some(pipe) => Ok(Self { pipe }),
+            None => Self::new(),
+        }
+    }
+
+    /// Leaves the pipe to the current task, for its next transfer.
+    #[inline]
+    pub fn keep_for_current(mut self) {
+        self.ring().clear();
+        // SAFETY: As in `take_from_current`.
+        unsafe {
+            let slot = &raw mut (*bindings::get_current()).splice_pipe;
+            if (*slot).is_null() {
+                *slot = ManuallyDrop::new(self).pipe.as_ptr();
+            }
+        }
+    }
+
+    /// The ring.
+    #[inline]
+    pub fn ring(&mut self) -> PipeRing<'_> {
+        // INVARIANT: The pipe is ours, and borrowed for as long as the ring is there.
+        PipeRing {
+            pipe: self.pipe,
+            _access: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// A handle, for those who take any pipe.
+    #[inline]
+    pub fn handle(&mut self) -> Pipe<'_> {
+        // INVARIANT: Valid by the type invariant; `self` is borrowed for as long as the handle is
+        // there, so it is the only one.
+        Pipe {
+            pipe: self.pipe,
+            _alive: PhantomData,
+        }
+    }
+}
+
+impl Drop for PrivatePipe {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant; this releases what is left in it.
+        unsafe { bindings::free_pipe_info(self.pipe.as_ptr()) };
+    }
+}
+
+/// The ring of buffers of a pipe, with exclusive access to it.
+///
+/// # Invariants
+///
+/// The pipe is valid for `'a`, and no one else accesses its ring. The slots from tail to head hold
+/// buffers, each with its reference; all others hold none.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// for len in [3000, 1000] {
+///     let page = OwnedPage::alloc(GFP_KERNEL)?;
+///     let buf = PipeBuffer::from_page(page, 0, len)?;
+///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+/// }
+/// assert_eq!(ring.indices().occupancy(), 2);
+///
+/// // One buffer and a part of the next.
+/// assert!(ring.consume(3100));
+/// assert_eq!(ring.front_mut().map(|buf| buf.len()), Some(900));
+///
+/// let buf = ring.pop_front().ok_or(EAGAIN)?;
+/// assert_eq!((buf.offset(), buf.len()), (100, 900));
+/// assert!(ring.is_empty());
+/// # Ok::<(), Error>(())
+/// ```
+pub struct PipeRing<'a> {
+    pipe: NonNull<bindings::pipe_inode_info>,
+    _access: PhantomData<&'a mut ()>,
+    _not_send: NotThreadSafe,
+}
+
+impl PipeRing<'_> {
+    /// Makes a ring from a pointer.
+    ///
+    /// # Safety
+    ///
+    /// The pipe is valid, and as long as this is there nobody accesses its ring in another way: it
+    /// is locked, or private to the caller.
+    #[inline]
+    pub unsafe fn from_raw(pipe: *mut bindings::pipe_inode_info) -> Self {
+        // INVARIANT: By the caller's promise.
+        Self {
+            // SAFETY: A valid pointer is not null.
+            pipe: unsafe { NonNull::new_unchecked(pipe) },
+            _access: PhantomData,
+            _not_send: NotThreadSafe,
+        }
+    }
+
+    /// The C pipe.
+    #[inline]
+    pub fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
+        self.pipe.as_ptr()
+    }
+
+    #[inline]
+    fn both_indices(&self) -> *mut bindings::pipe_index__bindgen_ty_1 {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { &raw mut (*bindings::pipe_index_of(self.as_ptr())).__bindgen_anon_1 }
+    }
+
+    /// Head and tail.
+    #[inline]
+    pub fn indices(&self) -> Indices {
+        // SAFETY: The pipe is valid by the type invariant, and nobody else changes them.
+        let both = unsafe { *self.both_indices() };
+        Indices::new(both.head, both.tail)
+    }
+
+    /// # Safety
+    ///
+    /// The slots that are in use from now on hold buffers, and no others.
+    #[inline]
+    unsafe fn set_head(&mut self, head: u32) {
+        // SAFETY: The pipe is valid. Those who look without the lock, such as `pipe_poll`, get the
+        // old or the new value.
+        unsafe { (&raw mut (*self.both_indices()).head).write_volatile(head) };
+    }
+
+    /// # Safety
+    ///
+    /// As for [`Self::set_head`].
+    #[inline]
+    unsafe fn set_tail(&mut self, tail: u32) {
+        // SAFETY: As in `set_head`.
+        unsafe { (&raw mut (*self.both_indices()).tail).write_volatile(tail) };
+    }
+
+    /// How many slots may be used.
+    #[inline]
+    pub fn max_usage(&self) -> u32 {
+        // SAFETY: The pipe is valid, and this does not change while it is locked.
+        unsafe { (*self.as_ptr()).max_usage }
+    }
+
+    /// Whether anybody has the read end open.
+    #[inline]
+    pub fn has_readers(&self) -> bool {
+        // SAFETY: As for `max_usage`.
+        unsafe { (*self.as_ptr()).readers != 0 }
+    }
+
+    /// Whether anybody has the write end open.
+    #[inline]
+    pub fn has_writers(&self) -> bool {
+        // SAFETY: As for `max_usage`.
+        unsafe { (*self.as_ptr()).writers != 0 }
+    }
+
+    /// Whether any file refers to the pipe, so that somebody may be waiting for it.
+    #[inline]
+    pub fn has_files(&self) -> bool {
+        // SAFETY: The pipe is valid. `files` has a lock of its own; C reads it without, too: it
+        // does not become zero while a transfer on a pipe with files is under way.
+        unsafe { (&raw const (*self.as_ptr()).files).read_volatile() != 0 }
+    }
+
+    /// Whether there is no buffer.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.indices().is_empty()
+    }
+
+    /// Whether there is no room for another buffer.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.indices().is_full(self.max_usage())
+    }
+
+    /// How many more buffers there is room for.
+    #[inline]
+    pub fn space(&self) -> u32 {
+        self.indices().space(self.max_usage())
+    }
+
+    /// The array of slots, which stays where it is as long as the pipe is locked.
+    #[inline]
+    fn slots(&self) -> Slots {
+        // SAFETY: The pipe is valid.
+        let (bufs, size) = unsafe { ((*self.as_ptr()).bufs, (*self.as_ptr()).ring_size) };
+        // INVARIANT: `bufs` has `ring_size` slots.
+        Slots { bufs, size }
+    }
+
+    /// The slot for a counter value.
+    #[inline]
+    fn slot(&self, index: u32) -> NonNull<bindings::pipe_buffer> {
+        self.slots().at(index)
+    }
+
+    /// The oldest buffer.
+    #[inline]
+    pub fn front_mut(&mut self) -> Option<&mut PipeBuffer> {
+        let indices = self.indices();
+        if indices.is_empty() {
+            return None;
+        }
+        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        Some(unsafe { self.slot(indices.tail()).cast().as_mut() })
+    }
+
+    /// The buffers, oldest first.
+    #[inline]
+    pub fn iter(&mut self) -> Iter<'_> {
+        // INVARIANT: By that of `self`, which stays borrowed.
+        Iter {
+            pipe: self.as_ptr(),
+            slots: self.slots(),
+            left: self.indices().occupied(),
+            _ring: PhantomData,
+        }
+    }
+
+    /// Takes the oldest buffer out.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<PipeBuffer> {
+        let indices = self.indices();
+        if indices.is_empty() {
+            return None;
+        }
+        // SAFETY: There is a buffer.
+        Some(unsafe { PipeBuffer::from_raw(self.take_slot(indices)) })
+    }
+
+    /// Takes what is at the tail out of its slot.
+    ///
+    /// # Safety
+    ///
+    /// `indices` are those of the ring, and it is not empty. The buffer's reference goes over to
+    /// the caller.
+    #[inline]
+    unsafe fn take_slot(&mut self, indices: Indices) -> bindings::pipe_buffer {
+        let slot = self.slot(indices.tail()).as_ptr();
+        // A slot without operations is how C knows an empty one, in `free_pipe_info`.
+        // SAFETY: The slot at the tail holds a buffer, and does not any more.
+        unsafe {
+            let buf = ptr::read(slot);
+            (*slot).ops = ptr::null();
+            self.set_tail(indices.advance_tail(1).tail());
+            buf
+        }
+    }
+
+    /// Releases the oldest buffer. As [`Self::pop_front`] and a drop, but the pipe may keep the
+    /// page for its next `write(2)`.
+    #[inline]
+    pub fn release_front(&mut self) {
+        let indices = self.indices();
+        if !indices.is_empty() {
+            // SAFETY: There is a buffer.
+            unsafe { self.release_slot(indices) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `indices` are those of the ring, and it is not empty.
+    #[inline]
+    unsafe fn release_slot(&mut self, indices: Indices) {
+        // SAFETY: The slot at the tail holds a buffer, by the type invariant, and is empty after.
+        unsafe {
+            bindings::pipe_buf_release(self.as_ptr(), self.slot(indices.tail()).as_ptr());
+            self.set_tail(indices.advance_tail(1).tail());
+        }
+    }
+
+    /// Releases the oldest buffer where it has no bytes; says whether it did.
+    #[inline]
+    pub fn release_empty_front(&mut self) -> bool {
+        let is_empty = self.front_mut().is_some_and(|buf| buf.is_empty());
+        if is_empty {
+            self.release_front();
+        }
+        is_empty
+    }
+
+    /// Drops the first `n` bytes, or all where there are fewer, releasing the buffers that are
+    /// used up; says whether there was one.
+    #[inline]
+    pub fn consume(&mut self, mut n: usize) -> bool {
+        let slots = self.slots();
+        let indices = self.indices();
+        let mut left = indices.occupied();
+        let mut tail = indices.tail();
+        while n > 0 {
+            let Some(index) = left.next() else { break };
+            let slot = slots.at(index);
+            // SAFETY: The slots in use hold buffers, by the type invariant.
+            let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
+            if n < buf.len() {
+                buf.advance(n);
+                break;
+            }
+            n -= buf.len();
+            tail = index.wrapping_add(1);
+            // SAFETY: This is the buffer at the tail; its slot is empty after.
+            unsafe {
+                bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
+                self.set_tail(tail);
+            }
+        }
+        tail != indices.tail()
+    }
+
+    /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
+    /// says how many bytes it used up; a buffer without any left is released, and `released`
+    /// called. `Ok(false)`: `f` used nothing, or `Ok(None)` was its answer.
+    #[inline(always)]
+    pub fn drain(
+        &mut self,
+        mut f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
+        mut released: impl FnMut(),
+    ) -> Result<bool> {
+        let slots = self.slots();
+        for index in self.indices().occupied() {
+            let slot = slots.at(index);
+            // SAFETY: The slots in use hold buffers, by the type invariant.
+            let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
+            // INVARIANT: As above; the ring is borrowed.
+            let used = f(BufferRef {
+                pipe: self.as_ptr(),
+                buf,
+            })?;
+            let Some(used @ 1..) = used else {
+                return Ok(false);
+            };
+            if used < buf.len() {
+                buf.advance(used);
+                // What is left of it is for the next time.
+                return Ok(true);
+            }
+            // SAFETY: This is the buffer at the tail; its slot is empty after.
+            unsafe {
+                bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
+                self.set_tail(index.wrapping_add(1));
+            }
+            released();
+        }
+        Ok(true)
+    }
+
+    /// Puts in as many of `bufs` as there is room for; says how many, and how many bytes these
+    /// are. The iterator is not asked for a buffer that there is no room for.
+    #[inline]
+    pub fn append(&mut self, bufs: &mut impl Iterator<Item = PipeBuffer>) -> (usize, usize) {
+        let slots = self.slots();
+        let indices = self.indices();
+        let mut head = indices.head();
+        let mut bytes = 0usize;
+        for _ in 0..indices.space(self.max_usage()) {
+            let Some(buf) = bufs.next() else { break };
+            // A pipe holds no more bytes than memory has.
+            bytes = bytes.wrapping_add(buf.len());
+            // SAFETY: There is room, so the slot at the head holds no buffer; it does after.
+            unsafe {
+                ptr::write(slots.at(head).as_ptr(), buf.into_raw());
+                head = head.wrapping_add(1);
+                self.set_head(head);
+            }
+        }
+        (head.wrapping_sub(indices.head()) as usize, bytes)
+    }
+
+    /// Releases all buffers.
+    #[inline]
+    pub fn clear(&mut self) {
+        while !self.is_empty() {
+            self.release_front();
+        }
+    }
+
+    /// Room for one more buffer, if there is any.
+    #[inline]
+    pub fn vacancy(&mut self) -> Option<Vacancy<'_>> {
+        let indices = self.indices();
+        if indices.is_full(self.max_usage()) {
+            return None;
+        }
+        // INVARIANT: There are `max_usage` slots or more, and fewer are in use.
+        Some(Vacancy {
+            head: indices.head(),
+            ring: PipeRing {
+                pipe: self.pipe,
+                _access: PhantomData,
+                _not_send: NotThreadSafe,
+            },
+        })
+    }
+
+    /// Sleeps until there may be something to read, or nobody to write. The lock is given up
+    /// meanwhile. C: `pipe_wait_readable`.
+    #[inline]
+    pub fn wait_readable(&mut self) {
+        // SAFETY: The pipe is valid and locked, or private; no reference into the ring is alive,
+        // since this borrows all of it.
+        unsafe { bindings::pipe_wait_readable(self.as_ptr()) };
+    }
+
+    /// Sleeps until there may be room, or nobody to read. The lock is given up meanwhile.
+    /// C: `pipe_wait_writable`.
+    #[inline]
+    pub fn wait_writable(&mut self) {
+        // SAFETY: As in `wait_readable`.
+        unsafe { bindings::pipe_wait_writable(self.as_ptr()) };
+    }
+
+    /// As [`Pipe::wake_writers`], with the pipe locked.
+    pub fn wake_writers(&mut self) {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { bindings::pipe_wake_writers(self.as_ptr()) };
+    }
+}
+
+/// The array of slots of a ring.
+///
+/// # Invariants
+///
+/// `bufs` has `size` slots, a power of two.
+#[derive(Clone, Copy)]
+struct Slots {
+    bufs: *mut bindings::pipe_buffer,
+    size: u32,
+}
+
+impl Slots {
+    /// The slot for a counter value.
+    #[inline]
+    fn at(self, index: u32) -> NonNull<bindings::pipe_buffer> {
+        // SAFETY: The place stays below `size`.
+        unsafe { NonNull::new_unchecked(self.bufs.add(ring::slot(index, self.size))) }
+    }
+}
+
+/// Room for one buffer in a ring: filling it cannot fail.
+///
+/// # Invariants
+///
+/// `head` is the head of `ring`. The slot there is not in use and may be used.
+pub struct Vacancy<'a> {
+    head: u32,
+    ring: PipeRing<'a>,
+}
+
+impl Vacancy<'_> {
+    /// Puts `buf` in, as the youngest.
+    #[inline]
+    pub fn fill(self, buf: PipeBuffer) {
+        // SAFETY: The reference goes along.
+        unsafe { self.fill_slot(buf.into_raw()) };
+    }
+
+    /// Moves the oldest buffer of `from` over, and returns its length; `None` where there is none.
+    #[inline]
+    pub fn fill_from(mut self, from: &mut PipeRing<'_>) -> Option<usize> {
+        let indices = from.indices();
+        if indices.is_empty() {
+            return None;
+        }
+        let source = from.slot(indices.tail()).as_ptr();
+        // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head does not;
+        // both rings are borrowed, so these are different slots. The reference goes along.
+        unsafe {
+            ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
+            let len = (*source).len as usize;
+            (*source).ops = ptr::null();
+            from.set_tail(indices.advance_tail(1).tail());
+            self.ring.set_head(self.head.wrapping_add(1));
+            Some(len)
+        }
+    }
+
+    /// # Safety
+    ///
+    /// `buf` is a valid buffer, whose reference is handed over.
+    #[inline]
+    unsafe fn fill_slot(mut self, buf: bindings::pipe_buffer) {
+        // SAFETY: The slot at the head holds no buffer, by the type invariant, so nothing is
+        // overwritten; it holds one afterwards.
+        unsafe {
+            ptr::write(self.ring.slot(self.head).as_ptr(), buf);
+            self.ring.set_head(self.head.wrapping_add(1));
+        }
+    }
+}
+
+/// Iterator over the buffers of a ring, oldest first.
+///
+/// # Invariants
+///
+/// `slots` are those of `pipe`, and nobody else accesses its ring for `'a`. The slots in `left`
+/// hold buffers.
+pub struct Iter<'a> {
+    pipe: *mut bindings::pipe_inode_info,
+    slots: Slots,
+    left: ring::Occupied,
+    _ring: PhantomData<&'a mut ()>,
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = BufferRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<BufferRef<'a>> {
+        let index = self.left.next()?;
+        // INVARIANT: By that of `self`; each buffer is given out once.
+        Some(BufferRef {
+            pipe: self.pipe,
+            // SAFETY: As above.
+            buf: unsafe { self.slots.at(index).cast().as_mut() },
+        })
+    }
+}
+
+/// A buffer in a ring.
+///
+/// # Invariants
+///
+/// `buf` is in the ring of `pipe`, which nobody else accesses for `'a`.
+pub struct BufferRef<'a> {
+    pipe: *mut bindings::pipe_inode_info,
+    buf: &'a mut PipeBuffer,
+}
+
+impl<'a> BufferRef<'a> {
+    /// Waits until the contents can be read. May sleep, with the pipe locked.
+    ///
+    /// [`ENODATA`] says that they are gone, such as those of a truncated file; a transfer ends
+    /// there as at the end of a file. Other errors come from reading the page.
+    /// C: `pipe_buf_confirm`.
+    #[inline]
+    pub fn confirm(&mut self) -> Result {
+        // SAFETY: By the type invariant.
+        let ret = unsafe { bindings::pipe_buf_confirm(self.pipe, self.buf.as_raw()) };
+        if ret != 0 {
+            return Err(Error::from_errno(ret));
+        }
+        Ok(())
+    }
+
+    /// A second buffer for the same bytes. As [`PipeBuffer::try_clone`].
+    #[inline]
+    pub fn try_clone(&mut self) -> Result<PipeBuffer> {
+        // SAFETY: By the type invariant.
+        unsafe { self.buf.try_clone_in(self.pipe) }
+    }
+
+    /// The buffer, for as long as the ring is borrowed.
+    #[inline]
+    pub fn into_buffer(self) -> &'a PipeBuffer {
+        self.buf
+    }
+
+    /// The C pipe and buffer.
+    #[inline]
+    pub fn as_raw(&mut self) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
+        (self.pipe, self.buf.as_raw())
+    }
+}
+
+impl Deref for BufferRef<'_> {
+    type Target = PipeBuffer;
+
+    #[inline]
+    fn deref(&self) -> &PipeBuffer {
+        self.buf
+    }
+}
