@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen needs for splice; included by bindings_helper.h.
+ */
+#include <linux/bvec.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/fsnotify.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/net.h>
+#include <linux/pagemap.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/rust_splice.h>
+#include <linux/sched/signal.h>
+#include <linux/socket.h>
+#include <linux/splice.h>
+#include <linux/swap.h>
+#include <linux/uio.h>
+
+/* Casts, which bindgen does not look through. */
+const fmode_t RUST_CONST_HELPER_FMODE_READ = FMODE_READ;
+const fmode_t RUST_CONST_HELPER_FMODE_WRITE = FMODE_WRITE;
+const fmode_t RUST_CONST_HELPER_FMODE_LSEEK = FMODE_LSEEK;
+const fmode_t RUST_CONST_HELPER_FMODE_PREAD = FMODE_PREAD;
+const fmode_t RUST_CONST_HELPER_FMODE_PWRITE = FMODE_PWRITE;
+const fmode_t RUST_CONST_HELPER_FMODE_NOWAIT = FMODE_NOWAIT;
+const gfp_t RUST_CONST_HELPER_GFP_USER = GFP_USER;

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: GPL-2.0
+
+#ifdef CONFIG_RUST_SPLICE
+
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/fsnotify.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/net.h>
+#include <linux/pagemap.h>
+#include <linux/pipe_fs_i.h>
+#include <linux/rust_splice.h>
+#include <linux/sched.h>
+#include <linux/splice.h>
+
+/* pipes */
+
+/* bindgen does not see the members of an anonymous union that has a tag. */
+__rust_helper union pipe_index *
+rust_helper_pipe_index_of(struct pipe_inode_info *pipe)
+{
+	return (union pipe_index *)&pipe->head_tail;
+}
+
+__rust_helper bool rust_helper_pipe_buf_get(struct pipe_inode_info *pipe,
+					    struct pipe_buffer *buf)
+{
+	return pipe_buf_get(pipe, buf);
+}
+
+__rust_helper void rust_helper_pipe_buf_release(struct pipe_inode_info *pipe,
+						struct pipe_buffer *buf)
+{
+	pipe_buf_release(pipe, buf);
+}
+
+__rust_helper int rust_helper_pipe_buf_confirm(struct pipe_inode_info *pipe,
+					       struct pipe_buffer *buf)
+{
+	return pipe_buf_confirm(pipe, buf);
+}
+
+__rust_helper bool rust_helper_pipe_buf_try_steal(struct pipe_inode_info *pipe,
+						  struct pipe_buffer *buf)
+{
+	return pipe_buf_try_steal(pipe, buf);
+}
+
+__rust_helper void rust_helper_pipe_wake_readers(struct pipe_inode_info *pipe)
+{
+	/*
+	 * Orders our change of head and tail before our look at the queue.
+	 * Pairs with the barrier that a sleeper has between queueing itself and
+	 * looking at head and tail.
+	 */
+	smp_mb();
+	/* So nobody that we miss here goes to sleep. */
+	if (waitqueue_active(&pipe->rd_wait))
+		wake_up_interruptible(&pipe->rd_wait);
+	kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
+}
+
+__rust_helper void rust_helper_pipe_wake_writers(struct pipe_inode_info *pipe)
+{
+	/* As in pipe_wake_readers(). */
+	smp_mb();
+	/* Likewise. */
+	if (waitqueue_active(&pipe->wr_wait))
+		wake_up_interruptible(&pipe->wr_wait);
+	kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
+}
+
+/* pages */
+
+__rust_helper void rust_helper_put_page(struct page *page)
+{
+	put_page(page);
+}
+
+__rust_helper unsigned long
+rust_helper_alloc_pages_bulk(gfp_t gfp, unsigned long nr, struct page **pages)
+{
+	return alloc_pages_bulk(gfp, nr, pages);
+}
+
+__rust_helper void rust_helper_release_page_array(struct page **pages, int nr)
+{
+	release_pages(pages, nr);
+}
+
+__rust_helper struct folio *rust_helper_page_folio(struct page *page)
+{
+	return page_folio(page);
+}
+
+__rust_helper bool rust_helper_folio_test_uptodate(const struct folio *folio)
+{
+	return folio_test_uptodate(folio);
+}
+
+__rust_helper void rust_helper_folio_lock(struct folio *folio)
+{
+	folio_lock(folio);
+}
+
+__rust_helper struct address_space *
+rust_helper_folio_raw_mapping(const struct folio *folio)
+{
+	return folio->mapping;
+}
+
+/* files */
+
+__rust_helper struct file *rust_helper_fd_to_file(struct fd fd)
+{
+	return fd_file(fd);
+}
+
+__rust_helper void rust_helper_fdput(struct fd fd)
+{
+	fdput(fd);
+}
+
+__rust_helper void rust_helper_init_sync_kiocb(struct kiocb *kiocb,
+					       struct file *file)
+{
+	init_sync_kiocb(kiocb, file);
+}
+
+__rust_helper bool rust_helper_file_is_dax(const struct file *file)
+{
+	return IS_DAX(file->f_mapping->host);
+}
+
+__rust_helper void rust_helper_file_start_write(struct file *file)
+{
+	file_start_write(file);
+}
+
+__rust_helper void rust_helper_file_end_write(struct file *file)
+{
+	file_end_write(file);
+}
+
+__rust_helper void rust_helper_file_assert_write_started(struct file *file)
+{
+	lockdep_assert(file_write_started(file));
+}
+
+__rust_helper void rust_helper_file_accessed(struct file *file)
+{
+	file_accessed(file);
+}
+
+__rust_helper void rust_helper_fsnotify_access(struct file *file)
+{
+	fsnotify_access(file);
+}
+
+__rust_helper void rust_helper_fsnotify_modify(struct file *file)
+{
+	fsnotify_modify(file);
+}
+
+#ifdef CONFIG_NET
+__rust_helper int rust_helper_sock_send_iter(struct socket *sock,
+					     const struct iov_iter *iter,
+					     int flags)
+{
+	struct msghdr msg = {
+		.msg_flags = flags,
+		.msg_iter = *iter,
+	};
+
+	return sock_sendmsg(sock, &msg);
+}
+#endif
+
+/* tasks */
+
+__rust_helper int rust_helper_cond_resched(void)
+{
+	return cond_resched();
+}
+
+/* modules */
+
+#ifndef CONFIG_MODULES
+__rust_helper bool rust_helper_try_module_get(struct module *module)
+{
+	return try_module_get(module);
+}
+
+__rust_helper void rust_helper_module_put(struct module *module)
+{
+	module_put(module);
+}
+
+__rust_helper void rust_helper___module_get(struct module *module)
+{
+	__module_get(module);
+}
+#endif
+
+/* counters */
+
+__rust_helper void rust_helper_splice_count(unsigned int item, u64 n)
+{
+	this_cpu_add(splice_counters.items[item], n);
+}
+
+__rust_helper u64 rust_helper_splice_counter_sum(unsigned int item)
+{
+	u64 sum = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		sum += per_cpu(splice_counters.items[item], cpu);
+	return sum;
+}
+
+#endif /* CONFIG_RUST_SPLICE */

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! I/O vectors of pages.
+//!
+//! C headers: [`include/linux/bvec.h`](srctree/include/linux/bvec.h),
+//! [`include/linux/uio.h`](srctree/include/linux/uio.h)
+
+use crate::{
+    bindings,
+    iov::{IovIterDest, IovIterSource},
+    page::PAGE_SIZE,
+    pipe::{OwnedPage, PipeBuffer, PipeRing},
+    prelude::*,
+    types::Opaque,
+};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
+
+/// One piece of memory: the kernel's `struct bio_vec`.
+#[repr(transparent)]
+pub struct BioVec(bindings::bio_vec);
+
+/// Pieces of pipe buffers, to be handed to something that reads them.
+///
+/// The buffers stay borrowed for as long as this exists, so they cannot be released under the
+/// reader.
+///
+/// # Examples
+///
+/// ```
+/// use core::mem::MaybeUninit;
+/// use kernel::{
+///     bvec::{FreshPages, Pieces},
+///     pipe::{PipeBuffer, PrivatePipe},
+/// };
+///
+/// let mut pages = FreshPages::alloc(1)?;
+/// assert_eq!(pages.dest(100).as_iter().copy_to_iter(b"to be sent"), 10);
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let page = pages.pop_front().ok_or(ENOMEM)?;
+/// let mut ring = pipe.ring();
+/// ring.vacancy().ok_or(EAGAIN)?.fill(PipeBuffer::from_page(page, 0, 10)?);
+///
+/// let mut slots = [const { MaybeUninit::uninit() }; 16];
+/// let mut pieces = Pieces::new(&mut slots);
+/// for buf in ring.iter() {
+///     pieces.push(buf.into_buffer(), 5);
+/// }
+/// assert_eq!(pieces.bytes(), 5);
+///
+/// let mut text = [0; 10];
+/// assert_eq!(pieces.source().as_iter().copy_from_iter(&mut text), 5);
+/// assert_eq!(&text[..5], b"to be");
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Invariants
+///
+/// The first `len` of `slots` are initialized and describe memory that is valid for `'a`;
+/// `bytes` is the sum of their lengths.
+pub struct Pieces<'a> {
+    slots: &'a mut [MaybeUninit<BioVec>],
+    len: usize,
+    bytes: usize,
+    _buffers: PhantomData<&'a PipeBuffer>,
+}
+
+impl<'a> Pieces<'a> {
+    /// Starts with none; there can be as many as `slots`.
+    #[inline]
+    pub fn new(slots: &'a mut [MaybeUninit<BioVec>]) -> Self {
+        // INVARIANT: Trivially.
+        Self {
+            slots,
+            len: 0,
+            bytes: 0,
+            _buffers: PhantomData,
+        }
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether there is room for another one.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.len >= self.slots.len()
+    }
+
+    /// The number of bytes.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds the first `len` bytes of `buf`, or all where there are fewer; says how many these were.
+    /// Without room, nothing is added.
+    #[inline]
+    pub fn push(&mut self, buf: &'a PipeBuffer, len: usize) -> usize {
+        let len = len.min(buf.len());
+        let Some(slot) = self.slots.get_mut(self.len) else {
+            return 0;
+        };
+        // INVARIANT: The buffer holds its pages for `'a`.
+        slot.write(BioVec(bindings::bio_vec {
+            bv_page: buf.page(),
+            // CAST: No longer than the buffer, whose length is a u32; so is its offset.
+            bv_len: len as u32,
+            bv_offset: buf.offset() as u32,
+        }));
+        self.len += 1;
+        // Memory that is there has fewer bytes than a usize can count.
+        self.bytes = self.bytes.wrapping_add(len);
+        len
+    }
+
+    /// Adds the first `wanted` bytes of `ring`, as far as there are as many and there is room.
+    ///
+    /// `Ok(true)`: there is more in the ring. An error says why the contents of a buffer cannot be
+    /// read; those before it were added. C: the loops in `iter_file_splice_write` and
+    /// `splice_to_socket`.
+    #[inline]
+    pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
+        let mut left = wanted;
+        for mut buf in ring.iter() {
+            // There is no such thing as an empty bio_vec.
+            if buf.is_empty() {
+                continue;
+            }
+            buf.confirm()?;
+            left = left.wrapping_sub(self.push(buf.into_buffer(), left));
+            if left == 0 || self.is_full() {
+                // As in C, whether the last one was used up wholly is not looked at.
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// An iterator that reads the pieces from their beginning.
+    #[inline]
+    pub fn source(&self) -> PieceSource<'_> {
+        let mut iter = MaybeUninit::uninit();
+        // SAFETY: The first `len` slots are initialized, by the type invariant, and this
+        // initializes `iter`.
+        let iter = unsafe {
+            bindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                bindings::ITER_SOURCE,
+                self.slots.as_ptr().cast(),
+                self.len,
+                self.bytes,
+            );
+            iter.assume_init()
+        };
+        // INVARIANT: A source, as long as `self` is borrowed.
+        PieceSource {
+            iter: Opaque::new(iter),
+            _pieces: PhantomData,
+        }
+    }
+}
+
+/// An iterator over [`Pieces`].
+///
+/// # Invariants
+///
+/// `iter` is a valid source of data for `'a`.
+pub struct PieceSource<'a> {
+    iter: Opaque<bindings::iov_iter>,
+    _pieces: PhantomData<&'a Pieces<'a>>,
+}
+
+impl<'a> PieceSource<'a> {
+    /// The iterator as the type that readers of data take.
+    #[inline]
+    pub fn as_iter(&mut self) -> &mut IovIterSource<'a> {
+        // SAFETY: By the type invariant; the layouts are the same, and `self` is borrowed.
+        unsafe { &mut *self.iter.get().cast() }
+    }
+}
+
+/// Freshly allocated pages, to be filled and then put into a pipe.
+///
+/// # Invariants
+///
+/// `mem` has room for `capacity` [`BioVec`]s and behind them `capacity` page pointers. The page
+/// pointers from `taken` to `len` are pages of order 0 with one reference, owned by this value.
+pub struct FreshPages {
+    mem: KVec<BioVec>,
+    capacity: usize,
+    taken: usize,
+    len: usize,
+}
+
+impl FreshPages {
+    /// Allocates `n` pages, or fewer where memory is short. Fails with [`ENOMEM`] where there is
+    /// none at all, or `n` is zero. May sleep.
+    pub fn alloc(n: usize) -> Result<Self> {
+        // A page pointer is half as large as a bio_vec. One allocation serves for both arrays.
+        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
+
+        let mut mem = KVec::with_capacity(n + n.div_ceil(2), GFP_KERNEL)?;
+        // SAFETY: There is room for `n` page pointers behind the first `n` elements; they have to
+        // be null for `alloc_pages_bulk`, which fills in those that are.
+        let len = unsafe {
+            let pages = Self::pages_of(&mut mem, n);
+            ptr::write_bytes(pages, 0, n);
+            bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages)
+        };
+        // CAST: Not more than `n`.
+        let len = len as usize;
+        if len == 0 {
+            return Err(ENOMEM);
+        }
+        // INVARIANT: By the above.
+        Ok(Self {
+            mem,
+            capacity: n,
+            taken: 0,
+            len,
+        })
+    }
+
+    #[inline]
+    fn pages_of(mem: &mut KVec<BioVec>, capacity: usize) -> *mut *mut bindings::page {
+        mem.as_mut_ptr().wrapping_add(capacity).cast()
+    }
+
+    /// How many pages there are.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len - self.taken
+    }
+
+    /// Whether there are none.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// An iterator that fills the pages, `bytes` in all, or as many as there is room for.
+    pub fn dest(&mut self, bytes: usize) -> PageDest<'_> {
+        let bytes = bytes.min(self.len() * PAGE_SIZE);
+        let segments = bytes.div_ceil(PAGE_SIZE);
+        let pages = Self::pages_of(&mut self.mem, self.capacity).wrapping_add(self.taken);
+        let vecs = self.mem.as_mut_ptr();
+
+        for i in 0..segments {
+            let vec = BioVec(bindings::bio_vec {
+                // SAFETY: `segments` is not more than the number of pages.
+                bv_page: unsafe { *pages.add(i) },
+                // CAST: Not more than PAGE_SIZE.
+                bv_len: (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32,
+                bv_offset: 0,
+            });
+            // SAFETY: There is room for `capacity` of them, by the type invariant.
+            unsafe { vecs.add(i).write(vec) };
+        }
+
+        let mut iter = MaybeUninit::uninit();
+        // SAFETY: The first `segments` elements are initialized; this initializes `iter`.
+        let iter = unsafe {
+            bindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                bindings::ITER_DEST,
+                vecs.cast(),
+                segments,
+                bytes,
+            );
+            iter.assume_init()
+        };
+        // INVARIANT: A destination: the pages are ours alone, as long as `self` is borrowed.
+        PageDest {
+            iter: Opaque::new(iter),
+            _pages: PhantomData,
+        }
+    }
+
+    /// Frees all but the first `n` pages.
+    #[inline]
+    pub fn truncate(&mut self, n: usize) {
+        if n >= self.len() {
+            return;
+        }
+        let pages = Self::pages_of(&mut self.mem, self.capacity).wrapping_add(self.taken + n);
+        let excess = self.len() - n;
+        self.len -= excess;
+        // SAFETY: By the type invariant these were ours, and no longer are.
+        unsafe {
+            // CAST: Not more than were asked for, which a pipe has room for.
+            bindings::release_page_array(pages, excess as c_int)
+        };
+    }
+
+    /// Takes the first page out. What was not filled of it is what memory happened to hold: whoever
+    /// puts it into a pipe makes sure that this is not part of the buffer.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<OwnedPage> {
+        if self.is_empty() {
+            return None;
+        }
+        let pages = Self::pages_of(&mut self.mem, self.capacity);
+        // SAFETY: By the type invariant there is a page at `taken`.
+        let page = unsafe { *pages.add(self.taken) };
+        self.taken += 1;
+        // SAFETY: By the type invariant it is valid, of order 0, and was ours.
+        Some(unsafe { OwnedPage::from_raw(NonNull::new_unchecked(page)) })
+    }
+}
+
+impl Drop for FreshPages {
+    #[inline]
+    fn drop(&mut self) {
+        self.truncate(0);
+    }
+}
+
+/// An iterator that fills [`FreshPages`].
+///
+/// # Invariants
+///
+/// `iter` is a valid destination of data for `'a`.
+pub struct PageDest<'a> {
+    iter: Opaque<bindings::iov_iter>,
+    _pages: PhantomData<&'a mut FreshPages>,
+}
+
+impl<'a> PageDest<'a> {
+    /// The iterator as the type that writers of data take.
+    #[inline]
+    pub fn as_iter(&mut self) -> &mut IovIterDest<'a> {
+        // SAFETY: By the type invariant; the layouts are the same, and `self` is borrowed.
+        unsafe { &mut *self.iter.get().cast() }
+    }
+}
