@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `/sys/kernel/debug/splice/counters`: one `name value` a line. Its being there also tells that
+//! the kernel runs this code.
+
+#![forbid(unsafe_code)]
+
+use kernel::{
+    debugfs::{Dir, File, Writer},
+    fmt,
+    prelude::*,
+    splice::counters::Counter,
+};
+
+/// What is shown as it is counted; bytes from files to pipes are split up when shown.
+const SHOWN: &[(&str, Counter)] = &[
+    ("calls.splice", Counter::CallsSplice),
+    ("calls.tee", Counter::CallsTee),
+    ("calls.vmsplice", Counter::CallsVmsplice),
+    ("calls.direct", Counter::CallsDirect),
+    ("calls.file_range", Counter::CallsFileRange),
+    ("buffers.linked", Counter::BuffersLinked),
+    ("buffers.moved", Counter::BuffersMoved),
+    ("buffers.teed", Counter::BuffersTeed),
+    (
+        "bytes.pipe_to_file.referenced",
+        Counter::PipeToFileReferenced,
+    ),
+    ("bytes.pipe_to_file.copied", Counter::PipeToFileCopied),
+    (
+        "bytes.pipe_to_socket.referenced",
+        Counter::PipeToSocketReferenced,
+    ),
+    (
+        "bytes.pipe_to_pipe.referenced",
+        Counter::PipeToPipeReferenced,
+    ),
+    ("bytes.tee.referenced", Counter::TeeReferenced),
+    (
+        "bytes.pipe_to_actor.referenced",
+        Counter::PipeToActorReferenced,
+    ),
+    (
+        "bytes.memory_to_pipe.referenced",
+        Counter::MemoryToPipeReferenced,
+    ),
+    ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
+];
+
+struct Counters;
+
+impl Writer for Counters {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, counter) in SHOWN {
+            writeln!(f, "{name} {}", counter.sum())?;
+        }
+        // What was copied is counted first: while a transfer goes on it can be more than the whole.
+        let copied = Counter::FileToPipeCopied.sum();
+        let referenced = Counter::FileToPipe.sum().saturating_sub(copied);
+        writeln!(f, "bytes.file_to_pipe.referenced {referenced}")?;
+        writeln!(f, "bytes.file_to_pipe.copied {copied}")
+    }
+}
+
+/// The files in debugfs, for as long as this exists.
+pub(crate) struct Files {
+    _counters: Pin<KBox<File<Counters>>>,
+    _dir: Dir,
+}
+
+impl Files {
+    pub(crate) fn new() -> Result<Self> {
+        let dir = Dir::new(c"splice");
+        Ok(Self {
+            _counters: KBox::pin_init(dir.read_only_file(c"counters", Counters), GFP_KERNEL)?,
+            _dir: dir,
+        })
+    }
+}

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Splice: the transfers between files, pipes and sockets.
+//!
+//! One file for each kind of transfer. `ffi` is where C comes in, and the only one with `unsafe`.
+//!
+//! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
+
+mod debugfs;
+mod direct;
+mod entry;
+mod ffi;
+mod file_to_pipe;
+mod ops;
+mod pipe_to_file;
+mod pipe_to_pipe;
+#[cfg(CONFIG_NET)]
+mod pipe_to_socket;
+mod to_pipe;
+
+use kernel::prelude::*;
+
+module! {
+    type: Splice,
+    name: "splice",
+    authors: ["The splice developers"],
+    description: "Splice in Rust",
+    license: "GPL",
+}
+
+/// What lives as long as the kernel does.
+struct Splice {
+    _files: debugfs::Files,
+}
+
+impl kernel::Module for Splice {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _files: debugfs::Files::new()?,
+        })
+    }
+}
