@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! vmsplice: user memory into a pipe, by reference, and back out of it, by copying.
+//!
+//! `ffi` is where C comes in, and the only file with `unsafe`.
+
+mod ffi;
+mod ops;
+mod transfer;
+
+use kernel::prelude::*;
+
+module! {
+    type: Vmsplice,
+    name: "vmsplice",
+    authors: ["The splice developers"],
+    description: "vmsplice in Rust",
+    license: "GPL",
+}
+
+/// Nothing: a name for the owner of the tables of operations.
+struct Vmsplice;
+
+impl kernel::Module for Vmsplice {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self)
+    }
+}
