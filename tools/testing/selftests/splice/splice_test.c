@@ -1,0 +1,1429 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * splice(2) between a pipe and every kind of end: what arrives, how much a
+ * call moves, what it waits for and whom it wakes.
+ */
+#include "splice_common.h"
+
+#include <sys/epoll.h>
+#include <sys/resource.h>
+
+/* Data that takes more than one buffer, the last of them partly filled. */
+#define SOME 5000
+
+/* Seeds: of the data spliced, and of what fills a pipe to keep it busy. */
+#define DATA 1
+#define FILLER 2
+
+static const ssize_t sizes[] = {
+	1, 4095, 4096, 4097, 65536,
+	200001,			/* more than a pipe holds */
+};
+
+/* read_pattern() of the data, for an end that supplies zeroes as well. */
+static ssize_t read_data(enum end_kind kind, int fd, ssize_t len, loff_t pos)
+{
+	char *buf;
+	ssize_t ret;
+
+	if (kind != END_ZERO)
+		return read_pattern(fd, len, DATA, pos);
+
+	buf = malloc(len);
+	if (!buf)
+		return -ENOMEM;
+	ret = read_full(fd, buf, len);
+	if (ret > 0)
+		ret = match_byte(buf, ret, 0);
+	free(buf);
+	return ret;
+}
+
+/* Makes @len bytes of data available at a source. */
+static ssize_t supply(struct end *end, ssize_t len)
+{
+	return end->peer < 0 ? len : write_pattern(end->peer, len, DATA, 0);
+}
+
+static ssize_t min_size(ssize_t a, ssize_t b)
+{
+	return a < b ? a : b;
+}
+
+/* From every kind of end into a pipe. */
+FIXTURE(source) {
+	struct end end;
+	int p[2];
+};
+
+FIXTURE_VARIANT(source) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(source, ext4) {
+	.kind = END_EXT4,
+};
+
+FIXTURE_VARIANT_ADD(source, tmpfs) {
+	.kind = END_TMPFS,
+};
+
+FIXTURE_VARIANT_ADD(source, pipe) {
+	.kind = END_PIPE,
+};
+
+FIXTURE_VARIANT_ADD(source, fifo) {
+	.kind = END_FIFO,
+};
+
+FIXTURE_VARIANT_ADD(source, tcp) {
+	.kind = END_TCP,
+};
+
+FIXTURE_VARIANT_ADD(source, unix_stream) {
+	.kind = END_UNIX,
+};
+
+FIXTURE_VARIANT_ADD(source, zero) {
+	.kind = END_ZERO,
+};
+
+FIXTURE_SETUP(source)
+{
+	const char *missing = end_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	end_open(_metadata, variant->kind, true, &self->end);
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(source)
+{
+}
+
+/* All the data arrives, in order, and then the end of it. */
+TEST_F_TIMEOUT(source, sizes, 120)
+{
+	ssize_t capacity = pipe_capacity(self->p[0]);
+	ssize_t size, done, ret;
+	struct job writer;
+	void *data;
+	int i;
+
+	for (i = 0; i < ARRAY_LEN(sizes); i++) {
+		size = sizes[i];
+		if (i)
+			end_open(_metadata, variant->kind, true, &self->end);
+		data = alloc_pattern(_metadata, size, DATA);
+		writer = job_writer(self->end.peer, data, size);
+		if (end_is_stream(variant->kind))
+			job_start(_metadata, &writer);
+		else
+			ASSERT_EQ(size, supply(&self->end, size));
+
+		for (done = 0; done < size; done += ret) {
+			ret = xsplice(self->end.fd, NULL, self->p[1], NULL,
+				      size - done, 0);
+			ASSERT_LT(0, ret);
+			ASSERT_GE(size - done, ret);
+			if (!end_is_stream(variant->kind))
+				ASSERT_EQ(min_size(size - done, capacity), ret);
+			ASSERT_EQ(ret, pipe_bytes(self->p[0]));
+			ASSERT_EQ(ret, read_data(variant->kind, self->p[0], ret,
+						 done));
+		}
+
+		if (end_is_stream(variant->kind))
+			ASSERT_EQ(size, job_finish(_metadata, &writer));
+		close(self->end.peer);
+		if (variant->kind != END_ZERO)
+			EXPECT_EQ(0, xsplice(self->end.fd, NULL, self->p[1],
+					     NULL, size, 0));
+		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		close(self->end.fd);
+		free(data);
+	}
+}
+
+/* A call takes what it was asked for, and leaves the rest at the source. */
+TEST_F(source, short_count)
+{
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+
+	EXPECT_EQ(100, xsplice(self->end.fd, NULL, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(100, pipe_bytes(self->p[0]));
+	EXPECT_EQ(SOME - 100,
+		  splice_full(self->end.fd, self->p[1], SOME - 100));
+	EXPECT_EQ(SOME, pipe_bytes(self->p[0]));
+	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
+}
+
+/* What is in the pipe already stays in front. */
+TEST_F(source, appends)
+{
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ASSERT_EQ(10, write_pattern(self->p[1], 10, FILLER, 0));
+
+	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
+	ASSERT_EQ(10, write_pattern(self->p[1], 10, FILLER, 10));
+
+	EXPECT_EQ(10, read_pattern(self->p[0], 10, FILLER, 0));
+	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
+	EXPECT_EQ(10, read_pattern(self->p[0], 10, FILLER, 10));
+}
+
+/* Writing to the pipe afterwards never changes what was spliced from. */
+TEST_F(source, write_does_not_merge)
+{
+	ASSERT_EQ(100, supply(&self->end, 100));
+	ASSERT_EQ(1, xsplice(self->end.fd, NULL, self->p[1], NULL, 1, 0));
+	ASSERT_EQ(50, write_pattern(self->p[1], 50, FILLER, 0));
+
+	EXPECT_EQ(99, splice_full(self->end.fd, self->p[1], 99));
+	EXPECT_EQ(1, read_data(variant->kind, self->p[0], 1, 0));
+	EXPECT_EQ(50, read_pattern(self->p[0], 50, FILLER, 0));
+	EXPECT_EQ(99, read_data(variant->kind, self->p[0], 99, 1));
+}
+
+/* A full pipe takes nothing, and nothing is lost from the source. */
+TEST_F(source, full_pipe_nonblock)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL, SOME,
+				   SPLICE_F_NONBLOCK));
+	set_nonblock(_metadata, self->p[1], true);
+	EXPECT_EQ(-EAGAIN,
+		  xsplice(self->end.fd, NULL, self->p[1], NULL, SOME, 0));
+	set_nonblock(_metadata, self->p[1], false);
+	EXPECT_EQ(capacity, pipe_bytes(self->p[0]));
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
+
+	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
+	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
+}
+
+/* A splice that waits for room goes on as soon as there is one buffer. */
+TEST_F(source, full_pipe_blocks)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+	ssize_t page = page_size(), ret;
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	EXPECT_EQ(page, read_pattern(self->p[0], page, FILLER, 0));
+
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	ASSERT_GE(page, ret);
+	if (!end_is_socket(variant->kind))
+		EXPECT_EQ(page, ret);
+	EXPECT_EQ(capacity - page,
+		  read_pattern(self->p[0], capacity - page, FILLER, page));
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+}
+
+TEST_F(source, full_pipe_interrupted)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	catch_signal(_metadata, SIGUSR1, 0);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
+	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
+	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
+}
+
+TEST_F(source, full_pipe_restarted)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+	ssize_t ret;
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	catch_signal(_metadata, SIGUSR1, SA_RESTART);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	job_wait_blocked(&job);
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
+
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
+}
+
+/* Without a reader: EPIPE, one SIGPIPE, and the source keeps its data. */
+TEST_F(source, no_reader)
+{
+	int q[2];
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	catch_signal(_metadata, SIGPIPE, 0);
+	close(self->p[0]);
+	EXPECT_EQ(-EPIPE,
+		  xsplice(self->end.fd, NULL, self->p[1], NULL, SOME, 0));
+	EXPECT_EQ(1, signal_count(SIGPIPE));
+
+	make_pipe(_metadata, q);
+	EXPECT_EQ(SOME, splice_full(self->end.fd, q[1], SOME));
+	EXPECT_EQ(SOME, read_data(variant->kind, q[0], SOME, 0));
+}
+
+/* The last reader leaves while a splice waits for room. */
+TEST_F(source, reader_leaves)
+{
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+
+	fill_pipe(_metadata, self->p[1], FILLER);
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	catch_signal(_metadata, SIGPIPE, 0);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	close(self->p[0]);
+	EXPECT_EQ(-EPIPE, job_finish(_metadata, &job));
+	EXPECT_EQ(1, signal_count(SIGPIPE));
+}
+
+/* Both ends of the pipe are ready when they should be, step by step. */
+TEST_F(source, poll)
+{
+	EXPECT_EQ(0, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ASSERT_EQ(1, xsplice(self->end.fd, NULL, self->p[1], NULL, 1, 0));
+	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+
+	/* One slot is enough to be full. */
+	ASSERT_EQ(page_size(), fcntl(self->p[0], F_SETPIPE_SZ, page_size()));
+	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
+
+	EXPECT_EQ(1, read_data(variant->kind, self->p[0], 1, 0));
+	EXPECT_EQ(0, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+
+	ASSERT_EQ(1, xsplice(self->end.fd, NULL, self->p[1], NULL, 1, 0));
+	close(self->p[1]);
+	EXPECT_EQ(POLLIN | POLLHUP, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(1, read_data(variant->kind, self->p[0], 1, 1));
+	EXPECT_EQ(POLLHUP, poll_now(self->p[0], POLLIN));
+}
+
+/* A reader asleep in read() and one asleep in poll() are woken. */
+TEST_F(source, wakes_reader)
+{
+	struct pollfd pfd = { .fd = self->p[0], .events = POLLIN };
+	char *buf = malloc(SOME);
+	struct job reader = job_reader(self->p[0], buf, 100);
+	struct job poller = {
+		.nr = SYS_poll, .arg = { (long)&pfd, 1, -1 },
+	};
+
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+
+	job_start(_metadata, &poller);
+	job_wait_blocked(&poller);
+	ASSERT_EQ(1, xsplice(self->end.fd, NULL, self->p[1], NULL, 1, 0));
+	EXPECT_EQ(1, job_finish(_metadata, &poller));
+	EXPECT_EQ(POLLIN, pfd.revents);
+	EXPECT_EQ(1, read_data(variant->kind, self->p[0], 1, 0));
+
+	job_start(_metadata, &reader);
+	job_wait_blocked(&reader);
+	ASSERT_EQ(100, splice_full(self->end.fd, self->p[1], 100));
+	EXPECT_EQ(100, job_finish(_metadata, &reader));
+	EXPECT_EQ(100, variant->kind == END_ZERO ?
+		       match_byte(buf, 100, 0) :
+		       match_pattern(buf, 100, DATA, 1));
+	free(buf);
+}
+
+/* Every splice into a pipe is an edge, even when it was not empty. */
+TEST_F(source, epoll_edge)
+{
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+	int ep = epoll_create1(0);
+	int i;
+
+	ASSERT_LE(0, ep);
+	ASSERT_EQ(0, epoll_ctl(ep, EPOLL_CTL_ADD, self->p[0], &ev));
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	EXPECT_EQ(0, epoll_wait(ep, &ev, 1, 0));
+	for (i = 0; i < 3; i++) {
+		ASSERT_EQ(10, xsplice(self->end.fd, NULL, self->p[1], NULL, 10,
+				      0));
+		EXPECT_EQ(1, epoll_wait(ep, &ev, 1, 0));
+		EXPECT_EQ(0, epoll_wait(ep, &ev, 1, 0));
+	}
+	EXPECT_EQ(30, read_data(variant->kind, self->p[0], 30, 0));
+}
+
+/* The pipe may grow and shrink around what was spliced into it. */
+TEST_F(source, resize)
+{
+	ssize_t page = page_size();
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ASSERT_EQ(2 * page, fcntl(self->p[1], F_SETPIPE_SZ, 2 * page));
+	ASSERT_EQ(100, xsplice(self->end.fd, NULL, self->p[1], NULL, 100, 0));
+	ASSERT_EQ(100, xsplice(self->end.fd, NULL, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL, 100,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EBUSY, or_errno(fcntl(self->p[1], F_SETPIPE_SZ, page)));
+
+	EXPECT_EQ(100, read_data(variant->kind, self->p[0], 100, 0));
+	ASSERT_EQ(16 * page, fcntl(self->p[1], F_SETPIPE_SZ, 16 * page));
+	ASSERT_EQ(SOME - 200,
+		  splice_full(self->end.fd, self->p[1], SOME - 200));
+	EXPECT_EQ(SOME - 100, pipe_bytes(self->p[0]));
+	EXPECT_EQ(SOME - 100,
+		  read_data(variant->kind, self->p[0], SOME - 100, 100));
+	ASSERT_EQ(page, fcntl(self->p[1], F_SETPIPE_SZ, page));
+}
+
+/* A source that can be empty without being at its end. */
+FIXTURE(stream_source) {
+	struct end end;
+	int p[2];
+};
+
+FIXTURE_VARIANT(stream_source) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(stream_source, pipe) {
+	.kind = END_PIPE,
+};
+
+FIXTURE_VARIANT_ADD(stream_source, fifo) {
+	.kind = END_FIFO,
+};
+
+FIXTURE_VARIANT_ADD(stream_source, tcp) {
+	.kind = END_TCP,
+};
+
+FIXTURE_VARIANT_ADD(stream_source, unix_stream) {
+	.kind = END_UNIX,
+};
+
+FIXTURE_SETUP(stream_source)
+{
+	end_open(_metadata, variant->kind, true, &self->end);
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(stream_source)
+{
+}
+
+TEST_F(stream_source, empty_nonblock)
+{
+	unsigned int flags = SPLICE_F_NONBLOCK;
+
+	/* TCP goes by the socket's own flag alone. */
+	if (variant->kind != END_TCP)
+		EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL,
+					   SOME, flags));
+	set_nonblock(_metadata, self->end.fd, true);
+	EXPECT_EQ(-EAGAIN,
+		  xsplice(self->end.fd, NULL, self->p[1], NULL, SOME, 0));
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+
+	set_nonblock(_metadata, self->end.fd, false);
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
+	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
+}
+
+TEST_F(stream_source, empty_blocks)
+{
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+	ssize_t ret;
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
+}
+
+TEST_F(stream_source, empty_interrupted)
+{
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+
+	catch_signal(_metadata, SIGUSR1, 0);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+}
+
+TEST_F(stream_source, empty_restarted)
+{
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+	ssize_t ret;
+
+	catch_signal(_metadata, SIGUSR1, SA_RESTART);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	job_wait_blocked(&job);
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
+}
+
+/* The last writer leaves while a splice waits for data. */
+TEST_F(stream_source, writer_leaves)
+{
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	close(self->end.peer);
+	EXPECT_EQ(0, job_finish(_metadata, &job));
+}
+
+/* From a pipe to every kind of end. */
+FIXTURE(sink) {
+	struct end end;
+	int p[2];
+};
+
+FIXTURE_VARIANT(sink) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(sink, ext4) {
+	.kind = END_EXT4,
+};
+
+FIXTURE_VARIANT_ADD(sink, tmpfs) {
+	.kind = END_TMPFS,
+};
+
+FIXTURE_VARIANT_ADD(sink, pipe) {
+	.kind = END_PIPE,
+};
+
+FIXTURE_VARIANT_ADD(sink, fifo) {
+	.kind = END_FIFO,
+};
+
+FIXTURE_VARIANT_ADD(sink, tcp) {
+	.kind = END_TCP,
+};
+
+FIXTURE_VARIANT_ADD(sink, unix_stream) {
+	.kind = END_UNIX,
+};
+
+FIXTURE_VARIANT_ADD(sink, null) {
+	.kind = END_NULL,
+};
+
+FIXTURE_SETUP(sink)
+{
+	const char *missing = end_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	end_open(_metadata, variant->kind, false, &self->end);
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(sink)
+{
+}
+
+/* Checks that the next @len bytes at the far side are those from @pos on. */
+static ssize_t arrived(struct end *end, ssize_t len, loff_t pos)
+{
+	return end->peer < 0 ? len : read_pattern(end->peer, len, DATA, pos);
+}
+
+TEST_F_TIMEOUT(sink, sizes, 120)
+{
+	ssize_t capacity = pipe_capacity(self->p[0]);
+	ssize_t size, done, chunk, part, ret;
+	struct job reader;
+	char *data, *got;
+	struct stat st;
+	int i;
+
+	for (i = 0; i < ARRAY_LEN(sizes); i++) {
+		size = sizes[i];
+		if (i)
+			end_open(_metadata, variant->kind, false, &self->end);
+		data = alloc_pattern(_metadata, size, DATA);
+		got = malloc(size);
+		ASSERT_NE(NULL, got);
+		reader = job_reader(self->end.peer, got, size);
+		if (end_is_stream(variant->kind))
+			job_start(_metadata, &reader);
+
+		for (done = 0; done < size; done += chunk) {
+			chunk = min_size(size - done, capacity);
+			ASSERT_EQ(chunk, write_full(self->p[1], data + done,
+						    chunk));
+			for (part = 0; part < chunk; part += ret) {
+				ret = xsplice(self->p[0], NULL, self->end.fd,
+					      NULL, chunk - part, 0);
+				ASSERT_LT(0, ret);
+				ASSERT_GE(chunk - part, ret);
+				if (!end_is_stream(variant->kind))
+					ASSERT_EQ(chunk, ret);
+			}
+			ASSERT_EQ(0, pipe_bytes(self->p[0]));
+		}
+
+		if (end_is_stream(variant->kind)) {
+			ASSERT_EQ(size, job_finish(_metadata, &reader));
+			EXPECT_EQ(size, match_pattern(got, size, DATA, 0));
+		} else {
+			EXPECT_EQ(size, arrived(&self->end, size, 0));
+		}
+		if (end_is_file(variant->kind)) {
+			ASSERT_EQ(0, fstat(self->end.fd, &st));
+			EXPECT_EQ(size, st.st_size);
+			EXPECT_EQ(size, lseek(self->end.fd, 0, SEEK_CUR));
+		}
+		close(self->end.fd);
+		close(self->end.peer);
+		free(got);
+		free(data);
+	}
+}
+
+/* A call takes what it was asked for, and leaves the rest in the pipe. */
+TEST_F(sink, short_count)
+{
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+
+	EXPECT_EQ(100, xsplice(self->p[0], NULL, self->end.fd, NULL, 100, 0));
+	EXPECT_EQ(SOME - 100, pipe_bytes(self->p[0]));
+	EXPECT_EQ(100, arrived(&self->end, 100, 0));
+
+	/* Across a buffer's end, into the middle of the next one. */
+	EXPECT_EQ(SOME - 200, xsplice(self->p[0], NULL, self->end.fd, NULL,
+				      SOME - 200, 0));
+	EXPECT_EQ(100, pipe_bytes(self->p[0]));
+	EXPECT_EQ(SOME - 200, arrived(&self->end, SOME - 200, 100));
+	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, SOME - 100));
+}
+
+/* Asked for more than there is, a call returns what there is. */
+TEST_F(sink, long_count)
+{
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->end.fd, NULL,
+				INT_MAX & -4096, 0));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+}
+
+/* Buffers of many kinds, and sizes, arrive in the order they went in. */
+TEST_F(sink, mixed_buffers)
+{
+	char *mem = alloc_pattern(_metadata, SOME, DATA);
+	int q[2];
+
+	make_pipe(_metadata, q);
+	ASSERT_EQ(10, write_full(self->p[1], mem, 10));
+	ASSERT_EQ(90, xvmsplice1(self->p[1], mem + 10, 90, 0));
+	ASSERT_EQ(400, write_full(q[1], mem + 100, 400));
+	ASSERT_EQ(400, xsplice(q[0], NULL, self->p[1], NULL, 400, 0));
+	ASSERT_EQ(SOME - 500, xvmsplice1(self->p[1], mem + 500, SOME - 500, 0));
+
+	EXPECT_EQ(SOME, splice_full(self->p[0], self->end.fd, SOME));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+	free(mem);
+}
+
+TEST_F(sink, empty_pipe_nonblock)
+{
+	EXPECT_EQ(-EAGAIN, xsplice(self->p[0], NULL, self->end.fd, NULL, SOME,
+				   SPLICE_F_NONBLOCK));
+	set_nonblock(_metadata, self->p[0], true);
+	EXPECT_EQ(-EAGAIN,
+		  xsplice(self->p[0], NULL, self->end.fd, NULL, SOME, 0));
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->end.fd, NULL, 2 * SOME,
+				0));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+}
+
+TEST_F(sink, empty_pipe_blocks)
+{
+	struct job job = job_splice(self->p[0], self->end.fd, SOME);
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &job));
+	EXPECT_EQ(100, arrived(&self->end, 100, 0));
+}
+
+TEST_F(sink, empty_pipe_interrupted)
+{
+	struct job job = job_splice(self->p[0], self->end.fd, SOME);
+
+	catch_signal(_metadata, SIGUSR1, 0);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, splice_full(self->p[0], self->end.fd, SOME));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+}
+
+TEST_F(sink, empty_pipe_restarted)
+{
+	struct job job = job_splice(self->p[0], self->end.fd, SOME);
+
+	catch_signal(_metadata, SIGUSR1, SA_RESTART);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_signal(_metadata, &job, SIGUSR1);
+	job_wait_blocked(&job);
+	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &job));
+	EXPECT_EQ(100, arrived(&self->end, 100, 0));
+}
+
+/* Without a writer: first what is in the pipe, then end of file. */
+TEST_F(sink, no_writer)
+{
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	close(self->p[1]);
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->end.fd, NULL, 2 * SOME,
+				0));
+	EXPECT_EQ(0, xsplice(self->p[0], NULL, self->end.fd, NULL, SOME, 0));
+	EXPECT_EQ(0, xsplice(self->p[0], NULL, self->end.fd, NULL, SOME,
+			     SPLICE_F_NONBLOCK));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+}
+
+/* The last writer leaves while a splice waits for data. */
+TEST_F(sink, writer_leaves)
+{
+	struct job job = job_splice(self->p[0], self->end.fd, SOME);
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	close(self->p[1]);
+	EXPECT_EQ(0, job_finish(_metadata, &job));
+}
+
+TEST_F(sink, poll)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], DATA);
+	ssize_t page = page_size();
+
+	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
+
+	/* Part of a buffer frees no slot, the rest of it does. */
+	ASSERT_EQ(1, xsplice(self->p[0], NULL, self->end.fd, NULL, 1, 0));
+	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
+	ASSERT_EQ(page - 1, xsplice(self->p[0], NULL, self->end.fd, NULL,
+				    page - 1, 0));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(page, arrived(&self->end, page, 0));
+
+	ASSERT_EQ(capacity - page,
+		  splice_full(self->p[0], self->end.fd, capacity - page));
+	EXPECT_EQ(0, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+	EXPECT_EQ(capacity - page, arrived(&self->end, capacity - page, page));
+
+	close(self->p[0]);
+	EXPECT_EQ(POLLOUT | POLLERR, poll_now(self->p[1], POLLOUT));
+}
+
+/* A writer asleep in write() and one asleep in poll() are woken. */
+TEST_F(sink, wakes_writer)
+{
+	struct pollfd pfd = { .fd = self->p[1], .events = POLLOUT };
+	ssize_t page = page_size();
+	struct job poller = {
+		.nr = SYS_poll, .arg = { (long)&pfd, 1, -1 },
+	};
+	struct job writer;
+	char *more;
+
+	more = alloc_pattern(_metadata, page, FILLER);
+	writer = job_writer(self->p[1], more, page);
+
+	fill_pipe(_metadata, self->p[1], DATA);
+	job_start(_metadata, &poller);
+	job_wait_blocked(&poller);
+	ASSERT_EQ(page, xsplice(self->p[0], NULL, self->end.fd, NULL, page, 0));
+	EXPECT_EQ(1, job_finish(_metadata, &poller));
+	EXPECT_EQ(POLLOUT, pfd.revents);
+	ASSERT_EQ(page, write_full(self->p[1], more, page));
+
+	job_start(_metadata, &writer);
+	job_wait_blocked(&writer);
+	ASSERT_EQ(page, xsplice(self->p[0], NULL, self->end.fd, NULL, page, 0));
+	EXPECT_EQ(page, job_finish(_metadata, &writer));
+	EXPECT_EQ(2 * page, arrived(&self->end, 2 * page, 0));
+	free(more);
+}
+
+/* A sink that can refuse data, or have nobody to take it. */
+FIXTURE(stream_sink) {
+	struct end end;
+	int p[2];
+};
+
+FIXTURE_VARIANT(stream_sink) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(stream_sink, pipe) {
+	.kind = END_PIPE,
+};
+
+FIXTURE_VARIANT_ADD(stream_sink, fifo) {
+	.kind = END_FIFO,
+};
+
+FIXTURE_VARIANT_ADD(stream_sink, tcp) {
+	.kind = END_TCP,
+};
+
+FIXTURE_VARIANT_ADD(stream_sink, unix_stream) {
+	.kind = END_UNIX,
+};
+
+FIXTURE_SETUP(stream_sink)
+{
+	int size = 16384;
+
+	end_open(_metadata, variant->kind, false, &self->end);
+	make_pipe(_metadata, self->p);
+	if (end_is_socket(variant->kind)) {
+		ASSERT_EQ(0, setsockopt(self->end.fd, SOL_SOCKET, SO_SNDBUF,
+					&size, sizeof(size)));
+		ASSERT_EQ(0, setsockopt(self->end.peer, SOL_SOCKET, SO_RCVBUF,
+					&size, sizeof(size)));
+	}
+}
+
+FIXTURE_TEARDOWN(stream_sink)
+{
+}
+
+/* What a full sink does not take stays in the pipe, and can go later. */
+TEST_F_TIMEOUT(stream_sink, full_nonblock, 60)
+{
+	ssize_t page = page_size(), put = 0, taken = 0, ret;
+	struct job reader;
+	char *got;
+
+	set_nonblock(_metadata, self->end.fd, true);
+	for (;;) {
+		if (!pipe_bytes(self->p[0])) {
+			ASSERT_EQ(page, write_pattern(self->p[1], page, DATA,
+						      put));
+			put += page;
+		}
+		ret = xsplice(self->p[0], NULL, self->end.fd, NULL, page, 0);
+		if (ret < 0)
+			break;
+		ASSERT_LT(0, ret);
+		taken += ret;
+		ASSERT_EQ(put - taken, pipe_bytes(self->p[0]));
+	}
+	EXPECT_EQ(-EAGAIN, ret);
+	EXPECT_LT(0, taken);
+	EXPECT_EQ(put - taken, pipe_bytes(self->p[0]));
+
+	set_nonblock(_metadata, self->end.fd, false);
+	got = malloc(put);
+	ASSERT_NE(NULL, got);
+	reader = job_reader(self->end.peer, got, put);
+	job_start(_metadata, &reader);
+	EXPECT_EQ(put - taken,
+		  splice_full(self->p[0], self->end.fd, put - taken));
+	EXPECT_EQ(put, job_finish(_metadata, &reader));
+	EXPECT_EQ(put, match_pattern(got, put, DATA, 0));
+	free(got);
+}
+
+/* A splice that waits for the sink goes on when that is emptied. */
+TEST_F_TIMEOUT(stream_sink, full_blocks, 60)
+{
+	ssize_t capacity, page = page_size(), sent = 0, ret;
+	struct job job, reader;
+	char *got;
+
+	/* Fill the sink to where one page more does not go in. */
+	set_nonblock(_metadata, self->end.fd, true);
+	for (;;) {
+		ret = write_pattern(self->end.fd, page, DATA, sent);
+		if (ret <= 0)
+			break;
+		sent += ret;
+	}
+	ASSERT_EQ(-EAGAIN, ret);
+	set_nonblock(_metadata, self->end.fd, false);
+
+	/* For a socket, more than its buffers can hold at all. */
+	capacity = pipe_capacity(self->p[0]);
+	if (end_is_socket(variant->kind))
+		capacity = fcntl(self->p[0], F_SETPIPE_SZ, 1024 * 1024);
+	ASSERT_LT(0, capacity);
+	ASSERT_EQ(capacity, write_pattern(self->p[1], capacity, DATA, sent));
+
+	job = job_splice(self->p[0], self->end.fd, capacity);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+
+	got = malloc(sent + capacity);
+	ASSERT_NE(NULL, got);
+	reader = job_reader(self->end.peer, got, sent + capacity);
+	job_start(_metadata, &reader);
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(capacity - ret, pipe_bytes(self->p[0]));
+	if (ret < capacity)
+		EXPECT_EQ(capacity - ret, splice_full(self->p[0], self->end.fd,
+						      capacity - ret));
+	EXPECT_EQ(sent + capacity, job_finish(_metadata, &reader));
+	EXPECT_EQ(sent + capacity, match_pattern(got, sent + capacity, DATA, 0));
+	free(got);
+}
+
+TEST_F(stream_sink, no_reader)
+{
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	catch_signal(_metadata, SIGPIPE, 0);
+	ASSERT_EQ(0, end_is_socket(variant->kind) ?
+		     shutdown(self->end.fd, SHUT_WR) : close(self->end.peer));
+
+	EXPECT_EQ(-EPIPE,
+		  xsplice(self->p[0], NULL, self->end.fd, NULL, SOME, 0));
+	EXPECT_EQ(1, signal_count(SIGPIPE));
+	EXPECT_EQ(SOME, pipe_bytes(self->p[0]));
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+}
+
+/* Regular files have positions. */
+FIXTURE(file) {
+	int fd;
+	int p[2];
+};
+
+FIXTURE_VARIANT(file) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(file, ext4) {
+	.kind = END_EXT4,
+};
+
+FIXTURE_VARIANT_ADD(file, tmpfs) {
+	.kind = END_TMPFS,
+};
+
+FIXTURE_SETUP(file)
+{
+	const char *missing = end_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	self->fd = make_file(_metadata, end_dir(_metadata, variant->kind));
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(file)
+{
+}
+
+TEST_F(file, offset_in)
+{
+	loff_t off = 1000;
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
+	ASSERT_EQ(7, lseek(self->fd, 7, SEEK_SET));
+
+	/* Given: that one moves, the file's does not. */
+	EXPECT_EQ(100, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(1100, off);
+	EXPECT_EQ(7, lseek(self->fd, 0, SEEK_CUR));
+	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 1000));
+
+	/* Absent: the file's does. */
+	EXPECT_EQ(100, xsplice(self->fd, NULL, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(107, lseek(self->fd, 0, SEEK_CUR));
+	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 7));
+}
+
+TEST_F(file, offset_out)
+{
+	loff_t off = 1000;
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, FILLER, 0));
+	ASSERT_EQ(7, lseek(self->fd, 7, SEEK_SET));
+	ASSERT_EQ(200, write_pattern(self->p[1], 200, DATA, 0));
+
+	EXPECT_EQ(100, xsplice(self->p[0], NULL, self->fd, &off, 100, 0));
+	EXPECT_EQ(1100, off);
+	EXPECT_EQ(7, lseek(self->fd, 0, SEEK_CUR));
+
+	EXPECT_EQ(100, xsplice(self->p[0], NULL, self->fd, NULL, 100, 0));
+	EXPECT_EQ(107, lseek(self->fd, 0, SEEK_CUR));
+
+	ASSERT_EQ(0, lseek(self->fd, 0, SEEK_SET));
+	EXPECT_EQ(7, read_pattern(self->fd, 7, FILLER, 0));
+	EXPECT_EQ(100, read_pattern(self->fd, 100, DATA, 100));
+	EXPECT_EQ(893, read_pattern(self->fd, 893, FILLER, 107));
+	EXPECT_EQ(100, read_pattern(self->fd, 100, DATA, 0));
+	EXPECT_EQ(SOME - 1100,
+		  read_pattern(self->fd, SOME - 1100, FILLER, 1100));
+}
+
+TEST_F(file, end_of_file)
+{
+	loff_t off = SOME - 10;
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
+
+	/* Across the end, at it, and past it. */
+	EXPECT_EQ(10, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(SOME, off);
+	EXPECT_EQ(0, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(SOME, off);
+	off = 1000000;
+	EXPECT_EQ(0, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(1000000, off);
+
+	ASSERT_EQ(SOME, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(0, xsplice(self->fd, NULL, self->p[1], NULL, 100, 0));
+	EXPECT_EQ(SOME, lseek(self->fd, 0, SEEK_CUR));
+
+	EXPECT_EQ(10, pipe_bytes(self->p[0]));
+	EXPECT_EQ(10, read_pattern(self->p[0], 10, DATA, SOME - 10));
+}
+
+/* Unaligned at both ends, a splice of a pipe's capacity needs a slot more. */
+TEST_F(file, unaligned)
+{
+	ssize_t capacity = pipe_capacity(self->p[0]);
+	loff_t off = 100;
+
+	ASSERT_EQ(2 * capacity,
+		  write_pattern(self->fd, 2 * capacity, DATA, 0));
+	EXPECT_EQ(capacity - 100,
+		  xsplice(self->fd, &off, self->p[1], NULL, capacity, 0));
+	EXPECT_EQ(capacity, off);
+	EXPECT_EQ(capacity - 100,
+		  read_pattern(self->p[0], capacity - 100, DATA, 100));
+}
+
+TEST_F(file, hole_in)
+{
+	ssize_t size = 3 * page_size();
+	char *buf = malloc(size);
+	loff_t off = 0;
+
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(0, ftruncate(self->fd, size));
+	ASSERT_EQ(10, pwrite(self->fd, "0123456789", 10, page_size()));
+	EXPECT_EQ(size, xsplice(self->fd, &off, self->p[1], NULL, size, 0));
+	EXPECT_EQ(size, read_full(self->p[0], buf, size));
+	EXPECT_EQ(page_size(), match_byte(buf, page_size(), 0));
+	EXPECT_EQ(0, memcmp(buf + page_size(), "0123456789", 10));
+	EXPECT_EQ(2 * page_size() - 10,
+		  match_byte(buf + page_size() + 10, 2 * page_size() - 10, 0));
+	free(buf);
+}
+
+/* Written past its end, a file has a hole. */
+TEST_F(file, hole_out)
+{
+	loff_t off = 10000;
+	char buf[10000];
+	struct stat st;
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, &off, SOME, 0));
+	EXPECT_EQ(10000 + SOME, off);
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	EXPECT_EQ(10000 + SOME, st.st_size);
+	EXPECT_EQ(10000, read_full(self->fd, buf, 10000));
+	EXPECT_EQ(10000, match_byte(buf, 10000, 0));
+	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
+}
+
+TEST_F(file, beyond_4g)
+{
+	loff_t start = (5LL << 30) + 123, off = start;
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, &off, SOME, 0));
+	EXPECT_EQ(start + SOME, off);
+
+	off = start;
+	EXPECT_EQ(SOME, xsplice(self->fd, &off, self->p[1], NULL, 2 * SOME, 0));
+	EXPECT_EQ(start + SOME, off);
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+}
+
+/* A pipe refers to the page cache: later writes to the file show. */
+TEST_F(file, by_reference)
+{
+	char buf[SOME];
+	loff_t off = 0;
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, FILLER, 0));
+	ASSERT_EQ(SOME, xsplice(self->fd, &off, self->p[1], NULL, SOME, 0));
+	fill_pattern(buf, SOME, DATA, 0);
+	ASSERT_EQ(SOME, pwrite(self->fd, buf, SOME, 0));
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+}
+
+/* What is written to a pipe never ends up in the file before it. */
+TEST_F(file, page_cache_is_not_written)
+{
+	ssize_t page = page_size();
+	loff_t off = 10;
+	int i;
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
+
+	/* Have every slot of the ring carry mergeable data once. */
+	for (i = 0; i < 2; i++) {
+		ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+
+		ASSERT_EQ(capacity,
+			  read_pattern(self->p[0], capacity, FILLER, 0));
+	}
+	for (i = 0; i < 16; i++) {
+		ASSERT_EQ(1, xsplice(self->fd, &off, self->p[1], NULL, 1, 0));
+		ASSERT_EQ(page / 2, write_pattern(self->p[1], page / 2, FILLER,
+						  0));
+		ASSERT_EQ(1, read_pattern(self->p[0], 1, DATA, 10 + i));
+		ASSERT_EQ(page / 2, read_pattern(self->p[0], page / 2, FILLER,
+						 0));
+	}
+	ASSERT_EQ(0, lseek(self->fd, 0, SEEK_SET));
+	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
+}
+
+/* A failing call leaves both offsets alone. */
+TEST_F(file, offsets_after_error)
+{
+	ssize_t capacity;
+	loff_t off = 5;
+
+	EXPECT_EQ(-EAGAIN, xsplice(self->p[0], NULL, self->fd, &off, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(5, off);
+
+	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
+	ASSERT_EQ(7, lseek(self->fd, 7, SEEK_SET));
+	capacity = fill_pipe(_metadata, self->p[1], FILLER);
+	EXPECT_EQ(-EAGAIN, xsplice(self->fd, &off, self->p[1], NULL, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(5, off);
+	EXPECT_EQ(-EAGAIN, xsplice(self->fd, NULL, self->p[1], NULL, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(7, lseek(self->fd, 0, SEEK_CUR));
+	EXPECT_EQ(capacity, pipe_bytes(self->p[0]));
+}
+
+/* A file that may not grow takes what fits, and the rest stays. */
+TEST_F(file, size_limit)
+{
+	struct rlimit limit = { .rlim_cur = 3000, .rlim_max = RLIM_INFINITY };
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	catch_signal(_metadata, SIGXFSZ, 0);
+	ASSERT_EQ(0, setrlimit(RLIMIT_FSIZE, &limit));
+
+	EXPECT_EQ(3000, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
+	EXPECT_EQ(3000, lseek(self->fd, 0, SEEK_CUR));
+	EXPECT_EQ(SOME - 3000, pipe_bytes(self->p[0]));
+	EXPECT_EQ(-EFBIG, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
+	EXPECT_EQ(3000, lseek(self->fd, 0, SEEK_CUR));
+	EXPECT_LE(1, signal_count(SIGXFSZ));
+	EXPECT_EQ(SOME - 3000, read_pattern(self->p[0], SOME - 3000, DATA,
+					    3000));
+	ASSERT_EQ(0, lseek(self->fd, 0, SEEK_SET));
+	EXPECT_EQ(3000, read_pattern(self->fd, 3000, DATA, 0));
+}
+
+/* From pipe to pipe, buffers move. */
+FIXTURE(pipes) {
+	int a[2];
+	int b[2];
+};
+
+FIXTURE_SETUP(pipes)
+{
+	make_pipe(_metadata, self->a);
+	make_pipe(_metadata, self->b);
+}
+
+FIXTURE_TEARDOWN(pipes)
+{
+}
+
+/* Buffers of odd sizes, moved in odd amounts, keep their order. */
+TEST_F(pipes, sequence)
+{
+	unsigned int rnd = 12345;
+	ssize_t put = 0, got = 0, len, ret;
+	int i;
+
+	for (i = 0; i < 500; i++) {
+		rnd = rnd * 1103515245 + 12345;
+		len = 1 + (rnd >> 8) % 3000;
+		set_nonblock(_metadata, self->a[1], true);
+		ret = write_pattern(self->a[1], len, DATA, put);
+		if (ret > 0)
+			put += ret;
+		else
+			ASSERT_EQ(-EAGAIN, ret);
+		set_nonblock(_metadata, self->a[1], false);
+
+		rnd = rnd * 1103515245 + 12345;
+		len = 1 + (rnd >> 8) % 5000;
+		ret = xsplice(self->a[0], NULL, self->b[1], NULL, len,
+			      SPLICE_F_NONBLOCK);
+		if (ret < 0)
+			ASSERT_EQ(-EAGAIN, ret);
+
+		ASSERT_EQ(put - got,
+			  pipe_bytes(self->a[0]) + pipe_bytes(self->b[0]));
+		rnd = rnd * 1103515245 + 12345;
+		len = min_size(pipe_bytes(self->b[0]), (rnd >> 8) % 4500);
+		if (len) {
+			ASSERT_EQ(len, read_pattern(self->b[0], len, DATA,
+						    got));
+			got += len;
+		}
+	}
+	EXPECT_LT(1000000, got * 3);
+}
+
+/* A whole buffer moves as it is, together with its partial neighbours. */
+TEST_F(pipes, partial_buffer)
+{
+	ssize_t page = page_size();
+
+	ASSERT_EQ(3 * page, write_pattern(self->a[1], 3 * page, DATA, 0));
+
+	/* Less than a buffer; then its rest, one whole, and part of the last. */
+	EXPECT_EQ(10, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
+	EXPECT_EQ(3 * page - 10, pipe_bytes(self->a[0]));
+	EXPECT_EQ(10, pipe_bytes(self->b[0]));
+	EXPECT_EQ(2 * page, xsplice(self->a[0], NULL, self->b[1], NULL,
+				    2 * page, 0));
+	EXPECT_EQ(page - 10, pipe_bytes(self->a[0]));
+	EXPECT_EQ(2 * page + 10, pipe_bytes(self->b[0]));
+
+	EXPECT_EQ(2 * page + 10,
+		  read_pattern(self->b[0], 2 * page + 10, DATA, 0));
+	EXPECT_EQ(page - 10,
+		  read_pattern(self->a[0], page - 10, DATA, 2 * page + 10));
+}
+
+/*
+ * Two pipes that share the page of a split buffer: a write to either one must
+ * not be merged into it where the other can see.
+ */
+TEST_F(pipes, partial_buffer_is_not_merged)
+{
+	ASSERT_EQ(100, write_pattern(self->a[1], 100, DATA, 0));
+	ASSERT_EQ(40, xsplice(self->a[0], NULL, self->b[1], NULL, 40, 0));
+	ASSERT_EQ(30, write_pattern(self->b[1], 30, FILLER, 0));
+	ASSERT_EQ(30, write_pattern(self->a[1], 30, FILLER, 30));
+
+	EXPECT_EQ(60, read_pattern(self->a[0], 60, DATA, 40));
+	EXPECT_EQ(30, read_pattern(self->a[0], 30, FILLER, 30));
+	EXPECT_EQ(40, read_pattern(self->b[0], 40, DATA, 0));
+	EXPECT_EQ(30, read_pattern(self->b[0], 30, FILLER, 0));
+}
+
+/* A buffer moved as a whole takes further writes like any other. */
+TEST_F(pipes, whole_buffer_is_merged)
+{
+	ssize_t page = page_size();
+	int i;
+
+	/* With one slot, what is not merged has no room. */
+	ASSERT_EQ(page, fcntl(self->b[0], F_SETPIPE_SZ, page));
+	ASSERT_EQ(1, write_pattern(self->a[1], 1, DATA, 0));
+	ASSERT_EQ(1, xsplice(self->a[0], NULL, self->b[1], NULL, 1, 0));
+	set_nonblock(_metadata, self->b[1], true);
+	for (i = 1; i < 100; i++)
+		ASSERT_EQ(1, write_pattern(self->b[1], 1, DATA, i));
+	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));
+}
+
+/* The buffer that arrives is the one that was sent, not a copy. */
+TEST_F(pipes, by_reference)
+{
+	ssize_t page = page_size();
+	char *mem = mmap(NULL, page, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, mem);
+	fill_pattern(mem, page, FILLER, 0);
+	ASSERT_EQ(page, xvmsplice1(self->a[1], mem, page, 0));
+	ASSERT_EQ(page, xsplice(self->a[0], NULL, self->b[1], NULL, page, 0));
+	fill_pattern(mem, page, DATA, 0);
+	EXPECT_EQ(page, read_pattern(self->b[0], page, DATA, 0));
+}
+
+/* Nothing asked for, nothing looked at. */
+TEST_F(pipes, zero_length)
+{
+	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
+	EXPECT_EQ(0, xsplice(self->a[0], NULL, self->b[1], NULL, 0, 0));
+	EXPECT_EQ(0, xsplice(self->b[0], NULL, self->a[1], NULL, 0, 0));
+	EXPECT_EQ(0, xsplice(-1, NULL, -1, NULL, 0, ~0U));
+	EXPECT_EQ(10, pipe_bytes(self->a[0]));
+	EXPECT_EQ(0, pipe_bytes(self->b[0]));
+	EXPECT_EQ(10, read_pattern(self->a[0], 10, DATA, 0));
+}
+
+/* As many buffers move as the target has slots for. */
+TEST_F(pipes, target_smaller)
+{
+	ssize_t page = page_size();
+	ssize_t capacity = fill_pipe(_metadata, self->a[1], DATA);
+
+	ASSERT_EQ(2 * page, fcntl(self->b[0], F_SETPIPE_SZ, 2 * page));
+	EXPECT_EQ(2 * page, xsplice(self->a[0], NULL, self->b[1], NULL,
+				    capacity, 0));
+	EXPECT_EQ(capacity - 2 * page, pipe_bytes(self->a[0]));
+	EXPECT_EQ(2 * page, read_pattern(self->b[0], 2 * page, DATA, 0));
+	EXPECT_EQ(capacity - 2 * page,
+		  read_pattern(self->a[0], capacity - 2 * page, DATA,
+			       2 * page));
+}
+
+/* O_NONBLOCK on either end of the transfer is enough. */
+TEST_F(pipes, nonblock_either_end)
+{
+	set_nonblock(_metadata, self->b[1], true);
+	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
+	set_nonblock(_metadata, self->b[1], false);
+
+	fill_pipe(_metadata, self->b[1], FILLER);
+	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
+	set_nonblock(_metadata, self->a[0], true);
+	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
+	EXPECT_EQ(10, pipe_bytes(self->a[0]));
+}
+
+/* End of file comes before waiting for room; no reader before either. */
+TEST_F(pipes, order_of_ends)
+{
+	catch_signal(_metadata, SIGPIPE, 0);
+	close(self->a[1]);
+	EXPECT_EQ(0, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
+	EXPECT_EQ(0, signal_count(SIGPIPE));
+	close(self->b[0]);
+	EXPECT_EQ(-EPIPE, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
+	EXPECT_EQ(1, signal_count(SIGPIPE));
+}
+
+/* A writer asleep on the source and a reader asleep on the target wake. */
+TEST_F(pipes, wakes_both)
+{
+	ssize_t page = page_size();
+	char *more, *got = malloc(page);
+	struct job writer, reader;
+
+	ASSERT_NE(NULL, got);
+	more = alloc_pattern(_metadata, page, FILLER);
+	writer = job_writer(self->a[1], more, page);
+	reader = job_reader(self->b[0], got, page);
+	fill_pipe(_metadata, self->a[1], DATA);
+	job_start(_metadata, &writer);
+	job_start(_metadata, &reader);
+	job_wait_blocked(&writer);
+	job_wait_blocked(&reader);
+
+	EXPECT_EQ(page, xsplice(self->a[0], NULL, self->b[1], NULL, page, 0));
+	EXPECT_EQ(page, job_finish(_metadata, &writer));
+	EXPECT_EQ(page, job_finish(_metadata, &reader));
+	EXPECT_EQ(page, match_pattern(got, page, DATA, 0));
+	free(more);
+	free(got);
+}
+
+/* A chain of blocked splices passes the data on, one to the next. */
+TEST_F(pipes, chain)
+{
+	struct job ab = job_splice(self->a[0], self->b[1], SOME);
+	struct job bc;
+	int c[2];
+
+	make_pipe(_metadata, c);
+	bc = job_splice(self->b[0], c[1], SOME);
+	job_start(_metadata, &ab);
+	job_start(_metadata, &bc);
+	job_wait_blocked(&ab);
+	job_wait_blocked(&bc);
+	ASSERT_EQ(100, write_pattern(self->a[1], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &ab));
+	EXPECT_EQ(100, job_finish(_metadata, &bc));
+	EXPECT_EQ(100, read_pattern(c[0], 100, DATA, 0));
+}
+
+/* Both directions at once: the two pipes are locked in one order. */
+TEST_F_TIMEOUT(pipes, both_directions, 60)
+{
+	ssize_t page = page_size(), moved = 0, ret;
+	struct job jobs[4];
+	int i;
+
+	ASSERT_EQ(page, write_pattern(self->a[1], page, DATA, 0));
+	ASSERT_EQ(page, write_pattern(self->b[1], page, DATA, 0));
+	for (i = 0; i < ARRAY_LEN(jobs); i++) {
+		jobs[i] = i % 2 ? job_splice(self->a[0], self->b[1], 1000) :
+				  job_splice(self->b[0], self->a[1], 1000);
+		jobs[i].arg[5] = SPLICE_F_NONBLOCK;
+		jobs[i].rounds = 3000;
+		job_start(_metadata, &jobs[i]);
+	}
+	for (i = 0; i < ARRAY_LEN(jobs); i++) {
+		ret = job_finish(_metadata, &jobs[i]);
+		EXPECT_LE(0, ret);
+		moved += ret;
+	}
+	EXPECT_LT(0, moved);
+	EXPECT_EQ(2 * page, pipe_bytes(self->a[0]) + pipe_bytes(self->b[0]));
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Many threads on both ends of a pipe, by every call at once, while its size
+ * changes: nothing is lost, doubled or out of order, and nobody hangs.
+ */
+#include "splice_common.h"
+
+#define DATA 1
+
+/* Transferred in each test, and read or written at a time. */
+#define TOTAL 1048576
+#define CHUNK 3000
+
+#define THREADS 4
+
+/* Sums of all bytes, which do not depend on their order. */
+static unsigned long sum_of(const char *buf, ssize_t len)
+{
+	unsigned long sum = 0;
+
+	while (len--)
+		sum += (unsigned char)*buf++;
+	return sum;
+}
+
+/* One of the threads that put data in, move it on, or take it out. */
+struct worker {
+	pthread_t thread;
+	int in;
+	int out;
+	enum { READ, WRITE, SPLICE, VMSPLICE_IN, VMSPLICE_OUT } how;
+	const char *data;
+	ssize_t len;		/* to write; and what was transferred */
+	unsigned long sum;
+	ssize_t error;
+};
+
+static ssize_t work_once(struct worker *w, char *buf, ssize_t done)
+{
+	ssize_t len = w->data ? w->len - done : CHUNK;
+
+	if (len > CHUNK)
+		len = CHUNK;
+	switch (w->how) {
+	case READ:
+		return xread(w->in, buf, CHUNK);
+	case VMSPLICE_OUT:
+		return xvmsplice1(w->in, buf, CHUNK, 0);
+	case SPLICE:
+		return xsplice(w->in, NULL, w->out, NULL, CHUNK, 0);
+	case WRITE:
+		return len ? xwrite(w->out, w->data + done, len) : 0;
+	case VMSPLICE_IN:
+		return len ? xvmsplice1(w->out, w->data + done, len, 0) : 0;
+	}
+	return -EINVAL;
+}
+
+/* Until the end of what it has to write, or to read. */
+static void *work(void *data)
+{
+	struct worker *w = data;
+	ssize_t done = 0, ret;
+	char buf[CHUNK];
+
+	while ((ret = work_once(w, buf, done)) > 0) {
+		if (w->how == READ || w->how == VMSPLICE_OUT)
+			w->sum += sum_of(buf, ret);
+		done += ret;
+	}
+	if (w->data && w->len != done)
+		w->error = ret ? ret : -EIO;
+	else
+		w->error = ret;
+	w->len = done;
+	return NULL;
+}
+
+static void start(struct __test_metadata *_metadata, struct worker *w)
+{
+	ASSERT_EQ(0, pthread_create(&w->thread, NULL, work, w));
+}
+
+static void finish(struct __test_metadata *_metadata, struct worker *w)
+{
+	ASSERT_EQ(0, pthread_join(w->thread, NULL));
+	EXPECT_EQ(0, w->error);
+}
+
+/* Changes the size of a pipe until told to end. */
+struct resizer {
+	pthread_t thread;
+	int fd;
+	bool end;
+	int nr;
+};
+
+static void *resize(void *data)
+{
+	static const int pages[] = { 1, 64, 2, 16, 4, 256 };
+	struct resizer *r = data;
+	int i;
+
+	/* All sizes once at least, however late the thread comes to run. */
+	for (i = 0; i < (int)ARRAY_LEN(pages) ||
+	     !__atomic_load_n(&r->end, __ATOMIC_SEQ_CST); i++) {
+		if (fcntl(r->fd, F_SETPIPE_SZ,
+			  pages[i % ARRAY_LEN(pages)] * page_size()) > 0)
+			r->nr++;
+		sched_yield();
+	}
+	return NULL;
+}
+
+FIXTURE(stress) {
+	int p[2];
+	int q[2];
+	char *data;
+	struct resizer resizer[2];
+};
+
+FIXTURE_VARIANT(stress) {
+	bool resize;
+};
+
+FIXTURE_VARIANT_ADD(stress, fixed) {
+	.resize = false,
+};
+
+FIXTURE_VARIANT_ADD(stress, resized) {
+	.resize = true,
+};
+
+FIXTURE_SETUP(stress)
+{
+	int i;
+
+	make_pipe(_metadata, self->p);
+	make_pipe(_metadata, self->q);
+	self->data = alloc_pattern(_metadata, TOTAL, DATA);
+	self->resizer[0].fd = self->p[0];
+	self->resizer[1].fd = self->q[0];
+	for (i = 0; variant->resize && i < 2; i++)
+		ASSERT_EQ(0, pthread_create(&self->resizer[i].thread, NULL,
+					    resize, &self->resizer[i]));
+}
+
+FIXTURE_TEARDOWN(stress)
+{
+	int i;
+
+	for (i = 0; variant->resize && i < 2; i++) {
+		__atomic_store_n(&self->resizer[i].end, true, __ATOMIC_SEQ_CST);
+		EXPECT_EQ(0, pthread_join(self->resizer[i].thread, NULL));
+		EXPECT_LT(0, self->resizer[i].nr);
+	}
+}
+
+/* A single stream stays in order. */
+TEST_F_TIMEOUT(stress, in_order, 120)
+{
+	struct worker writer = { .how = WRITE, .out = self->p[1],
+				 .data = self->data, .len = TOTAL };
+	struct worker mover = { .how = SPLICE, .in = self->p[0],
+				.out = self->q[1] };
+
+	start(_metadata, &writer);
+	start(_metadata, &mover);
+	EXPECT_EQ(TOTAL, read_pattern(self->q[0], TOTAL, DATA, 0));
+	finish(_metadata, &writer);
+	close(self->p[1]);
+	finish(_metadata, &mover);
+	EXPECT_EQ(TOTAL, mover.len);
+}
+
+/* In by four threads, on by four, out by four, of two kinds each. */
+TEST_F_TIMEOUT(stress, many_threads, 120)
+{
+	struct worker writers[THREADS], movers[THREADS], readers[THREADS];
+	ssize_t part = TOTAL / THREADS, moved = 0, got = 0;
+	unsigned long sum = 0;
+	int i;
+
+	for (i = 0; i < THREADS; i++) {
+		writers[i] = (struct worker) {
+			.how = i % 2 ? WRITE : VMSPLICE_IN,
+			.out = self->p[1],
+			.data = self->data + i * part,
+			.len = part,
+		};
+		movers[i] = (struct worker) {
+			.how = SPLICE, .in = self->p[0], .out = self->q[1],
+		};
+		readers[i] = (struct worker) {
+			.how = i % 2 ? READ : VMSPLICE_OUT, .in = self->q[0],
+		};
+		start(_metadata, &readers[i]);
+		start(_metadata, &movers[i]);
+		start(_metadata, &writers[i]);
+	}
+	for (i = 0; i < THREADS; i++)
+		finish(_metadata, &writers[i]);
+	close(self->p[1]);
+	for (i = 0; i < THREADS; i++) {
+		finish(_metadata, &movers[i]);
+		moved += movers[i].len;
+	}
+	close(self->q[1]);
+	for (i = 0; i < THREADS; i++) {
+		finish(_metadata, &readers[i]);
+		got += readers[i].len;
+		sum += readers[i].sum;
+	}
+	EXPECT_EQ(TOTAL, moved);
+	EXPECT_EQ(TOTAL, got);
+	EXPECT_EQ(sum_of(self->data, TOTAL), sum);
+}
+
+/* The same through sockets, in and out. */
+TEST_F_TIMEOUT(stress, sockets, 120)
+{
+	struct worker writer = { .how = WRITE, .data = self->data,
+				 .len = TOTAL };
+	struct worker in[2], out[2], reader = { .how = READ };
+	int from[2], to[2], i;
+
+	make_unix_pair(_metadata, from);
+	make_tcp_pair(_metadata, to);
+	writer.out = from[0];
+	reader.in = to[1];
+	start(_metadata, &writer);
+	start(_metadata, &reader);
+	for (i = 0; i < 2; i++) {
+		in[i] = (struct worker) {
+			.how = SPLICE, .in = from[1], .out = self->p[1],
+		};
+		out[i] = (struct worker) {
+			.how = SPLICE, .in = self->p[0], .out = to[0],
+		};
+		start(_metadata, &in[i]);
+		start(_metadata, &out[i]);
+	}
+	finish(_metadata, &writer);
+	shutdown(from[0], SHUT_WR);
+	for (i = 0; i < 2; i++)
+		finish(_metadata, &in[i]);
+	close(self->p[1]);
+	for (i = 0; i < 2; i++)
+		finish(_metadata, &out[i]);
+	shutdown(to[0], SHUT_WR);
+	finish(_metadata, &reader);
+	EXPECT_EQ(TOTAL, in[0].len + in[1].len);
+	EXPECT_EQ(TOTAL, out[0].len + out[1].len);
+	EXPECT_EQ(TOTAL, reader.len);
+	EXPECT_EQ(sum_of(self->data, TOTAL), reader.sum);
+}
+
+/* Every pair of pipes, in both directions, by both calls, at once. */
+TEST_F_TIMEOUT(stress, tee_and_splice, 120)
+{
+	struct job jobs[8];
+	int i;
+
+	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
+	ASSERT_EQ(100, write_pattern(self->q[1], 100, DATA, 0));
+	for (i = 0; i < ARRAY_LEN(jobs); i++) {
+		int in = i % 2 ? self->p[0] : self->q[0];
+		int out = i % 2 ? self->q[1] : self->p[1];
+
+		if (i / 2 % 2) {
+			jobs[i] = job_tee(in, out, 30);
+			jobs[i].arg[3] = SPLICE_F_NONBLOCK;
+		} else {
+			jobs[i] = job_splice(in, out, 70);
+			jobs[i].arg[5] = SPLICE_F_NONBLOCK;
+		}
+		jobs[i].rounds = 1000;
+		job_start(_metadata, &jobs[i]);
+	}
+	for (i = 0; i < ARRAY_LEN(jobs); i++)
+		EXPECT_LE(0, job_finish(_metadata, &jobs[i]));
+	EXPECT_LE(200, pipe_bytes(self->p[0]) + pipe_bytes(self->q[0]));
+}
+
+/* One file into one pipe by all of them, each at its own offset. */
+TEST_F_TIMEOUT(stress, file, 120)
+{
+	struct worker reader = { .how = READ, .in = self->p[0] };
+	const char *missing = end_missing(END_TMPFS);
+	struct job jobs[THREADS];
+	ssize_t sent = 0;
+	loff_t off[THREADS];
+	int file, i;
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
+	ASSERT_EQ(TOTAL, write_full(file, self->data, TOTAL));
+	start(_metadata, &reader);
+	for (i = 0; i < THREADS; i++) {
+		off[i] = TOTAL / THREADS * i;
+		jobs[i] = job_splice(file, self->p[1], CHUNK);
+		jobs[i].arg[1] = (long)&off[i];
+		jobs[i].rounds = 50;
+		job_start(_metadata, &jobs[i]);
+	}
+	for (i = 0; i < THREADS; i++) {
+		ssize_t len = job_finish(_metadata, &jobs[i]);
+
+		ASSERT_LT(0, len);
+		EXPECT_EQ(TOTAL / THREADS * i + len, off[i]);
+		sent += len;
+	}
+	close(self->p[1]);
+	finish(_metadata, &reader);
+	EXPECT_EQ(sent, reader.len);
+}
+
+TEST_HARNESS_MAIN
