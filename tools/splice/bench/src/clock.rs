@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The processor's clock, as a counter of instructions.
+//!
+//! Under QEMU's `-icount shift=0` the time stamp counter goes up by one for each
+//! instruction. The kernel's clocks are derived from it, but scaled by what the
+//! kernel took its frequency for, so it is read directly.
+
+use std::arch::asm;
+use std::arch::x86_64::_rdtsc;
+use std::hint::black_box;
+
+use anyhow::{bail, Result};
+
+/// What the counter says.
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: Every x86_64 processor has it, and Linux lets programs use it.
+    unsafe { _rdtsc() }
+}
+
+/// How much of what is measured is the measuring itself: the least of many
+/// tries with an empty operation.
+pub fn overhead() -> u64 {
+    fn nothing(_: &mut ()) -> rustix::io::Result<usize> {
+        Ok(0)
+    }
+    let nothing: fn(&mut ()) -> rustix::io::Result<usize> = black_box(nothing);
+    (0..1000)
+        .map(|_| time(nothing, &mut ()).0)
+        .min()
+        .unwrap_or(0)
+}
+
+/// Runs `operation`, and says what the counter went up by, and its result.
+#[inline(never)]
+pub fn time<T, R>(operation: fn(&mut T) -> R, subject: &mut T) -> (u64, R) {
+    let start = now();
+    let result = operation(subject);
+    (now().wrapping_sub(start), result)
+}
+
+/// Fails unless the counter counts instructions.
+pub fn verify() -> Result<()> {
+    const TURNS: u64 = 1_000_000;
+    const INSTRUCTIONS: u64 = 2 * TURNS;
+
+    fn count_down(_: &mut ()) {
+        // SAFETY: It changes the register that it is given, and nothing else.
+        unsafe {
+            asm!(
+                "2:",
+                "dec {0}",
+                "jnz 2b",
+                inout(reg) TURNS => _,
+                options(nomem, nostack)
+            );
+        }
+    }
+    let counted = (0..5)
+        .map(|_| time(count_down, &mut ()).0)
+        .min()
+        .unwrap_or(0);
+    // There are some instructions around the loop, and perhaps a timer interrupt.
+    if !(INSTRUCTIONS..INSTRUCTIONS + INSTRUCTIONS / 100).contains(&counted) {
+        bail!(
+            "this machine's clock went on by {counted} in {INSTRUCTIONS} instructions; \
+             QEMU has to run with `-accel tcg -icount shift=0`"
+        );
+    }
+    Ok(())
+}

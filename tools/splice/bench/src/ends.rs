@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The files, pipes and sockets that data is moved between.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Seek, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+use rustix::event::{poll, PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+use rustix::net::{sockopt, RecvFlags, SendFlags};
+use rustix::pipe::{IoSliceRaw, SpliceFlags};
+
+const PAGE: usize = 4096;
+
+/// Room in a socket for the largest amount, with what the kernel adds to it.
+const SOCKET_ROOM: usize = 16 << 20;
+
+/// A pipe with room for the amount that is moved at a time.
+pub struct Pipe {
+    pub read: OwnedFd,
+    pub write: OwnedFd,
+}
+
+impl Pipe {
+    fn new(bytes: usize) -> Result<Self> {
+        let (read, write) = rustix::pipe::pipe()?;
+        if rustix::pipe::fcntl_getpipe_size(&write)? < bytes {
+            rustix::pipe::fcntl_setpipe_size(&write, bytes).context("F_SETPIPE_SZ")?;
+        }
+        Ok(Self { read, write })
+    }
+}
+
+/// Two connected sockets that do not wait.
+pub struct Sockets {
+    pub near: OwnedFd,
+    pub far: OwnedFd,
+    tcp: bool,
+}
+
+impl Sockets {
+    fn tcp() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        // What a connection announces as its window depends on the room at its start.
+        make_room(&listener)?;
+        let near = TcpStream::connect(listener.local_addr()?)?;
+        let (far, _) = listener.accept()?;
+        for end in [&near, &far] {
+            end.set_nodelay(true)?;
+            end.set_nonblocking(true)?;
+        }
+        Self::new(near.into(), far.into(), true)
+    }
+
+    fn unix() -> Result<Self> {
+        let (near, far) = UnixStream::pair()?;
+        for end in [&near, &far] {
+            end.set_nonblocking(true)?;
+        }
+        Self::new(near.into(), far.into(), false)
+    }
+
+    fn new(near: OwnedFd, far: OwnedFd, tcp: bool) -> Result<Self> {
+        make_room(&near)?;
+        make_room(&far)?;
+        Ok(Self { near, far, tcp })
+    }
+
+    /// Sends `data` to the far end.
+    pub fn fill(&self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            match rustix::net::send(&self.near, data, SendFlags::NOSIGNAL) {
+                Ok(sent) => data = &data[sent..],
+                Err(Errno::AGAIN) => wait_for(&self.near, PollFlags::OUT)?,
+                Err(error) => return Err(error).context("sending to a socket"),
+            }
+        }
+        self.settle()
+    }
+
+    /// Takes as much as `buffer` holds out of the far end.
+    pub fn drain(&self, buffer: &mut [u8]) -> Result<()> {
+        // TCP can drop data without copying it.
+        let flags = if self.tcp {
+            RecvFlags::TRUNC
+        } else {
+            RecvFlags::empty()
+        };
+        let mut taken = 0;
+        while taken < buffer.len() {
+            match rustix::net::recv(&self.far, &mut buffer[taken..], flags) {
+                Ok((_, 0)) => bail!("a socket was closed"),
+                Ok((_, received)) => taken += received,
+                Err(Errno::AGAIN) => wait_for(&self.far, PollFlags::IN)?,
+                Err(error) => return Err(error).context("receiving from a socket"),
+            }
+        }
+        self.settle()
+    }
+
+    /// Has delayed acknowledgements sent now, and not by a timer at any time.
+    fn settle(&self) -> Result<()> {
+        if self.tcp {
+            sockopt::set_tcp_quickack(&self.far, true)?;
+        }
+        Ok(())
+    }
+}
+
+fn make_room(socket: impl AsFd) -> Result<()> {
+    // Beyond the limit for all only with privilege; without, up to the limit.
+    sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_ROOM)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SOCKET_ROOM))?;
+    sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_ROOM)
+        .or_else(|_| sockopt::set_socket_recv_buffer_size(&socket, SOCKET_ROOM))?;
+    Ok(())
+}
+
+fn wait_for(fd: &OwnedFd, events: PollFlags) -> Result<()> {
+    let second = Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    };
+    if poll(&mut [PollFd::new(fd, events)], Some(&second))? == 0 {
+        bail!("a socket got stuck");
+    }
+    Ok(())
+}
+
+/// All that an operation may need, for moving `bytes` bytes at a time.
+pub struct Ends {
+    bytes: usize,
+    /// A file with something in it, on tmpfs.
+    pub source: File,
+    /// A file to be overwritten, on tmpfs.
+    pub target: File,
+    pub null: File,
+    pub zero: File,
+    pub pipe: Pipe,
+    pub other_pipe: Pipe,
+    pub tcp: Sockets,
+    pub unix: Sockets,
+    memory: Vec<u8>,
+    /// Where in `memory` a page starts.
+    start: usize,
+}
+
+impl Ends {
+    /// Makes them, with the files in `dir`.
+    pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
+        let data = vec![0x5a; bytes];
+        let file = |name: &str| -> Result<File> {
+            let path = dir.join(name);
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .open(&path)
+                .with_context(|| path.display().to_string())?;
+            file.write_all(&data)?;
+            file.rewind()?;
+            // Whoever is done with it has to do nothing else.
+            std::fs::remove_file(&path)?;
+            Ok(file)
+        };
+        // Every page is written to, so that it is there.
+        let memory = vec![0xa5; bytes + PAGE];
+        let start = memory.as_ptr().align_offset(PAGE);
+        Ok(Self {
+            bytes,
+            source: file("source")?,
+            target: file("target")?,
+            null: OpenOptions::new().write(true).open("/dev/null")?,
+            zero: File::open("/dev/zero")?,
+            pipe: Pipe::new(bytes)?,
+            other_pipe: Pipe::new(bytes)?,
+            tcp: Sockets::tcp().context("TCP on the loopback device")?,
+            unix: Sockets::unix().context("AF_UNIX")?,
+            memory,
+            start,
+        })
+    }
+
+    pub fn memory(&self) -> &[u8] {
+        &self.memory[self.start..][..self.bytes]
+    }
+
+    /// One `splice` of all bytes that are moved at a time.
+    #[inline(always)]
+    pub fn splice(&self, from: impl AsFd, to: impl AsFd) -> rustix::io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK;
+        rustix::pipe::splice(from, None, to, None, self.bytes, flags)
+    }
+
+    /// The same from a file, from its beginning on, whatever its position is.
+    #[inline(always)]
+    pub fn splice_from_start(&self, from: &File, to: impl AsFd) -> rustix::io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK;
+        rustix::pipe::splice(from, Some(&mut 0), to, None, self.bytes, flags)
+    }
+
+    /// The same to a file, from its beginning on.
+    #[inline(always)]
+    pub fn splice_to_start(&self, from: impl AsFd, to: &File) -> rustix::io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK;
+        rustix::pipe::splice(from, None, to, Some(&mut 0), self.bytes, flags)
+    }
+
+    #[inline(always)]
+    pub fn tee(&self) -> rustix::io::Result<usize> {
+        let flags = SpliceFlags::NONBLOCK;
+        rustix::pipe::tee(&self.pipe.read, &self.other_pipe.write, self.bytes, flags)
+    }
+
+    #[inline(always)]
+    pub fn vmsplice(&self) -> rustix::io::Result<usize> {
+        let slices = [IoSliceRaw::from_slice(self.memory())];
+        // SAFETY: The kernel only reads the memory, which nothing writes to before the pipe has
+        // been drained.
+        unsafe { rustix::pipe::vmsplice(&self.pipe.write, &slices, SpliceFlags::NONBLOCK) }
+    }
+
+    #[inline(always)]
+    pub fn vmsplice_out(&mut self) -> rustix::io::Result<usize> {
+        let read = &self.pipe.read;
+        let memory = &mut self.memory[self.start..][..self.bytes];
+        let slices = [IoSliceRaw::from_slice_mut(memory)];
+        // SAFETY: The kernel writes to memory that is borrowed exclusively.
+        unsafe { rustix::pipe::vmsplice(read, &slices, SpliceFlags::NONBLOCK) }
+    }
+
+    #[inline(always)]
+    pub fn sendfile(&self, to: impl AsFd) -> rustix::io::Result<usize> {
+        rustix::fs::sendfile(to, &self.source, Some(&mut 0), self.bytes)
+    }
+
+    /// Puts the source file's content into the pipe.
+    pub fn fill_pipe(&self) -> Result<()> {
+        self.all(self.splice_from_start(&self.source, &self.pipe.write))
+            .context("filling a pipe")
+    }
+
+    /// Takes everything out of `pipe`.
+    pub fn drain(&self, pipe: &Pipe) -> Result<()> {
+        let mut taken = 0;
+        while taken < self.bytes {
+            taken += self
+                .splice(&pipe.read, &self.null)
+                .context("draining a pipe")?;
+        }
+        Ok(())
+    }
+
+    pub fn drain_tcp(&mut self) -> Result<()> {
+        self.tcp.drain(&mut self.memory[self.start..][..self.bytes])
+    }
+
+    pub fn drain_unix(&mut self) -> Result<()> {
+        self.unix
+            .drain(&mut self.memory[self.start..][..self.bytes])
+    }
+
+    fn all(&self, moved: rustix::io::Result<usize>) -> Result<()> {
+        match moved? {
+            moved if moved == self.bytes => Ok(()),
+            moved => bail!("{moved} bytes instead of {}", self.bytes),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Repeating an operation until its cost is known.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+use crate::clock;
+use crate::ends::Ends;
+use crate::operations::{Operation, OPERATIONS};
+
+/// What a pipe holds that nobody has enlarged.
+const DEFAULT_PIPE: usize = 64 << 10;
+
+/// How often an operation is done for one median; the timer interrupts, and the
+/// kernel refills its stocks of memory, in less than half of them.
+const ROUND: usize = 101;
+
+/// How often it is done before that: until the caches are filled, and TCP has given
+/// up acknowledging each segment at once.
+const WARM_UP: usize = 101;
+
+/// The cost is the smallest median of this many rounds at least, and at most.
+/// Each round has files, pipes and sockets of its own: where in memory they are
+/// makes a difference of some instructions.
+const ROUNDS: std::ops::RangeInclusive<usize> = 4..=12;
+
+/// One in so many instructions: as far as the two smallest medians may differ.
+const PRECISION: u64 = 200;
+
+/// Writes a line `operation,bytes,instructions` for every operation.
+pub fn measure(dir: &Path, amounts: &[usize], only: &str, out: &mut impl Write) -> Result<()> {
+    let overhead = clock::overhead();
+    writeln!(out, "operation,bytes,instructions")?;
+    for operation in OPERATIONS.iter().filter(|o| o.name.contains(only)) {
+        if operation.error.is_some() {
+            let cost = cost(operation, dir, DEFAULT_PIPE, overhead)?;
+            writeln!(out, "{},0,{cost}", operation.name)?;
+            continue;
+        }
+        for &bytes in amounts {
+            let cost = cost(operation, dir, bytes, overhead)?;
+            writeln!(out, "{},{bytes},{cost}", operation.name)?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+fn cost(operation: &Operation, dir: &Path, bytes: usize, overhead: u64) -> Result<u64> {
+    let what = || format!("{}, {bytes} bytes", operation.name);
+    let mut medians = Vec::new();
+    while medians.len() < *ROUNDS.end() {
+        medians.push(round(operation, dir, bytes).with_context(what)?);
+        medians.sort_unstable();
+        if medians.len() >= *ROUNDS.start() && medians[1] - medians[0] <= medians[0] / PRECISION {
+            return Ok(medians[0].saturating_sub(overhead));
+        }
+    }
+    eprintln!("warning: {}: medians differ: {medians:?}", what());
+    Ok(medians[0].saturating_sub(overhead))
+}
+
+/// The median of one round.
+fn round(operation: &Operation, dir: &Path, bytes: usize) -> Result<u64> {
+    let expected = operation.error.map_or(Ok(bytes), Err);
+    let mut ends = Ends::new(dir, bytes)?;
+    let mut costs = Vec::with_capacity(WARM_UP + ROUND);
+    for _ in 0..WARM_UP + ROUND {
+        (operation.before)(&mut ends)?;
+        let (cost, result) = clock::time(operation.call, &mut ends);
+        if result != expected {
+            bail!("{result:?} instead of {expected:?}");
+        }
+        (operation.after)(&mut ends)?;
+        costs.push(cost);
+    }
+    Ok(median(&mut costs[WARM_UP..]))
+}
+
+/// The middle one.
+fn median(values: &mut [u64]) -> u64 {
+    let middle = values.len() / 2;
+    *values.select_nth_unstable(middle).1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_that_are_far_off_do_not_move_the_median() {
+        let mut values: Vec<u64> = (0..ROUND as u64).map(|i| 1000 + i % 2).collect();
+        values[0] = u64::MAX;
+        values[1] = 0;
+        assert!((1000..=1001).contains(&median(&mut values)));
+        assert_eq!(median(&mut [7]), 7);
+    }
+}

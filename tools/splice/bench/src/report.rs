@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Two kernels side by side.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+
+/// What the Rust splice may cost at most, as a multiple of what the C one costs.
+pub const LIMIT: f64 = 1.02;
+
+/// One line of what `measure` prints.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Cost {
+    operation: String,
+    bytes: u64,
+    instructions: u64,
+}
+
+/// Reads what `measure` printed.
+pub fn read(path: &Path) -> Result<Vec<Cost>> {
+    fs::read_to_string(path)
+        .map_err(anyhow::Error::from)
+        .and_then(|text| parse(&text))
+        .with_context(|| path.display().to_string())
+}
+
+fn parse(text: &str) -> Result<Vec<Cost>> {
+    let mut lines = (1..).zip(text.lines());
+    match lines.next() {
+        Some((_, "operation,bytes,instructions")) => (),
+        _ => bail!("no headings: this is not what `measure` prints"),
+    }
+    lines
+        .map(|(number, line)| {
+            let fields: Vec<_> = line.split(',').collect();
+            let [operation, bytes, instructions] = fields[..] else {
+                bail!("line {number} has {} fields: {line:?}", fields.len());
+            };
+            let parse = |field: &str| field.parse().with_context(|| format!("line {number}"));
+            Ok(Cost {
+                operation: operation.into(),
+                bytes: parse(bytes)?,
+                instructions: parse(instructions)?,
+            })
+        })
+        .collect()
+}
+
+/// One operation on both kernels.
+pub struct Row {
+    pub operation: String,
+    pub bytes: u64,
+    pub c: u64,
+    pub rust: u64,
+}
+
+impl Row {
+    /// What the operation costs in Rust, as a multiple of what it costs in C.
+    pub fn ratio(&self) -> f64 {
+        // Instruction counts are far below 2^52.
+        self.rust as f64 / self.c as f64
+    }
+
+    /// Whether it costs more than it may.
+    pub fn is_over(&self) -> bool {
+        self.ratio() > LIMIT
+    }
+
+    /// `4 KiB`; nothing for an operation that moves nothing.
+    pub fn amount(&self) -> String {
+        match self.bytes {
+            0 => String::new(),
+            n if n % (1 << 20) == 0 => format!("{} MiB", n >> 20),
+            n if n % (1 << 10) == 0 => format!("{} KiB", n >> 10),
+            n => format!("{n} B"),
+        }
+    }
+}
+
+/// All operations on both kernels.
+pub struct Report(Vec<Row>);
+
+impl Report {
+    /// Fails where the two are not about the same operations.
+    pub fn join(c: &[Cost], rust: &[Cost]) -> Result<Self> {
+        if c.len() != rust.len() {
+            bail!("{} lines for C, and {} for Rust", c.len(), rust.len());
+        }
+        if c.is_empty() {
+            bail!("nothing was measured");
+        }
+        c.iter()
+            .zip(rust)
+            .map(|(c, rust)| {
+                if (&c.operation, c.bytes) != (&rust.operation, rust.bytes) {
+                    bail!("a line for C is {c:?}, and the one for Rust {rust:?}");
+                }
+                if c.instructions == 0 || rust.instructions == 0 {
+                    bail!("{}: no instructions", c.operation);
+                }
+                Ok(Row {
+                    operation: c.operation.clone(),
+                    bytes: c.bytes,
+                    c: c.instructions,
+                    rust: rust.instructions,
+                })
+            })
+            .collect::<Result<_>>()
+            .map(Self)
+    }
+
+    pub fn rows(&self) -> &[Row] {
+        &self.0
+    }
+
+    /// The operations that cost more than they may.
+    pub fn over(&self) -> impl Iterator<Item = &Row> {
+        self.0.iter().filter(|row| row.is_over())
+    }
+
+    /// For a program.
+    pub fn csv(&self) -> String {
+        let mut csv = String::from("operation,bytes,c,rust,ratio\n");
+        for row in &self.0 {
+            let (c, rust, ratio) = (row.c, row.rust, row.ratio());
+            let _ = writeln!(csv, "{},{},{c},{rust},{ratio:.3}", row.operation, row.bytes);
+        }
+        csv
+    }
+
+    /// For a person.
+    pub fn table(&self) -> String {
+        const OPERATION: &str = "operation";
+
+        let widths = self.0.iter().map(|row| row.operation.len());
+        let width = widths.max().unwrap_or(0).max(OPERATION.len());
+        let head = format!(
+            "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5}",
+            OPERATION, "amount", "C", "Rust", "ratio"
+        );
+        let mut table = format!("{head}\n{}\n", "-".repeat(head.len()));
+        for row in &self.0 {
+            let _ = writeln!(
+                table,
+                "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5.3}{}",
+                row.operation,
+                row.amount(),
+                row.c,
+                row.rust,
+                row.ratio(),
+                if row.is_over() { "  over" } else { "" }
+            );
+        }
+        let (over, all) = (self.over().count(), self.0.len());
+        let _ = writeln!(
+            table,
+            "{over} of {all} operations cost more than {LIMIT} times C"
+        );
+        table
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: &str = "operation,bytes,instructions\ntee,4096,100\nEAGAIN: tee,0,1000\n";
+
+    fn report(rust: &str) -> Result<Report> {
+        Report::join(&parse(C).unwrap(), &parse(rust).unwrap())
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_measurement() {
+        for (text, complaint) in [
+            ("", "no headings"),
+            ("tee,4096,100\n", "no headings"),
+            (
+                "operation,bytes,instructions\ntee,1\n",
+                "line 2 has 2 fields",
+            ),
+            ("operation,bytes,instructions\ntee,1,x\n", "line 2"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(format!("{error:#}").contains(complaint), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn refuses_to_compare_what_is_not_the_same() {
+        let head = "operation,bytes,instructions\n";
+        for rust in [
+            String::from(head),
+            format!("{head}tee,4096,100\n"),
+            format!("{head}tee,4097,100\nEAGAIN: tee,0,1000\n"),
+            format!("{head}splice,4096,100\nEAGAIN: tee,0,1000\n"),
+            format!("{head}tee,4096,0\nEAGAIN: tee,0,1000\n"),
+        ] {
+            assert!(report(&rust).is_err(), "{rust}");
+        }
+        assert!(Report::join(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn more_than_the_limit_is_marked() {
+        let rust = "operation,bytes,instructions\ntee,4096,102\nEAGAIN: tee,0,1021\n";
+        let report = report(rust).unwrap();
+        let over: Vec<_> = report.over().map(|row| row.operation.as_str()).collect();
+        assert_eq!(over, ["EAGAIN: tee"]);
+        assert_eq!(
+            report.table().lines().skip(2).collect::<Vec<_>>(),
+            [
+                "tee           4 KiB        100        102  1.020",
+                "EAGAIN: tee               1000       1021  1.021  over",
+                "1 of 2 operations cost more than 1.02 times C",
+            ]
+        );
+        assert_eq!(
+            report.csv(),
+            "operation,bytes,c,rust,ratio\ntee,4096,100,102,1.020\nEAGAIN: tee,0,1000,1021,1.021\n"
+        );
+    }
+
+    #[test]
+    fn amounts_are_in_the_largest_unit_that_fits() {
+        for (bytes, text) in [
+            (0, ""),
+            (100, "100 B"),
+            (4096, "4 KiB"),
+            (65_536, "64 KiB"),
+            (1 << 20, "1 MiB"),
+        ] {
+            let row = Row {
+                operation: String::new(),
+                bytes,
+                c: 1,
+                rust: 1,
+            };
+            assert_eq!(row.amount(), text);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Runs the program on the kernel at hand, with its clock, whatever that counts:
+//! every operation has to do what it is to be measured at.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn folder(name: &str) -> PathBuf {
+    let path =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(&path).unwrap();
+    path
+}
+
+fn bench(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_splice-bench"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn what_was_measured_can_be_reported() {
+    let folder = folder("measured");
+    let dir = folder.to_str().unwrap();
+    let bytes = ["--bytes", "4096,65536"];
+    let measured = bench(&[&["measure", "--any-clock", "--dir", dir], &bytes[..]].concat());
+    assert!(measured.status.success(), "{}", text(&measured.stderr));
+    // It leaves nothing behind.
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    let lines = text(&measured.stdout).lines().count();
+    assert!(lines > 30, "{lines} lines");
+
+    let [input, csv, svg] = ["in", "csv", "svg"].map(|name| format!("{dir}/{name}"));
+    fs::write(&input, &measured.stdout).unwrap();
+    let files = [
+        "--c", &input, "--rust", &input, "--csv", &csv, "--svg", &svg,
+    ];
+    let report = bench(&[&["report", "--strict"], &files[..]].concat());
+    assert!(report.status.success(), "{}", text(&report.stderr));
+    let last = format!(
+        "0 of {} operations cost more than 1.02 times C\n",
+        lines - 1
+    );
+    assert!(text(&report.stdout).ends_with(&last));
+    assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), lines);
+    let svg = fs::read_to_string(svg).unwrap();
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    assert!(svg.contains("tee 64 KiB") && svg.contains("EAGAIN: tee from empty"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn one_that_costs_too_much_fails_only_if_asked_to() {
+    let folder = folder("strict");
+    let [c, rust] = [100, 103].map(|instructions| {
+        let path = folder.join(format!("{instructions}"));
+        let text = format!("operation,bytes,instructions\ntee,4096,{instructions}\n");
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let files = ["report", "--c", &c, "--rust", &rust];
+    let lenient = bench(&files);
+    assert_eq!(lenient.status.code(), Some(0));
+    let strict = bench(&[&files[..], &["--strict"]].concat());
+    assert_eq!(strict.status.code(), Some(1));
+    assert_eq!(lenient.stdout, strict.stdout);
+    assert!(text(&strict.stdout).contains("1.030  over\n"));
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_clock_that_counts_something_else_is_refused() {
+    let folder = folder("clock");
+    let output = bench(&["measure", "--dir", folder.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("-icount shift=0"));
+    fs::remove_dir_all(folder).unwrap();
+}

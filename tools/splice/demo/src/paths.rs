@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The paths that the file takes, each ending in one or more output files.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::thread;
+
+use anyhow::{anyhow, bail, Context, Result};
+use rustix::event::PollFlags;
+use rustix::fs::sendfile;
+use rustix::pipe::{
+    fcntl_getpipe_size, pipe_with, splice, tee, vmsplice, IoSliceRaw, PipeFlags, SpliceFlags,
+};
+
+use crate::memory::Memory;
+use crate::meter::{ended, Meter};
+
+/// How much of the file is in memory at a time on its way through `vmsplice`.
+const MEMORY_WINDOW: u64 = 8 << 20;
+
+const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
+
+/// The names of the steps, as the table shows them.
+pub mod step {
+    pub const FILE_TO_PIPE: &str = "file to pipe";
+    pub const TEE: &str = "tee to second pipe";
+    pub const PIPE_TO_SECOND_FILE: &str = "second pipe to second file";
+    pub const PIPE_TO_SOCKET: &str = "pipe to socket";
+    pub const SOCKET_TO_PIPE: &str = "socket to pipe";
+    pub const PIPE_TO_FILE: &str = "pipe to file";
+    pub const SENDFILE: &str = "sendfile";
+    pub const SOCKET_TO_FILE: &str = "socket to file, read and write";
+    pub const MEMORY_TO_PIPE: &str = "vmsplice";
+    pub const PIPE_TO_PIPE: &str = "pipe to pipe";
+
+    pub const ALL: &[&str] = &[
+        FILE_TO_PIPE,
+        TEE,
+        PIPE_TO_SECOND_FILE,
+        PIPE_TO_SOCKET,
+        SOCKET_TO_PIPE,
+        PIPE_TO_FILE,
+        SENDFILE,
+        SOCKET_TO_FILE,
+        MEMORY_TO_PIPE,
+        PIPE_TO_PIPE,
+    ];
+}
+
+/// One path.
+pub struct Route {
+    /// Its name.
+    pub title: &'static str,
+    /// Sends the whole source along it.
+    pub run: fn(&Source, &Path, &Meter<'_>) -> Result<Vec<Output>>,
+}
+
+/// All of them.
+pub const ROUTES: &[Route] = &[
+    Route {
+        title: "file > pipe > TCP > pipe > file",
+        run: through_socket,
+    },
+    Route {
+        title: "file > sendfile > TCP > file",
+        run: through_sendfile,
+    },
+    Route {
+        title: "memory > pipe > file",
+        run: from_memory,
+    },
+    Route {
+        title: "file > pipe > pipe > file",
+        run: through_two_pipes,
+    },
+];
+
+/// The most bytes that the outputs of one route take, in lengths of the source.
+pub const MOST_OUTPUTS: u64 = 2;
+
+/// The file to move.
+pub struct Source {
+    pub file: File,
+    /// Its length in bytes when it was opened; what is added later is not moved.
+    pub size: u64,
+}
+
+/// A file that a route wrote.
+pub struct Output {
+    /// The step that wrote it.
+    pub step: &'static str,
+    /// Open for reading.
+    pub file: File,
+}
+
+/// Creates a file in `dir` that is gone when it is closed.
+fn output(dir: &Path, name: &str) -> Result<File> {
+    let path = dir.join(format!("splice-demo-{}-{name}", std::process::id()));
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(&path)
+        .and_then(|file| fs::remove_file(&path).map(|()| file));
+    file.with_context(|| path.display().to_string())
+}
+
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+    /// In bytes.
+    capacity: u64,
+}
+
+impl Pipe {
+    fn new() -> Result<Self> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("pipe")?;
+        let capacity = fcntl_getpipe_size(&write).context("F_GETPIPE_SZ")? as u64;
+        Ok(Self {
+            read,
+            write,
+            capacity,
+        })
+    }
+
+    /// Puts what is next in the source into the pipe, which is empty; returns
+    /// how many bytes that was.
+    fn fill(&self, source: &Source, offset: &mut u64, meter: &Meter<'_>) -> Result<usize> {
+        let step = step::FILE_TO_PIPE;
+        let want = self.capacity.min(source.size - *offset) as usize;
+        let got = meter.call(step, || {
+            splice(
+                &source.file,
+                Some(offset),
+                &self.write,
+                None,
+                want,
+                NO_FLAGS,
+            )
+        })?;
+        if got == 0 {
+            return Err(ended(step, *offset, source.size));
+        }
+        Ok(got)
+    }
+
+    /// Takes `count` bytes out of the pipe, which has them, and puts them into `to`.
+    fn drain(
+        &self,
+        to: impl AsFd,
+        count: usize,
+        step: &'static str,
+        meter: &Meter<'_>,
+    ) -> Result<()> {
+        let mut done = 0;
+        while done < count {
+            let n = meter.call(step, || {
+                splice(&self.read, None, &to, None, count - done, NO_FLAGS)
+            })?;
+            if n == 0 {
+                return Err(ended(step, done as u64, count as u64));
+            }
+            done += n;
+        }
+        Ok(())
+    }
+}
+
+/// Two ends of a TCP connection over loopback.
+fn connection() -> Result<(TcpStream, TcpStream)> {
+    let connect = || {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let sender = TcpStream::connect(listener.local_addr()?)?;
+        let (receiver, _) = listener.accept()?;
+        Ok::<_, std::io::Error>((sender, receiver))
+    };
+    connect().context("TCP over loopback")
+}
+
+/// Runs both ends of a connection at the same time. Each end closes its socket
+/// when it is done or fails, which ends the other one too.
+fn both_ends(
+    send: impl FnOnce() -> Result<()> + Send,
+    receive: impl FnOnce() -> Result<()> + Send,
+) -> Result<()> {
+    let (sent, received) = thread::scope(|scope| {
+        let receiver = scope.spawn(receive);
+        (send(), receiver.join())
+    });
+    let received = received.unwrap_or_else(|_| Err(anyhow!("panicked")));
+    match (sent, received) {
+        (Ok(()), Ok(())) => Ok(()),
+        (Err(error), Ok(())) => Err(error),
+        (Ok(()), Err(error)) => Err(error.context("receiver")),
+        (Err(sender), Err(receiver)) => bail!("{sender:#}; receiver: {receiver:#}"),
+    }
+}
+
+fn through_socket(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let (first, second) = (output(dir, "first")?, output(dir, "second")?);
+    let (sender, receiver) = connection()?;
+    for socket in [&sender, &receiver] {
+        socket.set_nonblocking(true).context("O_NONBLOCK")?;
+    }
+    both_ends(
+        || {
+            let sender = sender;
+            splice_to_socket(source, &sender, &second, meter)?;
+            sender.shutdown(Shutdown::Write).context("shutdown")
+        },
+        || {
+            let receiver = receiver;
+            splice_from_socket(&receiver, &first, meter)
+        },
+    )?;
+    Ok(vec![
+        Output {
+            step: step::PIPE_TO_SECOND_FILE,
+            file: second,
+        },
+        Output {
+            step: step::PIPE_TO_FILE,
+            file: first,
+        },
+    ])
+}
+
+fn splice_to_socket(
+    source: &Source,
+    socket: &TcpStream,
+    second: &File,
+    meter: &Meter<'_>,
+) -> Result<()> {
+    let (pipe, branch) = (Pipe::new()?, Pipe::new()?);
+    let mut offset = 0;
+    while offset < source.size {
+        let mut left = pipe.fill(source, &mut offset, meter)?;
+        while left > 0 {
+            // tee starts at the oldest byte each time: what it duplicated has to
+            // leave the pipe before the next call.
+            let teed = meter.call(step::TEE, || tee(&pipe.read, &branch.write, left, NO_FLAGS))?;
+            if teed == 0 {
+                return Err(ended(step::TEE, 0, left as u64));
+            }
+            branch.drain(second, teed, step::PIPE_TO_SECOND_FILE, meter)?;
+            let mut sent = 0;
+            while sent < teed {
+                let call = || splice(&pipe.read, None, socket, None, teed - sent, NO_FLAGS);
+                let n = meter.socket_call(step::PIPE_TO_SOCKET, socket, PollFlags::OUT, call)?;
+                if n == 0 {
+                    return Err(ended(step::PIPE_TO_SOCKET, sent as u64, teed as u64));
+                }
+                sent += n;
+            }
+            left -= teed;
+        }
+    }
+    Ok(())
+}
+
+fn splice_from_socket(socket: &TcpStream, to: &File, meter: &Meter<'_>) -> Result<()> {
+    let pipe = Pipe::new()?;
+    loop {
+        let want = pipe.capacity as usize;
+        let call = || splice(socket, None, &pipe.write, None, want, NO_FLAGS);
+        match meter.socket_call(step::SOCKET_TO_PIPE, socket, PollFlags::IN, call)? {
+            0 => return Ok(()),
+            got => pipe.drain(to, got, step::PIPE_TO_FILE, meter)?,
+        }
+    }
+}
+
+fn through_sendfile(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let mut file = output(dir, "sendfile")?;
+    let (sender, mut receiver) = connection()?;
+    both_ends(
+        || {
+            let sender = sender;
+            let mut offset = 0;
+            while offset < source.size {
+                let left = (source.size - offset) as usize;
+                let n = meter.call(step::SENDFILE, || {
+                    sendfile(&sender, &source.file, Some(&mut offset), left)
+                })?;
+                if n == 0 {
+                    return Err(ended(step::SENDFILE, offset, source.size));
+                }
+            }
+            sender.shutdown(Shutdown::Write).context("shutdown")
+        },
+        || {
+            let mut buffer = vec![0; 128 << 10];
+            let mut total = 0;
+            loop {
+                let n = receiver.read(&mut buffer).context("read")?;
+                if n == 0 {
+                    break;
+                }
+                file.write_all(&buffer[..n]).context("write")?;
+                total += n as u64;
+            }
+            // The sender holds the meter for as long as sendfile runs.
+            meter.moved_by_program(step::SOCKET_TO_FILE, total);
+            Ok(())
+        },
+    )?;
+    Ok(vec![Output {
+        step: step::SOCKET_TO_FILE,
+        file,
+    }])
+}
+
+fn from_memory(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let file = output(dir, "memory")?;
+    let pipe = Pipe::new()?;
+    let mut offset = 0;
+    while offset < source.size {
+        // A new mapping each time: the pages of the last one may be anywhere still.
+        let window = (source.size - offset).min(MEMORY_WINDOW) as usize;
+        let mut memory = Memory::new(window).context("mmap")?;
+        source
+            .file
+            .read_exact_at(memory.bytes_mut(), offset)
+            .context("read")?;
+        let bytes = memory.bytes();
+        let mut done = 0;
+        while done < window {
+            let end = window.min(done + pipe.capacity as usize);
+            let piece = [IoSliceRaw::from_slice(&bytes[done..end])];
+            let n = meter.call(step::MEMORY_TO_PIPE, || {
+                // SAFETY: `bytes` is initialised and is not changed any more. The
+                // pipe has its own references to the pages, so they outlive it.
+                unsafe { vmsplice(&pipe.write, &piece, NO_FLAGS) }
+            })?;
+            if n == 0 {
+                let moved = offset + done as u64;
+                return Err(ended(step::MEMORY_TO_PIPE, moved, source.size));
+            }
+            pipe.drain(&file, n, step::PIPE_TO_FILE, meter)?;
+            done += n;
+        }
+        offset += window as u64;
+    }
+    Ok(vec![Output {
+        step: step::PIPE_TO_FILE,
+        file,
+    }])
+}
+
+fn through_two_pipes(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let file = output(dir, "pipes")?;
+    let (first, second) = (Pipe::new()?, Pipe::new()?);
+    let mut offset = 0;
+    while offset < source.size {
+        let mut left = first.fill(source, &mut offset, meter)?;
+        while left > 0 {
+            let n = meter.call(step::PIPE_TO_PIPE, || {
+                splice(&first.read, None, &second.write, None, left, NO_FLAGS)
+            })?;
+            if n == 0 {
+                return Err(ended(step::PIPE_TO_PIPE, 0, left as u64));
+            }
+            second.drain(&file, n, step::PIPE_TO_FILE, meter)?;
+            left -= n;
+        }
+    }
+    Ok(vec![Output {
+        step: step::PIPE_TO_FILE,
+        file,
+    }])
+}

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Operations with more to them than one call, on pipes of their own. What they
+//! end in does not depend on who is faster.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{bail, Context, Result};
+use rustix::fs::{fcntl_setfl, sendfile, OFlags};
+use rustix::io::Errno;
+use rustix::pipe::{
+    fcntl_getpipe_size, fcntl_setpipe_size, pipe, splice, tee, vmsplice, IoSliceRaw, SpliceFlags,
+};
+
+use crate::arena::Pool;
+use crate::op::{EndBy, TcpFrom, WaitIn};
+use crate::world::{hash_of, moment};
+
+const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
+
+/// How long something that will happen may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn number(result: Result<usize, Errno>) -> i64 {
+    match result {
+        Ok(n) => n as i64,
+        Err(errno) => -i64::from(errno.raw_os_error()),
+    }
+}
+
+/// A new file with `bytes` in it, that no folder has any more.
+fn file(folder: &Path, bytes: &[u8]) -> Result<File> {
+    let path = folder.join("alone");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .open(&path)
+        .context("file")?;
+    std::fs::remove_file(path).context("file")?;
+    file.write_all(bytes).context("file")?;
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).context("file")?;
+    Ok(file)
+}
+
+/// `bytes` as references to their pages.
+fn vmsplice_from(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    let iov = [IoSliceRaw::from_slice(bytes)];
+    // SAFETY: The kernel only reads `bytes`, which are of the pool and live as long as any pipe.
+    unsafe { vmsplice(fd, &iov, NO_FLAGS) }
+}
+
+fn vmsplice_to(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, Errno> {
+    let iov = [IoSliceRaw::from_slice_mut(bytes)];
+    // SAFETY: The kernel writes to `bytes`, which are borrowed exclusively.
+    unsafe { vmsplice(fd, &iov, NO_FLAGS) }
+}
+
+/// All that is in there.
+fn drain(fd: &OwnedFd) -> Result<Vec<u8>> {
+    fcntl_setfl(fd, OFlags::NONBLOCK).context("drain")?;
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) | Err(Errno::AGAIN) => return Ok(bytes),
+            Ok(n) => bytes.extend(&buffer[..n]),
+            Err(errno) => return Err(errno).context("drain"),
+        }
+    }
+}
+
+fn show(name: &str, bytes: &[u8], after: &mut String) {
+    let _ = write!(after, " {name}={}:{}", bytes.len(), hash_of(bytes));
+}
+
+/// Waits until the thread `id` of this process sleeps, or is done.
+fn until_asleep(id: i32, done: impl Fn() -> bool) -> Result<()> {
+    let path = format!("/proc/self/task/{id}/stat");
+    let start = Instant::now();
+    while !done() {
+        let Ok(stat) = std::fs::read_to_string(&path) else {
+            return Ok(());
+        };
+        if stat
+            .rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('S'))
+        {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            bail!("thread is not asleep: {stat}");
+        }
+        moment();
+    }
+    Ok(())
+}
+
+/// The ends of a pipe, either of which may be closed.
+struct Ends {
+    read: Option<OwnedFd>,
+    write: Option<OwnedFd>,
+}
+
+/// A thread waits in `wait` for data in an empty pipe, or for room in a full one, until something
+/// is done about that once.
+pub fn wait(
+    folder: &Path,
+    pool: &Pool,
+    (wait, end): (WaitIn, EndBy),
+    (len, amount): (usize, usize),
+    after: &mut String,
+) -> Result<i64> {
+    let (read, write) = pipe().context("pipe")?;
+    let (other_read, other_write) = pipe().context("pipe")?;
+    let other = UnixStream::pair().context("socketpair")?;
+    let data = pool.bytes(len as u32, len);
+    // What the thread reads from.
+    let source = file(folder, data)?;
+    let target = file(folder, b"")?;
+    let null = File::options()
+        .write(true)
+        .open("/dev/null")
+        .context("/dev/null")?;
+    let mut ends = Ends {
+        read: Some(read),
+        write: Some(write),
+    };
+    let full = pool.bytes(77, 64 << 10);
+    if !wait.for_data() {
+        let fd = ends.write.as_ref().context("pipe")?;
+        let size = fcntl_getpipe_size(fd).context("pipe")?;
+        let written = rustix::io::write(fd, &full[..size.min(full.len())]).context("fill")?;
+        write!(after, " full={written}/{size}")?;
+        // For those that take it from a pipe.
+        let part = &data[..len.min(60_000)];
+        rustix::io::write(&other_write, part).context("fill")?;
+    }
+    let mine = if wait.for_data() {
+        ends.read.take()
+    } else {
+        ends.write.take()
+    }
+    .context("pipe")?;
+
+    let id = AtomicI32::new(0);
+    let (result, memory, rest) = thread::scope(|scope| -> Result<_> {
+        let thread = scope.spawn(|| {
+            let mut memory = vec![0; if wait.for_data() { len } else { 0 }];
+            let fd = mine.as_fd();
+            id.store(
+                rustix::thread::gettid().as_raw_nonzero().get(),
+                Ordering::Release,
+            );
+            let result = match wait {
+                WaitIn::Read => rustix::io::read(fd, &mut memory),
+                WaitIn::VmspliceOut => vmsplice_to(fd, &mut memory),
+                WaitIn::SpliceToFile => splice(fd, None, &target, None, len, NO_FLAGS),
+                WaitIn::SpliceToPipe => splice(fd, None, &other_write, None, len, NO_FLAGS),
+                WaitIn::SpliceToNull => splice(fd, None, &null, None, len, NO_FLAGS),
+                WaitIn::SpliceToSocket => splice(fd, None, &other.0, None, len, NO_FLAGS),
+                WaitIn::Tee => tee(fd, &other_write, len, NO_FLAGS),
+                WaitIn::Write => rustix::io::write(fd, data),
+                WaitIn::VmspliceIn => vmsplice_from(fd, data),
+                WaitIn::SpliceFromFile => splice(&source, None, fd, None, len, NO_FLAGS),
+                WaitIn::SendfileToPipe => sendfile(fd, &source, None, len),
+                WaitIn::SpliceFromPipe => splice(&other_read, None, fd, None, len, NO_FLAGS),
+                WaitIn::TeeInto => tee(&other_read, fd, len, NO_FLAGS),
+            };
+            (number(result), memory)
+        });
+        let start = Instant::now();
+        while id.load(Ordering::Acquire) == 0 && start.elapsed() < PATIENCE {
+            moment();
+        }
+        until_asleep(id.load(Ordering::Acquire), || thread.is_finished())?;
+        write!(after, " asleep={}", !thread.is_finished())?;
+
+        let mut rest = Vec::new();
+        let done = if wait.for_data() {
+            let fd = ends.write.take().context("pipe")?;
+            let bytes = pool.bytes(5, amount);
+            match end {
+                // All of these put everything in at once.
+                EndBy::Transfer | EndBy::Resize => number(rustix::io::write(&fd, bytes)),
+                EndBy::Splice if amount % 2 == 0 => number(vmsplice_from(fd.as_fd(), bytes)),
+                EndBy::Splice => {
+                    let from = file(folder, bytes)?;
+                    number(splice(&from, None, &fd, None, amount, NO_FLAGS))
+                }
+                EndBy::Close => 0,
+            }
+        } else {
+            // Whole pages, so that there is room afterwards.
+            let amount = amount * 4096;
+            let fd = ends.read.as_ref().context("pipe")?;
+            match end {
+                EndBy::Transfer => {
+                    let mut buffer = vec![0; amount];
+                    let read = rustix::io::read(fd, &mut buffer);
+                    rest.extend(&buffer[..read.unwrap_or(0)]);
+                    number(read)
+                }
+                EndBy::Splice => number(splice(fd, None, &null, None, amount, NO_FLAGS)),
+                EndBy::Resize => number(fcntl_setpipe_size(fd, 128 << 10)),
+                EndBy::Close => {
+                    ends.read = None;
+                    0
+                }
+            }
+        };
+        write!(after, " done={done}")?;
+        let Ok((result, memory)) = thread.join() else {
+            bail!("the thread panicked");
+        };
+        Ok((result, memory, rest))
+    })?;
+
+    show("memory", &memory, after);
+    show("before", &rest, after);
+    if wait.for_data() {
+        show("left", &drain(&mine)?, after);
+    } else if let Some(read) = &ends.read {
+        drop(mine);
+        show("left", &drain(read)?, after);
+    }
+    show("other", &drain(&other_read)?, after);
+    let mut written = Vec::new();
+    rustix::fs::seek(&target, rustix::fs::SeekFrom::Start(0)).context("file")?;
+    (&target).read_to_end(&mut written).context("file")?;
+    show("file", &written, after);
+    drop(other.0);
+    written.clear();
+    (&other.1).read_to_end(&mut written).context("socket")?;
+    show("socket", &written, after);
+    Ok(result)
+}
+
+/// `len` bytes through a TCP connection, in calls for `piece` bytes; returns how many arrived. How
+/// many calls it takes is not told, since it depends on how the network cuts them.
+pub fn tcp(
+    folder: &Path,
+    pool: &Pool,
+    from: TcpFrom,
+    (len, piece): (usize, usize),
+    more: bool,
+    after: &mut String,
+) -> Result<i64> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+    let near = TcpStream::connect(listener.local_addr().context("listen")?).context("connect")?;
+    let (far, _) = listener.accept().context("accept")?;
+    let bytes = pool.bytes(len as u32 + 3, len);
+    let source = file(folder, bytes)?;
+    let (read, write) = pipe().context("pipe")?;
+    let flags = if more { SpliceFlags::MORE } else { NO_FLAGS };
+
+    let mut sent = 0;
+    while sent < len {
+        let want = piece.min(len - sent);
+        let part = &bytes[sent..sent + want];
+        let filled = match from {
+            TcpFrom::Sendfile => None,
+            TcpFrom::File => Some(splice(&source, None, &write, None, want, NO_FLAGS)),
+            TcpFrom::Memory => Some(vmsplice_from(write.as_fd(), part)),
+            TcpFrom::Write => Some(rustix::io::write(&write, part)),
+        };
+        match filled {
+            None => sent += sendfile(&near, &source, None, want).context("sendfile")?,
+            Some(filled) => {
+                let mut left = filled.context("into the pipe")?;
+                if left == 0 {
+                    bail!("nothing got into the pipe");
+                }
+                sent += left;
+                while left > 0 {
+                    left -= splice(&read, None, &near, None, left, flags).context("send")?;
+                }
+            }
+        }
+    }
+    // What was sent with SPLICE_F_MORE waits for more, or for this.
+    near.shutdown(std::net::Shutdown::Write)
+        .context("shutdown")?;
+
+    let start = Instant::now();
+    while rustix::io::ioctl_fionread(&far).context("ioctl")? < len as u64 {
+        if start.elapsed() > PATIENCE {
+            bail!("only a part has arrived");
+        }
+        moment();
+    }
+    let mut arrived = Vec::new();
+    let last = loop {
+        match splice(&far, None, &write, None, piece, NO_FLAGS) {
+            Ok(0) => break 0,
+            Ok(_) => arrived.extend(drain(&read)?),
+            Err(errno) => break -errno.raw_os_error(),
+        }
+    };
+    show("arrived", &arrived, after);
+    write!(after, " same={} last={last}", arrived == bytes)?;
+    Ok(arrived.len() as i64)
+}

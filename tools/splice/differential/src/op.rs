@@ -1,0 +1,449 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The operations, with all of their arguments.
+
+use std::fmt;
+
+/// An open file, by the number that the plan gave it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Slot(pub u16);
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// A file descriptor argument.
+#[derive(Clone, Copy, Debug)]
+pub enum Fd {
+    Slot(Slot),
+    /// A number that is no open file.
+    Bad(i32),
+}
+
+impl fmt::Display for Fd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Slot(slot) => slot.fmt(f),
+            Self::Bad(fd) => write!(f, "fd:{fd}"),
+        }
+    }
+}
+
+/// A pointer to an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offset {
+    None,
+    At(i64),
+    /// In memory that can be read and not written.
+    ReadOnly(i64),
+    /// Not in memory.
+    Unmapped,
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => write!(f, "-"),
+            Self::At(at) => write!(f, "{at}"),
+            Self::ReadOnly(at) => write!(f, "ro:{at}"),
+            Self::Unmapped => write!(f, "unmapped"),
+        }
+    }
+}
+
+/// An address argument.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Address {
+    /// In the arena.
+    Arena(u32),
+    Null,
+    /// So high that the end wraps around.
+    Wrap,
+    /// The kernel's.
+    Kernel,
+}
+
+/// A piece of memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub address: Address,
+    pub len: usize,
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            Address::Arena(at) => write!(f, "{at:#x}")?,
+            Address::Null => write!(f, "null")?,
+            Address::Wrap => write!(f, "wrap")?,
+            Address::Kernel => write!(f, "kernel")?,
+        }
+        write!(f, "+{}", self.len)
+    }
+}
+
+/// Which file system a file is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    Tmpfs,
+    Ext4,
+}
+
+/// Devices and other things that are neither files nor pipes nor sockets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Special {
+    Null,
+    Zero,
+    Full,
+    Memfd,
+    Eventfd,
+    Directory,
+    Path,
+}
+
+/// What a thread waits in, and what ends its wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitIn {
+    Read,
+    SpliceToFile,
+    SpliceToPipe,
+    SpliceToNull,
+    SpliceToSocket,
+    Tee,
+    VmspliceOut,
+    Write,
+    SpliceFromFile,
+    SpliceFromPipe,
+    TeeInto,
+    VmspliceIn,
+    SendfileToPipe,
+}
+
+impl WaitIn {
+    /// Waits for data, and not for room.
+    pub fn for_data(self) -> bool {
+        matches!(
+            self,
+            Self::Read
+                | Self::SpliceToFile
+                | Self::SpliceToPipe
+                | Self::SpliceToNull
+                | Self::SpliceToSocket
+                | Self::Tee
+                | Self::VmspliceOut
+        )
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EndBy {
+    /// Data is put in, or taken out.
+    Transfer,
+    /// Likewise, by another system call.
+    Splice,
+    /// The other end is closed.
+    Close,
+    /// The pipe gets more room. For a wait for data, as `Transfer`.
+    Resize,
+}
+
+/// How data gets into the TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TcpFrom {
+    File,
+    Memory,
+    Sendfile,
+    Write,
+}
+
+/// An operation.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Open {
+        slot: Slot,
+        place: Place,
+        name: u8,
+        flags: i32,
+    },
+    Fifo {
+        slot: Slot,
+        name: u8,
+        access: i32,
+    },
+    Pipe {
+        read: Slot,
+        write: Slot,
+        flags: i32,
+    },
+    Socketpair {
+        ends: [Slot; 2],
+        kind: i32,
+        nonblock: bool,
+    },
+    Special {
+        slot: Slot,
+        what: Special,
+    },
+    Dup {
+        slot: Slot,
+        of: Slot,
+    },
+    Close {
+        slot: Slot,
+    },
+    Splice {
+        input: Fd,
+        in_offset: Offset,
+        output: Fd,
+        out_offset: Offset,
+        len: usize,
+        flags: u32,
+    },
+    Tee {
+        input: Fd,
+        output: Fd,
+        len: usize,
+        flags: u32,
+    },
+    Vmsplice {
+        fd: Fd,
+        segments: Vec<Segment>,
+        /// Where not all of `segments`.
+        count: Option<usize>,
+        flags: u32,
+    },
+    Sendfile {
+        output: Fd,
+        input: Fd,
+        offset: Offset,
+        len: usize,
+    },
+    CopyFileRange {
+        input: Fd,
+        in_offset: Offset,
+        output: Fd,
+        out_offset: Offset,
+        len: usize,
+        flags: u32,
+    },
+    Read {
+        fd: Fd,
+        to: Segment,
+        at: Option<i64>,
+    },
+    Write {
+        fd: Fd,
+        from: Segment,
+        at: Option<i64>,
+    },
+    /// `preadv2` with `RWF_NOWAIT`, or `pwritev2`, on a pipe.
+    NoWait {
+        fd: Fd,
+        memory: Segment,
+        write: bool,
+    },
+    SetPipeSize {
+        fd: Fd,
+        size: u32,
+    },
+    SetFlags {
+        fd: Fd,
+        flags: i32,
+    },
+    Seek {
+        fd: Fd,
+        to: i64,
+        whence: i32,
+    },
+    Truncate {
+        fd: Fd,
+        len: i64,
+    },
+    Punch {
+        fd: Fd,
+        at: i64,
+        len: i64,
+    },
+    Shutdown {
+        fd: Fd,
+        how: i32,
+    },
+    Poll {
+        fds: Vec<Slot>,
+    },
+    /// Changes memory; pages of it may be in pipes.
+    Fill {
+        at: u32,
+        len: usize,
+        content: u32,
+    },
+    /// A thread that waits, and what ends that, on a pipe of their own.
+    Wait {
+        wait: WaitIn,
+        end: EndBy,
+        len: usize,
+        amount: usize,
+    },
+    /// Data through a TCP connection, by way of pipes of its own.
+    Tcp {
+        from: TcpFrom,
+        len: usize,
+        piece: usize,
+        more: bool,
+    },
+}
+
+impl Op {
+    /// The open files that it makes or uses.
+    pub fn slots(&self) -> Vec<Slot> {
+        let of = |fds: &[Fd]| {
+            fds.iter()
+                .filter_map(|fd| match fd {
+                    Fd::Slot(slot) => Some(*slot),
+                    Fd::Bad(_) => None,
+                })
+                .collect()
+        };
+        match self {
+            Self::Open { slot, .. }
+            | Self::Fifo { slot, .. }
+            | Self::Special { slot, .. }
+            | Self::Close { slot } => vec![*slot],
+            Self::Pipe { read, write, .. } => vec![*read, *write],
+            Self::Socketpair { ends, .. } => ends.to_vec(),
+            Self::Dup { slot, of } => vec![*slot, *of],
+            Self::Splice { input, output, .. }
+            | Self::Tee { input, output, .. }
+            | Self::Sendfile { input, output, .. }
+            | Self::CopyFileRange { input, output, .. } => of(&[*input, *output]),
+            Self::Vmsplice { fd, .. }
+            | Self::Read { fd, .. }
+            | Self::Write { fd, .. }
+            | Self::NoWait { fd, .. }
+            | Self::SetPipeSize { fd, .. }
+            | Self::SetFlags { fd, .. }
+            | Self::Seek { fd, .. }
+            | Self::Truncate { fd, .. }
+            | Self::Punch { fd, .. }
+            | Self::Shutdown { fd, .. } => of(&[*fd]),
+            Self::Poll { fds } => fds.clone(),
+            Self::Fill { .. } | Self::Wait { .. } | Self::Tcp { .. } => Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open {
+                slot,
+                place,
+                name,
+                flags,
+            } => write!(f, "open {slot} {place:?}/{name} flags={flags:#o}"),
+            Self::Fifo { slot, name, access } => write!(f, "fifo {slot} {name} access={access}"),
+            Self::Pipe { read, write, flags } => {
+                write!(f, "pipe {read} {write} flags={flags:#o}")
+            }
+            Self::Socketpair {
+                ends: [a, b],
+                kind,
+                nonblock,
+            } => write!(f, "socketpair {a} {b} kind={kind} nonblock={nonblock}"),
+            Self::Special { slot, what } => write!(f, "special {slot} {what:?}"),
+            Self::Dup { slot, of } => write!(f, "dup {slot} of={of}"),
+            Self::Close { slot } => write!(f, "close {slot}"),
+            Self::Splice {
+                input,
+                in_offset,
+                output,
+                out_offset,
+                len,
+                flags,
+            } => write!(
+                f,
+                "splice {input} at={in_offset} {output} at={out_offset} len={len} flags={flags:#x}"
+            ),
+            Self::Tee {
+                input,
+                output,
+                len,
+                flags,
+            } => write!(f, "tee {input} {output} len={len} flags={flags:#x}"),
+            Self::Vmsplice {
+                fd,
+                segments,
+                count,
+                flags,
+            } => {
+                write!(f, "vmsplice {fd} [")?;
+                for (i, segment) in segments.iter().enumerate() {
+                    write!(f, "{}{segment}", if i > 0 { " " } else { "" })?;
+                }
+                write!(f, "]")?;
+                if let Some(count) = count {
+                    write!(f, " count={count}")?;
+                }
+                write!(f, " flags={flags:#x}")
+            }
+            Self::Sendfile {
+                output,
+                input,
+                offset,
+                len,
+            } => write!(f, "sendfile {output} {input} at={offset} len={len}"),
+            Self::CopyFileRange {
+                input,
+                in_offset,
+                output,
+                out_offset,
+                len,
+                flags,
+            } => write!(
+                f,
+                "copy_file_range {input} at={in_offset} {output} at={out_offset} len={len} \
+                 flags={flags:#x}"
+            ),
+            Self::Read { fd, to, at: None } => write!(f, "read {fd} {to}"),
+            Self::Read {
+                fd,
+                to,
+                at: Some(at),
+            } => write!(f, "pread {fd} {to} at={at}"),
+            Self::Write { fd, from, at: None } => write!(f, "write {fd} {from}"),
+            Self::Write {
+                fd,
+                from,
+                at: Some(at),
+            } => write!(f, "pwrite {fd} {from} at={at}"),
+            Self::NoWait { fd, memory, write } => {
+                write!(f, "nowait {fd} {memory} write={write}")
+            }
+            Self::SetPipeSize { fd, size } => write!(f, "setpipe_sz {fd} {size}"),
+            Self::SetFlags { fd, flags } => write!(f, "setfl {fd} {flags:#o}"),
+            Self::Seek { fd, to, whence } => write!(f, "lseek {fd} {to} whence={whence}"),
+            Self::Truncate { fd, len } => write!(f, "ftruncate {fd} {len}"),
+            Self::Punch { fd, at, len } => write!(f, "punch {fd} {at} len={len}"),
+            Self::Shutdown { fd, how } => write!(f, "shutdown {fd} {how}"),
+            Self::Poll { fds } => {
+                write!(f, "poll")?;
+                fds.iter().try_for_each(|fd| write!(f, " {fd}"))
+            }
+            Self::Fill { at, len, content } => write!(f, "fill {at:#x}+{len} content={content}"),
+            Self::Wait {
+                wait,
+                end,
+                len,
+                amount,
+            } => write!(f, "wait {wait:?} len={len} until={end:?} amount={amount}"),
+            Self::Tcp {
+                from,
+                len,
+                piece,
+                more,
+            } => write!(f, "tcp {from:?} len={len} piece={piece} more={more}"),
+        }
+    }
+}

@@ -1,0 +1,474 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The ring arithmetic against a model: an array used as a ring through
+//! [`Indices`] has to behave as a [`VecDeque`] does.
+//!
+//! The properties are written for the trait [`Ring`], so that they can be tried
+//! on deliberately broken rings too: a property that no mutant breaks would
+//! prove nothing.
+
+use std::collections::VecDeque;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
+use splice_ring::ring::{self, Indices};
+
+/// What is tested; as the functions of [`Indices`] and [`ring::slot`].
+trait Ring: Copy {
+    fn new(head: u32, tail: u32) -> Self;
+    fn head(self) -> u32;
+    fn tail(self) -> u32;
+    fn occupancy(self) -> u32 {
+        self.head().wrapping_sub(self.tail())
+    }
+    fn is_empty(self) -> bool {
+        self.head() == self.tail()
+    }
+    fn is_full(self, limit: u32) -> bool {
+        self.occupancy() >= limit
+    }
+    fn space(self, limit: u32) -> u32 {
+        limit.saturating_sub(self.occupancy())
+    }
+    fn advance_head(self, n: u32) -> Self {
+        Self::new(self.head().wrapping_add(n), self.tail())
+    }
+    fn advance_tail(self, n: u32) -> Self {
+        Self::new(self.head(), self.tail().wrapping_add(n))
+    }
+    fn occupied(self) -> Vec<u32> {
+        (0..self.occupancy())
+            .map(|i| self.tail().wrapping_add(i))
+            .collect()
+    }
+    fn slot(index: u32, ring_size: u32) -> usize {
+        (index & (ring_size - 1)) as usize
+    }
+}
+
+/// The kernel's. No default of the trait is used here.
+impl Ring for Indices {
+    fn new(head: u32, tail: u32) -> Self {
+        Indices::new(head, tail)
+    }
+    fn head(self) -> u32 {
+        Indices::head(self)
+    }
+    fn tail(self) -> u32 {
+        Indices::tail(self)
+    }
+    fn occupancy(self) -> u32 {
+        Indices::occupancy(self)
+    }
+    fn is_empty(self) -> bool {
+        Indices::is_empty(self)
+    }
+    fn is_full(self, limit: u32) -> bool {
+        Indices::is_full(self, limit)
+    }
+    fn space(self, limit: u32) -> u32 {
+        Indices::space(self, limit)
+    }
+    fn advance_head(self, n: u32) -> Self {
+        Indices::advance_head(self, n)
+    }
+    fn advance_tail(self, n: u32) -> Self {
+        Indices::advance_tail(self, n)
+    }
+    fn occupied(self) -> Vec<u32> {
+        // Bounded, so that a loop that misses the head ends as a failure.
+        Indices::occupied(self).take(1 << 17).collect()
+    }
+    fn slot(index: u32, ring_size: u32) -> usize {
+        ring::slot(index, ring_size)
+    }
+}
+
+const LARGEST: u32 = 1 << 15;
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// Put in up to so many buffers, as far as there is room.
+    Put(u32),
+    /// Take out up to so many buffers, as far as there are any.
+    Take(u32),
+    /// Another ring size, as `F_SETPIPE_SZ` makes; 2 to the power of this, but
+    /// no smaller than what is in the ring.
+    Resize(u32),
+    /// Another limit, as a part of the ring size in 1/256.
+    Limit(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    ring_size: u32,
+    limit: u32,
+    start: u32,
+    ops: Vec<Op>,
+}
+
+fn op(ring_size: u32) -> impl Strategy<Value = Op> {
+    // Mostly a few at a time; now and then as many as the ring has.
+    let count = prop_oneof![3 => 0..=4u32, 1 => 0..=ring_size];
+    prop_oneof![
+        4 => count.clone().prop_map(Op::Put),
+        4 => count.prop_map(Op::Take),
+        1 => (0..=15u32).prop_map(Op::Resize),
+        1 => (1..=256u32).prop_map(Op::Limit),
+    ]
+}
+
+/// Counters that are about to wrap, or that are anywhere.
+fn start(ring_size: u32) -> impl Strategy<Value = u32> {
+    prop_oneof![
+        3 => (0..=ring_size.saturating_mul(2)).prop_map(|below| u32::MAX - below),
+        1 => any::<u32>(),
+        1 => Just(0),
+    ]
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (0..=15u32).prop_flat_map(|order| {
+        let ring_size = 1 << order;
+        (
+            1..=ring_size,
+            start(ring_size),
+            prop::collection::vec(op(ring_size), 1..60),
+        )
+            .prop_map(move |(limit, start, ops)| Case {
+                ring_size,
+                limit,
+                start,
+                ops,
+            })
+    })
+}
+
+/// The array that the indices are for, and the model beside it.
+struct Pipe<R> {
+    indices: R,
+    slots: Vec<Option<u64>>,
+    limit: u32,
+    model: VecDeque<u64>,
+    next: u64,
+}
+
+impl<R: Ring> Pipe<R> {
+    fn new(case: &Case) -> Self {
+        Self {
+            indices: R::new(case.start, case.start),
+            slots: vec![None; case.ring_size as usize],
+            limit: case.limit,
+            model: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    fn size(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
+    /// The slot of a counter value, which has to be one of the array's.
+    fn slot(&self, index: u32) -> Result<usize, TestCaseError> {
+        let slot = R::slot(index, self.size());
+        prop_assert!(slot < self.slots.len(), "slot {} of {}", slot, self.size());
+        Ok(slot)
+    }
+
+    fn apply(&mut self, op: &Op) -> TestCaseResult {
+        match *op {
+            Op::Put(n) => self.put(n),
+            Op::Take(n) => self.take(n),
+            Op::Resize(order) => self.resize(1 << order),
+            Op::Limit(part) => {
+                self.limit = (self.size() * part / 256).max(1);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, n: u32) -> TestCaseResult {
+        let n = n.min(self.indices.space(self.limit));
+        let first = self.indices.head();
+        for i in 0..n {
+            let slot = self.slot(first.wrapping_add(i))?;
+            prop_assert_eq!(self.slots[slot], None, "slot {} is in use", slot);
+            self.slots[slot] = Some(self.next);
+            self.model.push_back(self.next);
+            self.next += 1;
+        }
+        let tail = self.indices.tail();
+        self.indices = self.indices.advance_head(n);
+        prop_assert_eq!(self.indices.head(), first.wrapping_add(n));
+        prop_assert_eq!(self.indices.tail(), tail);
+        Ok(())
+    }
+
+    fn take(&mut self, n: u32) -> TestCaseResult {
+        let n = n.min(self.indices.occupancy());
+        let first = self.indices.tail();
+        for i in 0..n {
+            let slot = self.slot(first.wrapping_add(i))?;
+            prop_assert_eq!(self.slots[slot].take(), self.model.pop_front());
+        }
+        let head = self.indices.head();
+        self.indices = self.indices.advance_tail(n);
+        prop_assert_eq!(self.indices.tail(), first.wrapping_add(n));
+        prop_assert_eq!(self.indices.head(), head);
+        Ok(())
+    }
+
+    /// As the C `pipe_resize_ring`: the buffers go to the start of a new array.
+    fn resize(&mut self, size: u32) -> TestCaseResult {
+        if size < self.indices.occupancy() {
+            return Ok(());
+        }
+        let mut slots = vec![None; size as usize];
+        for (to, index) in self.indices.occupied().into_iter().enumerate() {
+            let from = self.slot(index)?;
+            prop_assert!(to < slots.len(), "more buffers than slots");
+            slots[to] = self.slots[from].take();
+        }
+        self.indices = R::new(self.indices.occupancy(), 0);
+        self.slots = slots;
+        self.limit = self.limit.min(size);
+        Ok(())
+    }
+
+    fn check(&self) -> TestCaseResult {
+        let held = self.model.len() as u32;
+        prop_assert_eq!(self.indices.occupancy(), held);
+        prop_assert_eq!(self.indices.is_empty(), self.model.is_empty());
+        for limit in [1, self.limit, self.size(), held, held + 1] {
+            prop_assert_eq!(self.indices.is_full(limit), held >= limit);
+            prop_assert_eq!(self.indices.space(limit), limit.saturating_sub(held));
+        }
+        let mut found = Vec::with_capacity(self.model.len());
+        for index in self.indices.occupied() {
+            found.push(self.slots[self.slot(index)?]);
+        }
+        prop_assert!(
+            found
+                .iter()
+                .copied()
+                .eq(self.model.iter().copied().map(Some)),
+            "{:?} instead of {:?}",
+            found,
+            self.model
+        );
+        Ok(())
+    }
+}
+
+/// The property: whatever is done, ring and model agree after every step.
+fn behaves_as_a_queue<R: Ring>(case: &Case) -> TestCaseResult {
+    let mut pipe = Pipe::<R>::new(case);
+    pipe.check()?;
+    for op in &case.ops {
+        pipe.apply(op)?;
+        pipe.check()?;
+    }
+    Ok(())
+}
+
+/// Tries the property on `cases` cases, always the same ones.
+fn try_on<R: Ring>(cases: u32) -> Result<(), TestError<Case>> {
+    let config = Config {
+        cases,
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    TestRunner::new_with_rng(config, rng).run(&case(), |case| behaves_as_a_queue::<R>(&case))
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 10_000, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn kernel_ring_behaves_as_a_queue(case in case()) {
+        behaves_as_a_queue::<Indices>(&case)?;
+    }
+
+    /// Neighbours in the ring are neighbours in the array, and any ring-size
+    /// consecutive counter values have different slots.
+    #[test]
+    fn slots_go_round(index in start(LARGEST), order in 0..=15u32) {
+        let size = 1 << order;
+        let slot = ring::slot(index, size);
+        prop_assert!(slot < size as usize);
+        prop_assert_eq!(ring::slot(index.wrapping_add(1), size), (slot + 1) % size as usize);
+        prop_assert_eq!(ring::slot(index.wrapping_add(size), size), slot);
+    }
+
+    #[test]
+    fn counters_are_kept_as_given(head: u32, tail: u32) {
+        let indices = Indices::new(head, tail);
+        prop_assert_eq!((indices.head(), indices.tail()), (head, tail));
+    }
+}
+
+/// Every ring size, filled and emptied across the wrap from each side of it.
+#[test]
+fn every_size_wraps() {
+    for order in 0..=15 {
+        let ring_size = 1 << order;
+        for start in [u32::MAX - ring_size, u32::MAX - 1, u32::MAX, 0] {
+            let case = Case {
+                ring_size,
+                limit: ring_size,
+                start,
+                ops: vec![
+                    Op::Put(ring_size),
+                    Op::Take(ring_size / 2 + 1),
+                    Op::Put(ring_size),
+                    Op::Resize(15),
+                    Op::Take(ring_size),
+                ],
+            };
+            behaves_as_a_queue::<Indices>(&case).unwrap();
+        }
+    }
+}
+
+/// A few cases are enough to tell that a ring which is right passes; so what
+/// the mutants below fail is not the trait's defaults.
+#[derive(Clone, Copy)]
+struct Right(u32, u32);
+
+impl Ring for Right {
+    fn new(head: u32, tail: u32) -> Self {
+        Self(head, tail)
+    }
+    fn head(self) -> u32 {
+        self.0
+    }
+    fn tail(self) -> u32 {
+        self.1
+    }
+}
+
+#[test]
+fn a_ring_that_is_right_passes() {
+    try_on::<Right>(500).unwrap();
+}
+
+/// Defines rings with one function of theirs broken, and for each a test that
+/// the property notices.
+macro_rules! mutants {
+    ($($(#[$doc:meta])* $name:ident { $($function:item)* })*) => { $(
+        #[test]
+        $(#[$doc])*
+        fn $name() {
+            #[derive(Clone, Copy)]
+            struct Mutant(u32, u32);
+
+            impl Ring for Mutant {
+                fn new(head: u32, tail: u32) -> Self {
+                    Self(head, tail)
+                }
+                fn head(self) -> u32 {
+                    self.0
+                }
+                fn tail(self) -> u32 {
+                    self.1
+                }
+                $($function)*
+            }
+
+            let outcome = try_on::<Mutant>(500);
+            assert!(matches!(outcome, Err(TestError::Fail(..))), "not noticed");
+        }
+    )* };
+}
+
+mutants! {
+    /// Right until `head` wraps and `tail` has not.
+    noticed_occupancy_that_saturates {
+        fn occupancy(self) -> u32 {
+            self.0.saturating_sub(self.1)
+        }
+    }
+    noticed_occupancy_as_a_distance {
+        fn occupancy(self) -> u32 {
+            self.0.abs_diff(self.1)
+        }
+    }
+    noticed_occupancy_one_too_large_after_the_wrap {
+        fn occupancy(self) -> u32 {
+            self.0.wrapping_sub(self.1) + u32::from(self.0 < self.1)
+        }
+    }
+    noticed_a_head_that_stops_at_the_end {
+        fn advance_head(self, n: u32) -> Self {
+            Self(self.0.saturating_add(n), self.1)
+        }
+    }
+    noticed_a_tail_that_stops_at_the_end {
+        fn advance_tail(self, n: u32) -> Self {
+            Self(self.0, self.1.saturating_add(n))
+        }
+    }
+    /// Skips the counter value `u32::MAX`.
+    noticed_a_wrap_at_the_largest_value {
+        fn advance_head(self, n: u32) -> Self {
+            Self(((u64::from(self.0) + u64::from(n)) % u64::from(u32::MAX)) as u32, self.1)
+        }
+    }
+    noticed_both_counters_advanced {
+        fn advance_head(self, n: u32) -> Self {
+            Self(self.0.wrapping_add(n), self.1.wrapping_add(n))
+        }
+    }
+    noticed_positions_as_a_plain_range {
+        fn occupied(self) -> Vec<u32> {
+            (self.1..self.0).collect()
+        }
+    }
+    noticed_positions_newest_first {
+        fn occupied(self) -> Vec<u32> {
+            (1..=self.occupancy()).map(|i| self.0.wrapping_sub(i)).collect()
+        }
+    }
+    noticed_positions_without_the_last {
+        fn occupied(self) -> Vec<u32> {
+            (1..self.occupancy()).map(|i| self.1.wrapping_add(i - 1)).collect()
+        }
+    }
+    noticed_empty_compared_as_order {
+        fn is_empty(self) -> bool {
+            self.0 <= self.1
+        }
+    }
+    noticed_full_only_when_equal {
+        fn is_full(self, limit: u32) -> bool {
+            self.occupancy() == limit
+        }
+    }
+    noticed_full_compared_as_order {
+        fn is_full(self, limit: u32) -> bool {
+            self.0 >= self.1.saturating_add(limit)
+        }
+    }
+    noticed_space_that_wraps_below_zero {
+        fn space(self, limit: u32) -> u32 {
+            limit.wrapping_sub(self.occupancy())
+        }
+    }
+    noticed_a_mask_that_is_the_size {
+        fn slot(index: u32, ring_size: u32) -> usize {
+            (index & ring_size) as usize
+        }
+    }
+    noticed_a_slot_that_is_not_masked {
+        fn slot(index: u32, _ring_size: u32) -> usize {
+            index as usize
+        }
+    }
+    /// Never uses the last slot.
+    noticed_a_slot_that_leaves_one_out {
+        fn slot(index: u32, ring_size: u32) -> usize {
+            (index % (ring_size - 1).max(1)) as usize
+        }
+    }
+}
