@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Every command of this project. The work is done by scripts/.
+
+KERNEL ?= rust
+FILE ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help tools tree kernel run bench check check-host check-guest differential \
+	kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
+
+help: ## Lists the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+run: tools ## Boots the kernel and moves FILE= through every path of splice
+	@scripts/kernel $(KERNEL)
+	@KERNEL=$(KERNEL) scripts/run $(FILE)
+
+bench: tools ## Counts instructions per operation, Rust beside stock C
+	@scripts/kernel c
+	@scripts/kernel rust
+	@scripts/bench
+
+check: tools ## Runs all tests: host, KUnit, kselftests
+	@scripts/check
+
+check-host: tools ## Runs the tests that need no kernel
+	@scripts/check host
+
+check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
+	@scripts/check kunit kselftest
+
+differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C
+	@scripts/kernel c
+	@scripts/kernel rust
+	@SEED=$(SEED) COUNT=$(COUNT) scripts/differential
+
+kunit: tools ## Boots the Rust kernel and counts KUnit and doc tests
+	@scripts/check kunit
+
+shell: tools ## Boots KERNEL=rust|c|debug and gives a shell in it
+	@scripts/kernel $(KERNEL)
+	@scripts/guest $(KERNEL) --shell
+
+tools: ## Fetches tools and kernel source into the cache folder
+	@scripts/toolroot
+
+tree: tools ## Prepares build/linux: kernel source, patches, overlay
+	@scripts/tree
+
+kernel: tools ## Builds KERNEL=rust|c|debug
+	@scripts/kernel $(KERNEL)
+
+clippy: tools ## Lints the Rust code with the kernel's settings
+	@scripts/lint clippy
+
+rustfmtcheck: tools ## Checks the format of the Rust files
+	@scripts/lint rustfmt
+
+checkpatch: tools ## Checks C files and patches with checkpatch.pl --strict
+	@scripts/lint checkpatch
+
+unsafe-count: ## Counts unsafe code, layer by layer
+	@scripts/unsafe-count
+
+clean: ## Removes build/
+	rm -rf build
+
+clean-cache: ## Removes tools, downloads and compiler cache as well
+	rm -rf build "$${XDG_CACHE_HOME:-$$HOME/.cache}/rust-splice"
