@@ -8,13 +8,10 @@ use core::mem::MaybeUninit;
 use kernel::{
     bvec::{BioVec, Pieces},
     fs::{file::Offset, LocalFile},
-    pipe::{Pipe, PipeRing},
+    pipe::{Pipe, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     splice::{counters::Counter, wait_for_data, Progress, SpliceFlags},
 };
-
-/// How many buffers need no memory to be allocated: what a default pipe holds.
-const FEW: usize = 16;
 
 /// Calls the file's way of taking data from a pipe. C: `do_splice_from`.
 #[inline]
@@ -43,10 +40,10 @@ pub(crate) fn iter_file_splice_write(
         return Err(EINVAL);
     }
     // For more buffers than these, memory is allocated, before the pipe is locked: that may wait.
-    let mut few = [const { MaybeUninit::<BioVec>::uninit() }; FEW];
+    let mut few = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut many = KVec::<BioVec>::new();
     let slots = pipe.max_usage_unlocked() as usize;
-    if slots > FEW {
+    if slots > DEFAULT_BUFFERS {
         many.reserve(slots, GFP_KERNEL)?;
     }
     let mut guard = pipe.lock();
@@ -63,7 +60,7 @@ pub(crate) fn iter_file_splice_write(
         }
         // The pipe may have been enlarged, before it was locked or while waiting.
         let slots = ring.max_usage() as usize;
-        let vecs = if slots <= FEW {
+        let vecs = if slots <= DEFAULT_BUFFERS {
             &mut few[..]
         } else if let Err(err) = many.reserve(slots, GFP_KERNEL) {
             break Err(err.into());

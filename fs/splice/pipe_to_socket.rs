@@ -8,13 +8,10 @@ use core::mem::MaybeUninit;
 use kernel::{
     bvec::{BioVec, Pieces},
     fs::{file::flags::O_NONBLOCK, LocalFile},
-    pipe::{Pipe, PipeRing},
+    pipe::{Pipe, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     splice::{counters::Counter, wait_for_data, Progress, Socket, SpliceFlag, SpliceFlags},
 };
-
-/// How many buffers are sent in one go: what a default pipe holds.
-const BATCH: usize = 16;
 
 /// Sends what is in the pipe, by reference where the protocol can.
 ///
@@ -64,7 +61,7 @@ fn send_some(
     }
 
     let wanted = len - progress.bytes;
-    let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; BATCH];
+    let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
     let gathered = pieces.gather(ring, wanted);
     // What can be read is sent; the error is met again, first, at the next call.

@@ -8,7 +8,7 @@ use crate::ops::UserPage;
 use kernel::{
     fs::LocalFile,
     iov::IovIterDest,
-    pipe::{BufferFlag, BufferFlags, BufferRef, Pipe, PipeRing},
+    pipe::{BufferFlag, BufferFlags, BufferRef, Pipe, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     splice::{
         broken_pipe,
@@ -82,7 +82,7 @@ fn memory_to_pipe(
 /// was put in.
 #[inline]
 fn link(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>, flags: BufferFlags) -> Result<usize> {
-    let mut pages = UserPages::<16>::new();
+    let mut pages = UserPages::<DEFAULT_BUFFERS>::new();
     let mut linked = 0;
     let mut bytes = 0;
     let ret = loop {

@@ -34,6 +34,9 @@ pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Pro
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use ring::Indices;
 
+/// How many buffers a pipe can hold, unless its size was changed. C: `PIPE_DEF_BUFFERS`.
+pub const DEFAULT_BUFFERS: usize = bindings::PIPE_DEF_BUFFERS as usize;
+
 /// A pipe that is kept alive by something else for `'a`, such as an open file.
 ///
 /// # Invariants
@@ -586,18 +589,20 @@ impl PipeRing<'_> {
             let slot = slots.at(index);
             // SAFETY: The slots in use hold buffers, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
-            // INVARIANT: As above; the ring is borrowed.
-            let used = f(BufferRef {
-                pipe: self.as_ptr(),
-                buf,
-            })?;
-            let Some(used @ 1..) = used else {
-                return Ok(false);
-            };
-            if used < buf.len() {
+            loop {
+                // INVARIANT: As above; the ring is borrowed.
+                let used = f(BufferRef {
+                    pipe: self.as_ptr(),
+                    buf,
+                })?;
+                let Some(used @ 1..) = used else {
+                    return Ok(false);
+                };
+                if used >= buf.len() {
+                    break;
+                }
+                // The rest is offered again at once.
                 buf.advance(used);
-                // What is left of it is for the next time.
-                return Ok(true);
             }
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
