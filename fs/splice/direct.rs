@@ -34,6 +34,7 @@ pub(crate) trait Sink {
 /// Fails with [`EINVAL`] where `file` cannot be repositioned: what was read from it and could not
 /// be delivered would be lost. Other errors are those of the two ends. C:
 /// `splice_direct_to_actor`.
+#[inline]
 pub(crate) fn splice_direct(
     file: &LocalFile,
     desc: &mut SpliceDesc,
@@ -67,7 +68,6 @@ fn pump(
     desc.set_flags(read_flags.without(SpliceFlag::NonBlock) | SpliceFlag::More);
 
     let mut bytes = 0;
-    let (mut read_bytes, mut linked) = (0usize, 0usize);
     while bytes < len {
         let start = desc.pos();
         let mut pos = start;
@@ -83,9 +83,8 @@ fn pump(
                 Err(_) if bytes > 0 => break,
                 Err(err) => return Err(err),
             };
-        read_bytes += read;
         // It was empty before.
-        linked += pipe.ring().indices().occupancy() as usize;
+        file_to_pipe::count(read, pipe.ring().indices().occupancy() as usize);
         desc.set_total_len(read);
         if read >= len - bytes && !more {
             desc.set_flags(desc.flags().without(SpliceFlag::More));
@@ -98,7 +97,6 @@ fn pump(
                 if bytes > 0 {
                     break;
                 }
-                file_to_pipe::count(read_bytes, linked);
                 return Err(err);
             }
         };
@@ -109,22 +107,19 @@ fn pump(
         }
         desc.set_pos(pos);
     }
-    file_to_pipe::count(read_bytes, linked);
     Ok(bytes)
 }
 
-/// A file as the sink.
-struct FileSink<'a> {
+/// A file as the sink. `WRITE_STARTED`: the caller keeps its file system from being frozen already.
+struct FileSink<'a, const WRITE_STARTED: bool> {
     file: &'a LocalFile,
     pos: &'a mut Offset,
-    /// Whether the caller keeps the file system from being frozen already.
-    write_started: bool,
 }
 
-impl Sink for FileSink<'_> {
+impl<const WRITE_STARTED: bool> Sink for FileSink<'_, WRITE_STARTED> {
     #[inline]
     fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
-        let _write = (!self.write_started).then(|| self.file.start_write());
+        let _write = (!WRITE_STARTED).then(|| self.file.start_write());
         pipe_to_file::write(
             pipe.handle(),
             self.file,
@@ -153,7 +148,7 @@ pub(crate) fn do_splice_direct(
     flags: SpliceFlags,
 ) -> Result<usize> {
     Counter::CallsDirect.add(1);
-    file_to_file(input, in_pos, output, out_pos, len, flags, false)
+    file_to_file::<false>(input, in_pos, output, out_pos, len, flags)
 }
 
 /// For `copy_file_range(2)`. The caller has verified both ranges, and keeps the file system of
@@ -168,26 +163,17 @@ pub(crate) fn splice_file_range(
     Counter::CallsFileRange.add(1);
     output.assert_write_started();
     let len = len.min(MAX_RW_COUNT);
-    file_to_file(
-        input,
-        in_pos,
-        output,
-        out_pos,
-        len,
-        SpliceFlags::empty(),
-        true,
-    )
+    file_to_file::<true>(input, in_pos, output, out_pos, len, SpliceFlags::empty())
 }
 
-#[inline]
-fn file_to_file(
+#[inline(always)]
+fn file_to_file<const WRITE_STARTED: bool>(
     input: &LocalFile,
     in_pos: &mut Offset,
     output: &LocalFile,
     out_pos: &mut Offset,
     len: usize,
     flags: SpliceFlags,
-    write_started: bool,
 ) -> Result<usize> {
     if !output.is_writable() {
         return Err(EBADF);
@@ -196,10 +182,9 @@ fn file_to_file(
         return Err(EINVAL);
     }
     let mut desc = SpliceDesc::new(len, flags, *in_pos);
-    let mut sink = FileSink {
+    let mut sink = FileSink::<WRITE_STARTED> {
         file: output,
         pos: out_pos,
-        write_started,
     };
     let bytes = splice_direct(input, &mut desc, &mut sink)?;
     if bytes > 0 {

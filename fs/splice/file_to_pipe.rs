@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    bvec::FreshPages,
+    bvec::{FreshPages, PageArrays},
     fs::{file::Offset, LocalFile},
     page::PAGE_SIZE,
     pipe::{Pipe, PipeBuffer, PipeRing},
@@ -97,7 +97,8 @@ pub(crate) fn copy_splice_read(
     len: usize,
 ) -> Result<usize> {
     let len = len.min(room_in_bytes(ring));
-    let mut pages = FreshPages::alloc(len.div_ceil(PAGE_SIZE))?;
+    let mut arrays = PageArrays::new();
+    let mut pages = FreshPages::alloc(&mut arrays, len.div_ceil(PAGE_SIZE))?;
 
     let bytes = file
         .call_read_iter(pos, pages.dest(len).as_iter())

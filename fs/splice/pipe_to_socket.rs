@@ -74,7 +74,7 @@ fn send_some(
 
     let left_in_pipe = gathered.unwrap_or(true);
     let more = flags.contains(SpliceFlag::More) || (left_in_pipe && pieces.bytes() < wanted);
-    let sent = socket.send_pages(pieces.source().as_iter(), more, dont_wait)?;
+    let sent = socket.send_pages(&pieces, more, dont_wait)?;
     if sent == 0 {
         return Ok(false);
     }

@@ -13,6 +13,7 @@
 #include <linux/rust_splice.h>
 #include <linux/sched.h>
 #include <linux/splice.h>
+#include <linux/uio.h>
 
 /* pipes */
 
@@ -164,15 +165,14 @@ __rust_helper void rust_helper_fsnotify_modify(struct file *file)
 }
 
 #ifdef CONFIG_NET
-__rust_helper int rust_helper_sock_send_iter(struct socket *sock,
-					     const struct iov_iter *iter,
+__rust_helper int rust_helper_sock_send_bvec(struct socket *sock,
+					     const struct bio_vec *vecs,
+					     size_t nr, size_t bytes,
 					     int flags)
 {
-	struct msghdr msg = {
-		.msg_flags = flags,
-		.msg_iter = *iter,
-	};
+	struct msghdr msg = { .msg_flags = flags };
 
+	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, vecs, nr, bytes);
 	return sock_sendmsg(sock, &msg);
 }
 #endif

@@ -9,7 +9,7 @@ use crate::{
     bindings,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
-    pipe::{OwnedPage, PipeBuffer, PipeRing},
+    pipe::{OwnedPage, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     types::Opaque,
 };
@@ -33,11 +33,12 @@ pub struct BioVec(bindings::bio_vec);
 /// ```
 /// use core::mem::MaybeUninit;
 /// use kernel::{
-///     bvec::{FreshPages, Pieces},
+///     bvec::{FreshPages, PageArrays, Pieces},
 ///     pipe::{PipeBuffer, PrivatePipe},
 /// };
 ///
-/// let mut pages = FreshPages::alloc(1)?;
+/// let mut arrays = PageArrays::new();
+/// let mut pages = FreshPages::alloc(&mut arrays, 1)?;
 /// assert_eq!(pages.dest(100).as_iter().copy_to_iter(b"to be sent"), 10);
 ///
 /// let mut pipe = PrivatePipe::new()?;
@@ -144,20 +145,21 @@ impl<'a> Pieces<'a> {
         Ok(false)
     }
 
+    /// The pieces as C takes them: that many, so many bytes.
+    #[inline]
+    pub(crate) fn as_raw(&self) -> (*const bindings::bio_vec, usize, usize) {
+        (self.slots.as_ptr().cast(), self.len, self.bytes)
+    }
+
     /// An iterator that reads the pieces from their beginning.
     #[inline]
     pub fn source(&self) -> PieceSource<'_> {
+        let (vecs, len, bytes) = self.as_raw();
         let mut iter = MaybeUninit::uninit();
         // SAFETY: The first `len` slots are initialized, by the type invariant, and this
         // initializes `iter`.
         let iter = unsafe {
-            bindings::iov_iter_bvec(
-                iter.as_mut_ptr(),
-                bindings::ITER_SOURCE,
-                self.slots.as_ptr().cast(),
-                self.len,
-                self.bytes,
-            );
+            bindings::iov_iter_bvec(iter.as_mut_ptr(), bindings::ITER_SOURCE, vecs, len, bytes);
             iter.assume_init()
         };
         // INVARIANT: A source, as long as `self` is borrowed.
@@ -187,31 +189,58 @@ impl<'a> PieceSource<'a> {
     }
 }
 
+/// Room for the arrays that [`FreshPages`] keep, as long as these are [`DEFAULT_BUFFERS`] or fewer.
+pub struct PageArrays {
+    vecs: [MaybeUninit<BioVec>; DEFAULT_BUFFERS],
+    pages: [MaybeUninit<*mut bindings::page>; DEFAULT_BUFFERS],
+}
+
+impl PageArrays {
+    /// With nothing in them.
+    #[inline(always)]
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self {
+            vecs: [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS],
+            pages: [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS],
+        }
+    }
+}
+
 /// Freshly allocated pages, to be filled and then put into a pipe.
 ///
 /// # Invariants
 ///
-/// `mem` has room for `capacity` [`BioVec`]s and behind them `capacity` page pointers. The page
-/// pointers from `taken` to `len` are pages of order 0 with one reference, owned by this value.
-pub struct FreshPages {
-    mem: KVec<BioVec>,
-    capacity: usize,
+/// `vecs` has room for as many elements as `pages` has, and nothing else refers to either for
+/// `'a`. The elements of `pages` from `taken` to `len` are pages of order 0 with one reference,
+/// owned by this value.
+pub struct FreshPages<'a> {
+    vecs: *mut BioVec,
+    pages: *mut *mut bindings::page,
     taken: usize,
     len: usize,
+    // What the pointers point into, where the arrays given were too small.
+    _heap: KVec<BioVec>,
+    _arrays: PhantomData<&'a mut PageArrays>,
 }
 
-impl FreshPages {
+impl<'a> FreshPages<'a> {
     /// Allocates `n` pages, or fewer where memory is short. Fails with [`ENOMEM`] where there is
     /// none at all, or `n` is zero. May sleep.
-    pub fn alloc(n: usize) -> Result<Self> {
-        // A page pointer is half as large as a bio_vec. One allocation serves for both arrays.
-        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
-
-        let mut mem = KVec::with_capacity(n + n.div_ceil(2), GFP_KERNEL)?;
-        // SAFETY: There is room for `n` page pointers behind the first `n` elements; they have to
-        // be null for `alloc_pages_bulk`, which fills in those that are.
+    #[inline]
+    pub fn alloc(arrays: &'a mut PageArrays, n: usize) -> Result<Self> {
+        let mut heap = KVec::new();
+        let (vecs, pages) = if n <= DEFAULT_BUFFERS {
+            (
+                arrays.vecs.as_mut_ptr().cast(),
+                arrays.pages.as_mut_ptr().cast(),
+            )
+        } else {
+            Self::reserve(&mut heap, n)?
+        };
+        // SAFETY: There is room for `n` page pointers; they have to be null for
+        // `alloc_pages_bulk`, which fills in those that are.
         let len = unsafe {
-            let pages = Self::pages_of(&mut mem, n);
             ptr::write_bytes(pages, 0, n);
             bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages)
         };
@@ -222,16 +251,27 @@ impl FreshPages {
         }
         // INVARIANT: By the above.
         Ok(Self {
-            mem,
-            capacity: n,
+            vecs,
+            pages,
             taken: 0,
             len,
+            _heap: heap,
+            _arrays: PhantomData,
         })
     }
 
-    #[inline]
-    fn pages_of(mem: &mut KVec<BioVec>, capacity: usize) -> *mut *mut bindings::page {
-        mem.as_mut_ptr().wrapping_add(capacity).cast()
+    /// Room for `n` elements of each array, in one piece of memory.
+    #[cold]
+    fn reserve(
+        heap: &mut KVec<BioVec>,
+        n: usize,
+    ) -> Result<(*mut BioVec, *mut *mut bindings::page)> {
+        // A page pointer is half as large as a bio_vec.
+        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
+
+        heap.reserve(n + n.div_ceil(2), GFP_KERNEL)?;
+        let vecs = heap.as_mut_ptr();
+        Ok((vecs, vecs.wrapping_add(n).cast()))
     }
 
     /// How many pages there are.
@@ -250,19 +290,17 @@ impl FreshPages {
     pub fn dest(&mut self, bytes: usize) -> PageDest<'_> {
         let bytes = bytes.min(self.len() * PAGE_SIZE);
         let segments = bytes.div_ceil(PAGE_SIZE);
-        let pages = Self::pages_of(&mut self.mem, self.capacity).wrapping_add(self.taken);
-        let vecs = self.mem.as_mut_ptr();
 
         for i in 0..segments {
             let vec = BioVec(bindings::bio_vec {
                 // SAFETY: `segments` is not more than the number of pages.
-                bv_page: unsafe { *pages.add(i) },
+                bv_page: unsafe { *self.pages.add(self.taken + i) },
                 // CAST: Not more than PAGE_SIZE.
                 bv_len: (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32,
                 bv_offset: 0,
             });
-            // SAFETY: There is room for `capacity` of them, by the type invariant.
-            unsafe { vecs.add(i).write(vec) };
+            // SAFETY: There is room for as many as there are pages, by the type invariant.
+            unsafe { self.vecs.add(i).write(vec) };
         }
 
         let mut iter = MaybeUninit::uninit();
@@ -271,7 +309,7 @@ impl FreshPages {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),
                 bindings::ITER_DEST,
-                vecs.cast(),
+                self.vecs.cast(),
                 segments,
                 bytes,
             );
@@ -290,13 +328,12 @@ impl FreshPages {
         if n >= self.len() {
             return;
         }
-        let pages = Self::pages_of(&mut self.mem, self.capacity).wrapping_add(self.taken + n);
         let excess = self.len() - n;
         self.len -= excess;
         // SAFETY: By the type invariant these were ours, and no longer are.
         unsafe {
             // CAST: Not more than were asked for, which a pipe has room for.
-            bindings::release_page_array(pages, excess as c_int)
+            bindings::release_page_array(self.pages.add(self.taken + n), excess as c_int)
         };
     }
 
@@ -307,16 +344,15 @@ impl FreshPages {
         if self.is_empty() {
             return None;
         }
-        let pages = Self::pages_of(&mut self.mem, self.capacity);
         // SAFETY: By the type invariant there is a page at `taken`.
-        let page = unsafe { *pages.add(self.taken) };
+        let page = unsafe { *self.pages.add(self.taken) };
         self.taken += 1;
         // SAFETY: By the type invariant it is valid, of order 0, and was ours.
         Some(unsafe { OwnedPage::from_raw(NonNull::new_unchecked(page)) })
     }
 }
 
-impl Drop for FreshPages {
+impl Drop for FreshPages<'_> {
     #[inline]
     fn drop(&mut self) {
         self.truncate(0);
@@ -330,7 +366,7 @@ impl Drop for FreshPages {
 /// `iter` is a valid destination of data for `'a`.
 pub struct PageDest<'a> {
     iter: Opaque<bindings::iov_iter>,
-    _pages: PhantomData<&'a mut FreshPages>,
+    _pages: PhantomData<&'a mut FreshPages<'a>>,
 }
 
 impl<'a> PageDest<'a> {

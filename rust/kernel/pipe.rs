@@ -162,6 +162,7 @@ impl<'a> Pipe<'a> {
 
     /// Tells those waiting for data, in `read(2)`, `poll(2)` or by `SIGIO`, that there is some.
     /// The pipe need not be locked.
+    #[inline]
     pub fn wake_readers(&self) {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_wake_readers(self.as_ptr()) };
@@ -169,6 +170,7 @@ impl<'a> Pipe<'a> {
 
     /// Tells those waiting for room, in `write(2)`, `poll(2)` or by `SIGIO`, that there is some.
     /// The pipe need not be locked.
+    #[inline]
     pub fn wake_writers(&self) {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_wake_writers(self.as_ptr()) };

@@ -12,8 +12,7 @@ use crate::{
     impl_flags,
     page::PAGE_SIZE,
     prelude::*,
-    types::Opaque,
-    ModuleMetadata, //
+    types::Opaque, //
 };
 use core::{
     mem::{ManuallyDrop, MaybeUninit},
@@ -135,7 +134,7 @@ impl PipeBuffer {
         len: u32,
         flags: BufferFlags,
     ) -> Result<Self> {
-        let module = T::OwnerModule::THIS_MODULE.as_ptr();
+        let module = OpsTable::<T>::MODULE;
         // SAFETY: The module is the one that calls this, or null for what is built in.
         if !module.is_null() && !unsafe { bindings::try_module_get(module) } {
             return Err(ENODEV);

@@ -10,7 +10,8 @@ use crate::{
     error::{from_result, VTABLE_DEFAULT_ERROR},
     folio::{Folio, Removed},
     prelude::*,
-    warn_on, //
+    warn_on,
+    ModuleMetadata, //
 };
 use core::{marker::PhantomData, mem, ptr};
 
@@ -114,13 +115,20 @@ pub struct PipeBufOperations(bindings::pipe_buf_operations);
 unsafe impl Sync for PipeBufOperations {}
 
 impl<T: PipeBufferOps> OpsTable<T> {
+    /// The module that the operations are in; null for what is built in.
+    pub(super) const MODULE: *mut bindings::module = T::OwnerModule::THIS_MODULE.as_ptr();
+
     /// The table.
     pub const TABLE: &'static Self = &Self {
-        ops: PipeBufOperations(bindings::pipe_buf_operations {
-            release: Some(release),
-            get: Some(get),
-            ..Self::OPERATIONS.0
-        }),
+        ops: if Self::MODULE.is_null() {
+            Self::OPERATIONS
+        } else {
+            PipeBufOperations(bindings::pipe_buf_operations {
+                release: Some(release),
+                get: Some(get),
+                ..Self::OPERATIONS.0
+            })
+        },
         provenance: T::PROVENANCE,
         _kind: PhantomData,
     };
@@ -191,26 +199,25 @@ impl<T: PipeBufferOps> OpsTable<T> {
 ///
 /// # Safety
 ///
-/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`], and not used again.
+/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`] for operations in a
+/// module, and not used again.
 unsafe extern "C" fn release(
     _pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) {
-    // SAFETY: By the caller's promise.
-    let (page, module) = unsafe { ((*buf).page, (*buf).private) };
-    if module != 0 {
-        // SAFETY: By the caller's promise there is a reference to be given back.
-        unsafe { bindings::module_put(module as *mut bindings::module) };
+    // SAFETY: By the caller's promise there is a reference to each to be given back.
+    unsafe {
+        bindings::module_put((*buf).private as *mut bindings::module);
+        bindings::put_page((*buf).page);
     }
-    // SAFETY: By the caller's promise there is a reference to be given back.
-    unsafe { bindings::put_page(page) };
 }
 
 /// Takes another reference to the page, and to the module.
 ///
 /// # Safety
 ///
-/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`].
+/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`] for operations in a
+/// module.
 unsafe extern "C" fn get(
     pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
@@ -220,9 +227,7 @@ unsafe extern "C" fn get(
         if !bindings::generic_pipe_buf_get(pipe, buf) {
             return false;
         }
-        if (*buf).private != 0 {
-            bindings::__module_get((*buf).private as *mut bindings::module);
-        }
+        bindings::__module_get((*buf).private as *mut bindings::module);
     }
     true
 }

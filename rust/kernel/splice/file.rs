@@ -8,6 +8,7 @@
 use super::{to_size, SpliceFlags};
 use crate::{
     bindings,
+    bvec::Pieces,
     fs::{
         file::{flags, Offset},
         LocalFile, //
@@ -341,14 +342,9 @@ impl Socket {
     /// Sends pages by reference where the protocol can, else by copying (`MSG_SPLICE_PAGES`).
     ///
     /// `more` says that further data follows at once, `dont_wait` not to block. Returns how many
-    /// bytes were taken; `from` itself does not move on. Errors are those of `sendmsg(2)`.
+    /// bytes were taken. Errors are those of `sendmsg(2)`.
     #[inline]
-    pub fn send_pages(
-        &self,
-        from: &mut IovIterSource<'_>,
-        more: bool,
-        dont_wait: bool,
-    ) -> Result<usize> {
+    pub fn send_pages(&self, pieces: &Pieces<'_>, more: bool, dont_wait: bool) -> Result<usize> {
         let mut flags = bindings::MSG_SPLICE_PAGES;
         if more {
             flags |= bindings::MSG_MORE;
@@ -356,9 +352,11 @@ impl Socket {
         if dont_wait {
             flags |= bindings::MSG_DONTWAIT;
         }
-        // SAFETY: The socket is valid, and `from` is for the duration of the call.
+        let (vecs, len, bytes) = pieces.as_raw();
+        // SAFETY: The socket is valid, and `pieces` are for the duration of the call.
         // CAST: The bits of an int, as C has them.
-        let ret = unsafe { bindings::sock_send_iter(self.0.get(), from.as_raw(), flags as c_int) };
-        Ok(to_size(ret as isize)?.min(from.len()))
+        let ret =
+            unsafe { bindings::sock_send_bvec(self.0.get(), vecs, len, bytes, flags as c_int) };
+        Ok(to_size(ret as isize)?.min(bytes))
     }
 }

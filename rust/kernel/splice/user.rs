@@ -18,9 +18,8 @@ use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
 ///
 /// # Invariants
 ///
-/// `iter` is valid. Where `heap` is not null it is what `import_iovec` allocated.
+/// Where `heap` is not null it is what `import_iovec` allocated.
 pub struct UserIov {
-    iter: bindings::iov_iter,
     heap: *mut bindings::iovec,
 }
 
@@ -82,12 +81,9 @@ impl UserIov {
         };
         super::to_size(ret)?;
         // INVARIANT: It succeeded.
-        let mut this = Self {
-            // SAFETY: It succeeded, so this was initialized.
-            iter: unsafe { iter.assume_init() },
-            heap,
-        };
-        f(&mut this.iter)
+        let _this = Self { heap };
+        // SAFETY: It succeeded, so this was initialized.
+        f(unsafe { iter.assume_init_mut() })
     }
 }
 
@@ -164,10 +160,15 @@ impl<const N: usize> UserPages<N> {
                 &raw mut self.offset,
             )
         };
+        let bytes = super::to_size(ret)?;
+        if bytes == 0 {
+            return Ok(false);
+        }
         // INVARIANT: As many as these bytes are on were looked up, with a reference each.
-        self.left = super::to_size(ret)?;
-        self.end = (self.offset + self.left).div_ceil(PAGE_SIZE).min(N);
-        Ok(self.left != 0)
+        self.left = bytes;
+        self.next = 0;
+        self.end = (self.offset + bytes).div_ceil(PAGE_SIZE).min(N);
+        Ok(true)
     }
 
     /// Whether there are none left.
@@ -178,41 +179,25 @@ impl<const N: usize> UserPages<N> {
 
     /// The pages as buffers of kind `T`, as far as the iterator is used.
     #[inline]
-    pub fn buffers<T: PipeBufferOps>(
-        &mut self,
-        flags: BufferFlags,
-    ) -> impl Iterator<Item = PipeBuffer> + '_ {
-        core::iter::from_fn(move || self.next_buffer::<T>(flags))
-    }
-
-    #[inline]
-    fn next_buffer<T: PipeBufferOps>(&mut self, flags: BufferFlags) -> Option<PipeBuffer> {
-        if self.is_empty() {
-            return None;
+    pub fn buffers<T: PipeBufferOps>(&mut self, flags: BufferFlags) -> UserBuffers<'_, T, N> {
+        let next = self.next;
+        // INVARIANT: What is not taken out is given back when the iterator is dropped.
+        self.next = self.end;
+        UserBuffers {
+            next,
+            offset: self.offset,
+            left: self.left,
+            flags,
+            pages: self,
+            _kind: PhantomData,
         }
-        let offset = self.offset;
-        let len = self.left.min(PAGE_SIZE.wrapping_sub(offset));
-        // SAFETY: By the type invariant there is a page, and the bytes are within it; with success
-        // its reference goes along.
-        // CAST: Both are at most PAGE_SIZE.
-        let buf = unsafe {
-            let page = NonNull::new_unchecked(self.pages.get_unchecked(self.next).assume_init());
-            PipeBuffer::with_ops::<T>(page, offset as u32, len as u32, flags).ok()?
-        };
-        self.next += 1;
-        self.offset = 0;
-        self.left = self.left.wrapping_sub(len);
-        Some(buf)
     }
 
     #[inline]
     fn put_rest(&mut self) {
-        if self.next < self.end {
+        if !self.is_empty() {
             self.put_rest_slow();
         }
-        self.next = 0;
-        self.end = 0;
-        self.left = 0;
     }
 
     #[cold]
@@ -221,6 +206,7 @@ impl<const N: usize> UserPages<N> {
             // SAFETY: By the type invariant there are pages up to `end`, and they are ours.
             unsafe { bindings::put_page(page.assume_init()) };
         }
+        self.next = self.end;
     }
 }
 
@@ -228,6 +214,55 @@ impl<const N: usize> Drop for UserPages<N> {
     #[inline]
     fn drop(&mut self) {
         self.put_rest();
+    }
+}
+
+/// Takes pages out of [`UserPages`], as buffers.
+///
+/// # Invariants
+///
+/// The pages from `next` to `end` in `pages` are owned by this value; `pages` itself has none until
+/// this is dropped. They hold `left` bytes, from `offset` in the first one on.
+pub struct UserBuffers<'a, T, const N: usize> {
+    pages: &'a mut UserPages<N>,
+    next: usize,
+    offset: usize,
+    left: usize,
+    flags: BufferFlags,
+    _kind: PhantomData<T>,
+}
+
+impl<T: PipeBufferOps, const N: usize> Iterator for UserBuffers<'_, T, N> {
+    type Item = PipeBuffer;
+
+    #[inline]
+    fn next(&mut self) -> Option<PipeBuffer> {
+        if self.next >= self.pages.end {
+            return None;
+        }
+        let offset = self.offset;
+        let len = self.left.min(PAGE_SIZE.wrapping_sub(offset));
+        // SAFETY: By the type invariant there is a page, and the bytes are within it; with success
+        // its reference goes along.
+        // CAST: Both are at most PAGE_SIZE.
+        let buf = unsafe {
+            let page = self.pages.pages.get_unchecked(self.next).assume_init();
+            let page = NonNull::new_unchecked(page);
+            PipeBuffer::with_ops::<T>(page, offset as u32, len as u32, self.flags).ok()?
+        };
+        self.next += 1;
+        self.offset = 0;
+        self.left = self.left.wrapping_sub(len);
+        Some(buf)
+    }
+}
+
+impl<T, const N: usize> Drop for UserBuffers<'_, T, N> {
+    #[inline]
+    fn drop(&mut self) {
+        self.pages.next = self.next;
+        self.pages.offset = self.offset;
+        self.pages.left = self.left;
     }
 }
 
