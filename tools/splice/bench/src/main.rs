@@ -69,6 +69,14 @@ enum Command {
         #[arg(long)]
         svg: Option<PathBuf>,
 
+        /// Puts the table into this page, in the place that it has for it.
+        #[arg(long)]
+        page: Option<PathBuf>,
+
+        /// What stands behind the table in the page.
+        #[arg(long, requires = "page")]
+        notes: Option<PathBuf>,
+
         /// Fails where an operation costs more than it may.
         #[arg(long)]
         strict: bool,
@@ -106,6 +114,8 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
             rust,
             csv,
             svg,
+            page,
+            notes,
             strict,
         } => {
             let report = Report::join(&report::read(&c)?, &report::read(&rust)?)?;
@@ -116,6 +126,15 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
             if let Some(path) = svg {
                 let svg = chart::svg(&report).context("drawing the chart")?;
                 fs::write(&path, svg).with_context(|| path.display().to_string())?;
+            }
+            if let Some(path) = page {
+                let read = |path: &PathBuf| {
+                    fs::read_to_string(path).with_context(|| path.display().to_string())
+                };
+                let notes = notes.as_ref().map(read).transpose()?.unwrap_or_default();
+                let page = report.insert_into(&read(&path)?, &notes);
+                let page = page.with_context(|| path.display().to_string())?;
+                fs::write(&path, page).with_context(|| path.display().to_string())?;
             }
             Ok(!strict || report.over().count() == 0)
         }

@@ -163,6 +163,60 @@ impl Report {
     }
 }
 
+/// Where in a text the report goes.
+const BEGIN: &str = "<!-- make bench writes this -->\n";
+const END: &str = "<!-- until here -->\n";
+
+impl Report {
+    /// For a page of documentation: a line for each operation, with a column for each amount.
+    pub fn markdown(&self) -> String {
+        let mut amounts: Vec<_> = self.0.iter().map(|row| row.bytes).collect();
+        amounts.retain(|&bytes| bytes != 0);
+        amounts.sort_unstable();
+        amounts.dedup();
+
+        let heads = |row: &Row| format!(" {} |", row.amount());
+        let mut table = String::from("| operation |");
+        for &bytes in &amounts {
+            let row = self.0.iter().find(|row| row.bytes == bytes);
+            table += &row.map_or_else(String::new, heads);
+        }
+        table += "\n| --- |";
+        table += &" ---: |".repeat(amounts.len());
+        table.push('\n');
+
+        for rows in self.0.chunk_by(|a, b| a.operation == b.operation) {
+            let _ = write!(table, "| {} |", rows[0].operation);
+            for &bytes in &amounts {
+                // What moves nothing stands in the first column.
+                let at = |row: &&Row| row.bytes == bytes || row.bytes == 0 && bytes == amounts[0];
+                let cell = rows.iter().find(at).map_or_else(String::new, |row| {
+                    format!("{} : {} = {:.3}", row.rust, row.c, row.ratio())
+                });
+                let _ = write!(table, " {cell} |");
+            }
+            table.push('\n');
+        }
+        table
+    }
+
+    /// Puts the table, and `notes` behind it, into `text`, between the lines that are there for it.
+    pub fn insert_into(&self, text: &str, notes: &str) -> Result<String> {
+        let place = text
+            .split_once(BEGIN)
+            .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+        let Some((before, after)) = place else {
+            bail!("there are no lines {BEGIN:?} and {END:?}");
+        };
+        let table = self.markdown();
+        let notes = match notes.trim_end() {
+            "" => String::new(),
+            notes => format!("\n```\n{notes}\n```\n"),
+        };
+        Ok(format!("{before}{BEGIN}{table}{notes}{END}{after}"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -241,5 +295,24 @@ mod tests {
             };
             assert_eq!(row.amount(), text);
         }
+    }
+
+    #[test]
+    fn a_page_gets_the_table_in_the_place_for_it() {
+        let rust = "operation,bytes,instructions\ntee,4096,102\nEAGAIN: tee,0,1021\n";
+        let report = report(rust).unwrap();
+        let page = format!("before\n{BEGIN}old\n{END}after\n");
+        let table = "| operation | 4 KiB |\n| --- | ---: |\n| tee | 102 : 100 = 1.020 |\n\
+                     | EAGAIN: tee | 1021 : 1000 = 1.021 |\n";
+        assert_eq!(
+            report.insert_into(&page, "sizes\n").unwrap(),
+            format!("before\n{BEGIN}{table}\n```\nsizes\n```\n{END}after\n")
+        );
+        assert_eq!(
+            report.insert_into(&page, "").unwrap(),
+            format!("before\n{BEGIN}{table}{END}after\n")
+        );
+        assert!(report.insert_into("before\n", "").is_err());
+        assert!(report.insert_into(BEGIN, "").is_err());
     }
 }
