@@ -22,7 +22,7 @@ bench: tools ## Counts instructions per operation, Rust beside stock C
 	@scripts/kernel rust
 	@scripts/bench
 
-check: tools ## Runs all tests: host, KUnit, kselftests
+check: tools ## Runs all tests: host, KUnit, kselftests, differential
 	@scripts/check
 
 check-host: tools ## Runs the tests that need no kernel
