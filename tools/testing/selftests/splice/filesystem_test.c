@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Ends that a regular file on an ordinary file system is not: direct I/O,
- * block devices, overlayfs, files on large folios, trace_pipe, a virtio console
- * port; and file systems that are full.
+ * block devices, overlayfs, files on large folios, trace_pipe; and file systems
+ * that are full.
  */
 #include "splice_common.h"
 
@@ -691,66 +691,6 @@ TEST_F(trace, raw)
 	free(one);
 	free(two);
 	close(fd);
-}
-
-/*
- * Ports of a virtio console by the names "splice.out" and "splice.in", which
- * the machine has to have connected to each other.
- */
-static int open_port(const char *name, int flags)
-{
-	char path[80], line[80];
-	int i, fd;
-	FILE *f;
-
-	for (i = 0; i < 32; i++) {
-		snprintf(path, sizeof(path),
-			 "/sys/class/virtio-ports/vport%dp%d/name", i / 16,
-			 i % 16);
-		f = fopen(path, "r");
-		if (!f)
-			continue;
-		line[0] = 0;
-		if (fgets(line, sizeof(line), f))
-			line[strcspn(line, "\n")] = 0;
-		fclose(f);
-		if (strcmp(line, name))
-			continue;
-		snprintf(path, sizeof(path), "/dev/vport%dp%d", i / 16, i % 16);
-		fd = open(path, flags);
-		if (fd >= 0)
-			return fd;
-	}
-	return -1;
-}
-
-TEST(virtio_console_port)
-{
-	int out = open_port("splice.out", O_WRONLY);
-	int in = open_port("splice.in", O_RDONLY);
-	ssize_t size = 65536;
-	struct job reader;
-	char *mem, *got;
-	int p[2];
-
-	if (out < 0 || in < 0)
-		SKIP(return, "no virtio console ports splice.out and splice.in");
-	make_pipe(_metadata, p);
-	mem = alloc_pattern(_metadata, size, DATA);
-	got = malloc(size);
-	ASSERT_NE(NULL, got);
-	reader = job_reader(in, got, size);
-	job_start(_metadata, &reader);
-	/* Pages that are the pipe's, and pages that are not. */
-	ASSERT_EQ(5000, write_full(p[1], mem, 5000));
-	ASSERT_EQ(10000, xvmsplice1(p[1], mem + 5000, 10000, 0));
-	EXPECT_EQ(15000, splice_full(p[0], out, 15000));
-	ASSERT_EQ(size - 15000, write_full(p[1], mem + 15000, size - 15000));
-	EXPECT_EQ(size - 15000, splice_full(p[0], out, size - 15000));
-	EXPECT_EQ(size, job_finish(_metadata, &reader));
-	EXPECT_EQ(size, match_pattern(got, size, DATA, 0));
-	free(mem);
-	free(got);
 }
 
 TEST_HARNESS_MAIN
