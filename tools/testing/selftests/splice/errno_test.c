@@ -918,6 +918,38 @@ TEST_F(errnos, sendfile_offset_not_writable)
 		  xsendfile(fd[CLOSED], fd[FILE_RDONLY], read_only, 100));
 }
 
+/* Beyond what the file systems of both ends can have in a file. */
+TEST_F(errnos, sendfile_beyond_maximum_size)
+{
+	const char *missing = end_missing(END_EXT4);
+	int *fd = self->fd, file;
+	loff_t limit = 0, step, off;
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
+	for (step = 1LL << 62; step; step /= 2)
+		if (lseek(file, limit + step, SEEK_SET) >= 0)
+			limit += step;
+	ASSERT_GT(1LL << 60, limit);
+
+	off = limit;
+	check_row(_metadata, fd, "source", -EOVERFLOW,
+		  xsendfile(fd[DEV_NULL], file, &off, 1));
+	check_row(_metadata, fd, "source, to a pipe", -EOVERFLOW,
+		  xsendfile(fd[B_WRITE], file, &off, 1));
+	EXPECT_EQ(limit, off);
+	/* The smaller of the two counts, though it is the source's position. */
+	check_row(_metadata, fd, "target", -EOVERFLOW,
+		  xsendfile(file, fd[DEV_ZERO], &off, 1));
+	EXPECT_EQ(limit, off);
+
+	off = limit - 1;
+	check_row(_metadata, fd, "one byte before", 0,
+		  xsendfile(fd[DEV_NULL], file, &off, 10));
+	EXPECT_EQ(limit - 1, off);
+}
+
 /* A file at its limit: EFBIG, SIGXFSZ, and the data is still there. */
 TEST_F(errnos, file_size_limit)
 {

@@ -228,6 +228,22 @@ TEST_F(source, full_pipe_blocks)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
+/* Room is also what the pipe has more of once it is enlarged. */
+TEST_F(source, full_pipe_enlarged)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER), ret;
+	struct job job = job_splice(self->end.fd, self->p[1], SOME);
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(2 * capacity, fcntl(self->p[0], F_SETPIPE_SZ, 2 * capacity));
+	ret = job_finish(_metadata, &job);
+	ASSERT_LT(0, ret);
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
+}
+
 TEST_F(source, full_pipe_interrupted)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
@@ -394,6 +410,17 @@ TEST_F(source, resize)
 	EXPECT_EQ(SOME - 100,
 		  read_data(variant->kind, self->p[0], SOME - 100, 100));
 	ASSERT_EQ(page, fcntl(self->p[1], F_SETPIPE_SZ, page));
+}
+
+/* No length is cut off to 32 bits, where nothing would be left of it. */
+TEST_F(source, length_of_4g)
+{
+	ssize_t capacity = pipe_capacity(self->p[0]), ret;
+
+	ASSERT_EQ(SOME, supply(&self->end, SOME));
+	ret = xsplice(self->end.fd, NULL, self->p[1], NULL, 1UL << 32, 0);
+	EXPECT_EQ(variant->kind == END_ZERO ? capacity : SOME, ret);
+	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
 }
 
 /* A source that can be empty without being at its end. */
@@ -639,6 +666,50 @@ TEST_F(sink, long_count)
 				INT_MAX & -4096, 0));
 	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+}
+
+TEST_F(sink, length_of_4g)
+{
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->end.fd, NULL,
+				1UL << 32, 0));
+	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
+}
+
+/* Buffers that are larger than a page, as sockets make them. */
+TEST_F(sink, large_buffers)
+{
+	ssize_t size = 40000, part = 3000, room = 8 * page_size();
+	struct job reader;
+	char *got;
+	int sv[2];
+
+	make_tcp_pair(_metadata, sv);
+	ASSERT_EQ(size, write_pattern(sv[0], size, DATA, 0));
+	while (pipe_bytes(sv[1]) < size)
+		usleep(1000);
+	ASSERT_EQ(size, xsplice(sv[1], NULL, self->p[1], NULL, size, 0));
+	/* In so many slots there is no room for them, if each has but a page. */
+	ASSERT_GT(size, room);
+	ASSERT_EQ(room, fcntl(self->p[1], F_SETPIPE_SZ, room));
+
+	got = malloc(size);
+	ASSERT_NE(NULL, got);
+	reader = job_reader(self->end.peer, got, size);
+	if (end_is_stream(variant->kind))
+		job_start(_metadata, &reader);
+	/* In two parts, the first of which does not end with a page. */
+	EXPECT_EQ(part, splice_full(self->p[0], self->end.fd, part));
+	EXPECT_EQ(size - part, splice_full(self->p[0], self->end.fd,
+					   size - part));
+	if (end_is_stream(variant->kind)) {
+		EXPECT_EQ(size, job_finish(_metadata, &reader));
+		EXPECT_EQ(size, match_pattern(got, size, DATA, 0));
+	} else {
+		EXPECT_EQ(size, arrived(&self->end, size, 0));
+	}
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+	free(got);
 }
 
 /* Buffers of many kinds, and sizes, arrive in the order they went in. */
@@ -1313,6 +1384,78 @@ TEST_F(pipes, zero_length)
 	EXPECT_EQ(10, pipe_bytes(self->a[0]));
 	EXPECT_EQ(0, pipe_bytes(self->b[0]));
 	EXPECT_EQ(10, read_pattern(self->a[0], 10, DATA, 0));
+}
+
+/*
+ * Packets stay packets: a read takes one, and drops what it has no room for.
+ * Split, a packet becomes two.
+ */
+TEST_F(pipes, packets)
+{
+	static const struct {
+		int pos, len;
+	} packets[] = {
+		{ 0, 50 }, { 50, 50 }, { 100, 50 },	/* by the first tee() */
+		{ 0, 50 }, { 50, 20 },			/* by the second */
+		{ 0, 50 }, { 50, 20 },			/* and by the splices */
+		{ 70, 30 }, { 100, 50 },
+	};
+	int flags = fcntl(self->a[1], F_GETFL), i;
+	char buf[100];
+
+	ASSERT_EQ(0, fcntl(self->a[1], F_SETFL, flags | O_DIRECT));
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(50, write_pattern(self->a[1], 50, DATA, 50 * i));
+	ASSERT_EQ(150, xtee(self->a[0], self->b[1], 150, 0));
+	ASSERT_EQ(70, xtee(self->a[0], self->b[1], 70, 0));
+	ASSERT_EQ(70, xsplice(self->a[0], NULL, self->b[1], NULL, 70, 0));
+	ASSERT_EQ(80, xsplice(self->a[0], NULL, self->b[1], NULL, 100, 0));
+	EXPECT_EQ(370, pipe_bytes(self->b[0]));
+
+	/* Behind them, data that is none. */
+	ASSERT_EQ(10, write_pattern(self->b[1], 10, FILLER, 0));
+	for (i = 0; i < ARRAY_LEN(packets); i++) {
+		/* Of every other one only a part. */
+		ASSERT_EQ(i % 2 ? 10 : packets[i].len,
+			  xread(self->b[0], buf, i % 2 ? 10 : 100));
+		EXPECT_EQ(10, match_pattern(buf, 10, DATA, packets[i].pos));
+	}
+	EXPECT_EQ(10, read_pattern(self->b[0], 10, FILLER, 0));
+}
+
+/*
+ * A write that fails leaves no buffer behind, which a splice would have taken
+ * for the end of the data.
+ */
+TEST_F(pipes, failed_write)
+{
+	struct iovec iov = { self, 0 };
+	int null = open("/dev/null", O_WRONLY), sv[2];
+	struct job job;
+
+	ASSERT_LE(0, null);
+	make_unix_pair(_metadata, sv);
+	EXPECT_EQ(-EFAULT, xwrite(self->a[1], (void *)16L, 10));
+	EXPECT_EQ(0, or_errno(writev(self->a[1], &iov, 1)));
+	EXPECT_EQ(0, pipe_bytes(self->a[0]));
+	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, self->b[1], NULL, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, null, NULL, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, sv[0], NULL, 10,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], 10,
+				SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EAGAIN, xvmsplice1(self->a[0], &sv, 1, SPLICE_F_NONBLOCK));
+
+	job = job_splice(self->a[0], self->b[1], SOME);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	EXPECT_EQ(-EFAULT, xwrite(self->a[1], (void *)16L, 10));
+	job_wait_blocked(&job);
+	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
+	EXPECT_EQ(10, job_finish(_metadata, &job));
+	EXPECT_EQ(10, read_pattern(self->b[0], 10, DATA, 0));
 }
 
 /* As many buffers move as the target has slots for. */

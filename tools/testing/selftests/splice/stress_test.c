@@ -316,4 +316,130 @@ TEST_F_TIMEOUT(stress, file, 120)
 	EXPECT_EQ(sent, reader.len);
 }
 
+/*
+ * Into a file from a pipe, and out of it into the same pipe, while others write
+ * to both and cut the file off: no two of them wait for each other (the order
+ * of locks of CVE-2009-1961).
+ */
+TEST_F_TIMEOUT(stress, file_in_circle, 120)
+{
+	static const enum end_kind kinds[] = { END_EXT4, END_TMPFS };
+	struct job jobs[8];
+	loff_t off[8] = {};
+	char buf[3000] = {};
+	int file, i, j;
+
+	for (j = 0; j < ARRAY_LEN(kinds); j++) {
+		const char *missing = end_missing(kinds[j]);
+
+		if (missing)
+			SKIP(return, "%s is not set", missing);
+		file = make_file(_metadata, end_dir(_metadata, kinds[j]));
+		ASSERT_EQ(TOTAL, write_full(file, self->data, TOTAL));
+		for (i = 0; i < ARRAY_LEN(jobs); i++) {
+			switch (i % 4) {
+			case 0:
+				jobs[i] = job_splice(self->p[0], file, 5000);
+				jobs[i].arg[3] = (long)&off[i];
+				jobs[i].arg[5] = SPLICE_F_NONBLOCK;
+				break;
+			case 1:
+				jobs[i] = job_splice(file, self->p[1], 5000);
+				jobs[i].arg[1] = (long)&off[i];
+				jobs[i].arg[5] = SPLICE_F_NONBLOCK;
+				break;
+			case 2:
+				jobs[i] = (struct job) {
+					.nr = i / 4 ? SYS_pwrite64 :
+						      SYS_ftruncate,
+					.arg = { file, i / 4 ? (long)buf : 9000,
+						 sizeof(buf), 10000 },
+				};
+				break;
+			case 3:
+				jobs[i] = job_sendfile(file, file, 3000);
+				jobs[i].arg[2] = (long)&off[i];
+			}
+			jobs[i].rounds = 300;
+			job_start(_metadata, &jobs[i]);
+		}
+		for (i = 0; i < ARRAY_LEN(jobs); i++)
+			EXPECT_LE(0, job_finish(_metadata, &jobs[i]));
+		close(file);
+	}
+}
+
+/* What a process that is killed at any moment was doing. */
+static void do_everything(struct _test_data_stress *self, int file)
+{
+	unsigned int nb = SPLICE_F_NONBLOCK;
+	loff_t off, end;
+
+	for (;;) {
+		off = 0;
+		end = TOTAL;
+		xvmsplice1(self->p[1], self->data, CHUNK, nb);
+		xtee(self->p[0], self->q[1], CHUNK, nb);
+		xsplice(self->q[0], NULL, self->p[1], NULL, CHUNK / 3, nb);
+		xsplice(self->p[0], NULL, self->q[1], NULL, CHUNK / 2, nb);
+		xsplice(file, &off, self->p[1], NULL, CHUNK, nb);
+		xsplice(self->q[0], NULL, file, &end, CHUNK, nb);
+		end = TOTAL;
+		xsendfile(file, file, &end, CHUNK);
+		end = TOTAL;
+		xsplice(self->p[0], NULL, file, &end, CHUNK, nb);
+	}
+}
+
+/* Killed wherever they are, processes leave pipes and file to others. */
+TEST_F_TIMEOUT(stress, killed_anywhere, 120)
+{
+	const char *missing = end_missing(END_TMPFS);
+	int file, i, j, status;
+	pid_t pids[THREADS];
+	ssize_t before;
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
+	ASSERT_EQ(TOTAL, write_full(file, self->data, TOTAL));
+	for (i = 0; i < 20; i++) {
+		for (j = 0; j < THREADS; j++) {
+			pids[j] = fork();
+			ASSERT_LE(0, pids[j]);
+			if (!pids[j])
+				do_everything(self, file);
+		}
+		usleep(10000 + i * 997);
+		for (j = 0; j < THREADS; j++) {
+			ASSERT_EQ(0, kill(pids[j], SIGKILL));
+			ASSERT_EQ(pids[j], waitpid(pids[j], &status, 0));
+			ASSERT_EQ(SIGKILL, status);
+		}
+		/* All there is can be taken, and new data goes through. */
+		set_nonblock(_metadata, self->p[0], true);
+		set_nonblock(_metadata, self->q[0], true);
+		for (j = 0; j < 2; j++) {
+			int fd = j ? self->q[0] : self->p[0];
+			char buf[CHUNK];
+
+			before = pipe_bytes(fd);
+			while (before > 0) {
+				ssize_t ret = xread(fd, buf, CHUNK);
+
+				ASSERT_LT(0, ret);
+				before -= ret;
+			}
+			ASSERT_EQ(0, before);
+			ASSERT_EQ(-EAGAIN, xread(fd, buf, CHUNK));
+		}
+		ASSERT_EQ(100, write_full(self->p[1], self->data, 100));
+		ASSERT_EQ(100, xsplice(self->p[0], NULL, self->q[1], NULL, 100,
+				       0));
+		ASSERT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
+	}
+	ASSERT_EQ(0, lseek(file, 0, SEEK_SET));
+	EXPECT_EQ(TOTAL, read_pattern(file, TOTAL, DATA, 0));
+}
+
 TEST_HARNESS_MAIN

@@ -260,6 +260,21 @@ TEST_F(tee, full_blocks)
 	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
 }
 
+TEST_F(tee, full_enlarged)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->b[1], FILLER);
+	struct job job = job_tee(self->a[0], self->b[1], SOME);
+
+	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(2 * capacity, fcntl(self->b[0], F_SETPIPE_SZ, 2 * capacity));
+	EXPECT_EQ(SOME, job_finish(_metadata, &job));
+	EXPECT_EQ(capacity, read_pattern(self->b[0], capacity, FILLER, 0));
+	EXPECT_EQ(SOME, read_pattern(self->b[0], SOME, DATA, 0));
+	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
+}
+
 TEST_F(tee, interrupted)
 {
 	struct job job = job_tee(self->a[0], self->b[1], SOME);

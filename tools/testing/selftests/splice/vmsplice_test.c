@@ -150,6 +150,20 @@ TEST_F(vmsplice, full_pipe)
 	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, DATA, 0));
 }
 
+TEST_F(vmsplice, full_pipe_enlarged)
+{
+	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
+	struct iovec iov = { self->mem, SOME };
+	struct job job = job_vmsplice(self->p[1], &iov);
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(2 * capacity, fcntl(self->p[0], F_SETPIPE_SZ, 2 * capacity));
+	EXPECT_EQ(SOME, job_finish(_metadata, &job));
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+}
+
 TEST_F(vmsplice, full_pipe_interrupted)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
