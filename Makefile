@@ -49,7 +49,7 @@ tools: ## Fetches tools and kernel source into the cache folder
 tree: tools ## Prepares build/linux: kernel source, patches, overlay
 	@scripts/tree
 
-kernel: tools ## Builds KERNEL=rust|c|debug
+kernel: tools ## Builds KERNEL=rust|c|debug|um-rust|um-c
 	@scripts/kernel $(KERNEL)
 
 clippy: tools ## Lints the Rust code with the kernel's settings
