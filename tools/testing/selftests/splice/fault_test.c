@@ -1,0 +1,1023 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Every call with every allocation that it makes failing, one after the other,
+ * and every copy from and to user memory: the call says what it moved, or why
+ * it moved nothing; the rest is where it was, and moves when called again; no
+ * reference to a page stays behind.
+ *
+ * /proc/thread-self/fail-nth has exactly the n-th of these fail, in the whole
+ * call: n is counted up until the call gets through without a failure.
+ */
+#include "splice_common.h"
+
+#define DATA 1
+
+/* Transferred in each run: whole sectors, but no whole pages. */
+#define LEN 59904
+
+/* More slots than the kernel has arrays on its stack for. */
+#define LARGE 64
+
+/* More ranges than the kernel has room for on its stack. */
+#define SEGMENTS 39
+#define RANGE (LEN / SEGMENTS)
+
+/* Ends of the loops that a bug might make endless. */
+#define MAX_POINTS 5000
+#define MAX_CALLS 100
+#define MAX_WAITS 1000
+
+/* A number that the kernel shows in a file of debugfs, as it was at first. */
+struct setting {
+	const char *file;
+	const char *value;
+	char before[32];
+};
+
+static struct setting settings[] = {
+	/* All kinds of allocations, and without a dump of the stack for each. */
+	{ .file = "failslab/ignore-gfp-wait", .value = "N" },
+	{ .file = "failslab/cache-filter", .value = "N" },
+	{ .file = "fail_page_alloc/ignore-gfp-wait", .value = "N" },
+	{ .file = "fail_page_alloc/ignore-gfp-highmem", .value = "N" },
+	{ .file = "fail_page_alloc/min-order", .value = "0" },
+	{ .file = "failslab/verbose", .value = "0" },
+	{ .file = "fail_page_alloc/verbose", .value = "0" },
+	{ .file = "fail_usercopy/verbose", .value = "0" },
+};
+
+#define DEBUGFS "/sys/kernel/debug/"
+
+/* Reads or writes a small file; returns the bytes, or an errno. */
+static ssize_t small_file(const char *path, bool out, char *buf, size_t size)
+{
+	int fd = open(path, out ? O_WRONLY : O_RDONLY);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = out ? xwrite(fd, buf, strlen(buf)) : xread(fd, buf, size - 1);
+	if (ret >= 0 && !out)
+		buf[ret] = 0;
+	close(fd);
+	return ret;
+}
+
+/* Returns the setting that cannot be made, or NULL. */
+static const char *apply_settings(bool back)
+{
+	static char path[PATH_MAX];
+	int i;
+
+	for (i = 0; i < ARRAY_LEN(settings); i++) {
+		struct setting *s = &settings[i];
+
+		snprintf(path, sizeof(path), DEBUGFS "%s", s->file);
+		if (back) {
+			small_file(path, true, s->before, 0);
+			continue;
+		}
+		if (small_file(path, false, s->before, sizeof(s->before)) <= 0 ||
+		    small_file(path, true, (char *)s->value, 0) <= 0)
+			return path;
+	}
+	return NULL;
+}
+
+enum call {
+	FROM_END,		/* splice() from an end into a pipe */
+	TO_END,			/* splice() from a pipe to an end */
+	TEE,
+	VMSPLICE_IN,
+	VMSPLICE_OUT,
+	SENDFILE,
+	COPY_FILE_RANGE,
+	RESIZE,			/* F_SETPIPE_SZ of a pipe with data in it */
+};
+
+/* What failures of it have to have come to, at least. */
+enum outcome {
+	NOTHING,		/* there is nothing to fail */
+	SOMETHING,		/* something failed, if only C survived it */
+	AN_ERROR,		/* and the caller was told */
+};
+
+struct scene {
+	const struct _fixture_variant_fault *v;
+	struct end from;
+	struct end to;
+	int in;			/* as the call gets them */
+	int out;
+	int drain;		/* where that comes out which the call put in */
+	int memfd;		/* where the data comes from, or -1 */
+	char *mem;		/* the user memory of vmsplice() */
+	loff_t off;
+	struct iovec iov[SEGMENTS];
+	char *buf;
+};
+
+FIXTURE(fault) {
+	struct scene scene;
+};
+
+FIXTURE_VARIANT(fault) {
+	enum call call;
+	enum end_kind kind;
+	enum outcome outcome;
+	bool direct;		/* O_DIRECT */
+	bool large;		/* pipes of LARGE slots */
+	bool offset;		/* given by the caller */
+	bool fresh;		/* memory that was never touched */
+};
+
+FIXTURE_VARIANT_ADD(fault, from_ext4) {
+	.call = FROM_END, .kind = END_EXT4, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_ext4_large) {
+	.call = FROM_END, .kind = END_EXT4, .large = true, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_ext4_direct) {
+	.call = FROM_END, .kind = END_EXT4, .direct = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_ext4_direct_large) {
+	.call = FROM_END, .kind = END_EXT4, .direct = true, .large = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_tmpfs) {
+	.call = FROM_END, .kind = END_TMPFS, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_tmpfs_offset) {
+	.call = FROM_END, .kind = END_TMPFS, .offset = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_tcp) {
+	.call = FROM_END, .kind = END_TCP, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_unix) {
+	.call = FROM_END, .kind = END_UNIX, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_zero) {
+	.call = FROM_END, .kind = END_ZERO, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, from_zero_large) {
+	.call = FROM_END, .kind = END_ZERO, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_ext4) {
+	.call = TO_END, .kind = END_EXT4, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_ext4_large) {
+	.call = TO_END, .kind = END_EXT4, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_ext4_direct) {
+	.call = TO_END, .kind = END_EXT4, .direct = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tmpfs) {
+	.call = TO_END, .kind = END_TMPFS, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tmpfs_large) {
+	.call = TO_END, .kind = END_TMPFS, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tmpfs_offset) {
+	.call = TO_END, .kind = END_TMPFS, .offset = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_pipe) {
+	.call = TO_END, .kind = END_PIPE, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_fifo) {
+	.call = TO_END, .kind = END_FIFO, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tcp) {
+	.call = TO_END, .kind = END_TCP, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_unix) {
+	.call = TO_END, .kind = END_UNIX, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_unix_large) {
+	.call = TO_END, .kind = END_UNIX, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_null) {
+	.call = TO_END, .kind = END_NULL, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, tee) {
+	.call = TEE, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, tee_large) {
+	.call = TEE, .large = true, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, vmsplice_in) {
+	.call = VMSPLICE_IN, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, vmsplice_in_fresh) {
+	.call = VMSPLICE_IN, .large = true, .fresh = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, vmsplice_out) {
+	.call = VMSPLICE_OUT, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, vmsplice_out_fresh) {
+	.call = VMSPLICE_OUT, .large = true, .fresh = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_ext4) {
+	.call = SENDFILE, .kind = END_EXT4, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_tmpfs) {
+	.call = SENDFILE, .kind = END_TMPFS, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_tmpfs_offset) {
+	.call = SENDFILE, .kind = END_TMPFS, .offset = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_pipe) {
+	.call = SENDFILE, .kind = END_PIPE, .outcome = NOTHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_tcp) {
+	.call = SENDFILE, .kind = END_TCP, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_unix) {
+	.call = SENDFILE, .kind = END_UNIX, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_null) {
+	.call = SENDFILE, .kind = END_NULL, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, copy_file_range_ext4) {
+	.call = COPY_FILE_RANGE, .kind = END_EXT4, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, copy_file_range_tmpfs) {
+	.call = COPY_FILE_RANGE, .kind = END_TMPFS, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, resize) {
+	.call = RESIZE, .large = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_SETUP(fault)
+{
+	const char *missing = end_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	self->scene.v = variant;
+	self->scene.buf = malloc(LEN);
+	ASSERT_NE(NULL, self->scene.buf);
+}
+
+FIXTURE_TEARDOWN(fault)
+{
+	free(self->scene.buf);
+}
+
+/* The data is zeros, and not the pattern. */
+static bool is_zeros(const struct _fixture_variant_fault *v)
+{
+	return (v->call == FROM_END && v->kind == END_ZERO) ||
+	       (v->call == VMSPLICE_IN && v->fresh);
+}
+
+/* No more comes from where the data comes from. */
+static bool has_end(const struct _fixture_variant_fault *v)
+{
+	return !is_zeros(v) && v->call != VMSPLICE_IN &&
+	       v->call != TEE && v->call != RESIZE;
+}
+
+/* A file with the data in it, that tells whether its pages are referred to. */
+static void make_memfd(struct __test_metadata *_metadata, struct scene *s)
+{
+	s->memfd = memfd_create("splice", MFD_ALLOW_SEALING);
+	ASSERT_LE(0, s->memfd);
+	ASSERT_EQ(LEN, write_pattern(s->memfd, LEN, DATA, 0));
+	ASSERT_EQ(0, lseek(s->memfd, 0, SEEK_SET));
+}
+
+/* A pipe that has all the data in it, by reference, and no writer. */
+static int full_source(struct __test_metadata *_metadata, struct scene *s)
+{
+	int p[2];
+
+	make_memfd(_metadata, s);
+	make_pipe(_metadata, p);
+	if (s->v->large && s->v->call != RESIZE)
+		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
+	ASSERT_EQ(LEN, splice_full(s->memfd, p[1], LEN));
+	close(p[1]);
+	return p[0];
+}
+
+static void empty_sink(struct __test_metadata *_metadata, struct scene *s)
+{
+	int p[2];
+
+	make_pipe(_metadata, p);
+	if (s->v->large)
+		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
+	s->drain = p[0];
+	s->out = p[1];
+}
+
+static void open_from(struct __test_metadata *_metadata, struct scene *s)
+{
+	if (s->v->kind == END_TMPFS) {
+		make_memfd(_metadata, s);
+		s->in = dup(s->memfd);
+		return;
+	}
+	end_open(_metadata, s->v->kind, true, &s->from);
+	s->in = s->from.fd;
+	if (s->from.peer < 0)
+		return;
+	ASSERT_EQ(LEN, write_pattern(s->from.peer, LEN, DATA, 0));
+	if (s->v->kind == END_EXT4) {
+		/* So that reading has to allocate. */
+		ASSERT_EQ(0, fsync(s->from.peer));
+		ASSERT_EQ(0, posix_fadvise(s->from.peer, 0, 0,
+					   POSIX_FADV_DONTNEED));
+	}
+	if (s->v->direct) {
+		s->in = reopen(_metadata, s->from.fd, O_RDONLY | O_DIRECT);
+		close(s->from.fd);
+	}
+	if (end_is_socket(s->v->kind))
+		ASSERT_EQ(0, shutdown(s->from.peer, SHUT_WR));
+	close(s->from.peer);
+}
+
+static void open_to(struct __test_metadata *_metadata, struct scene *s)
+{
+	end_open(_metadata, s->v->kind, false, &s->to);
+	s->out = s->to.fd;
+	s->drain = s->to.peer;
+	if (s->v->direct) {
+		s->out = reopen(_metadata, s->to.fd, O_WRONLY | O_DIRECT);
+		close(s->to.fd);
+	}
+}
+
+static void make_memory(struct __test_metadata *_metadata, struct scene *s)
+{
+	int i;
+
+	if (s->v->call == VMSPLICE_IN && !s->v->fresh) {
+		make_memfd(_metadata, s);
+		s->mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED | MAP_POPULATE,
+			      s->memfd, 0);
+	} else {
+		s->mem = mmap(NULL, LEN, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS |
+			      (s->v->fresh ? 0 : MAP_POPULATE), -1, 0);
+	}
+	ASSERT_NE(MAP_FAILED, s->mem);
+	for (i = 0; i < SEGMENTS; i++) {
+		s->iov[i].iov_base = s->mem + i * RANGE;
+		s->iov[i].iov_len = RANGE;
+	}
+}
+
+static void open_all(struct __test_metadata *_metadata, struct scene *s)
+{
+	s->in = -1;
+	s->out = -1;
+	s->drain = -1;
+	s->memfd = -1;
+	s->mem = NULL;
+	s->off = 0;
+	switch (s->v->call) {
+	case FROM_END:
+		open_from(_metadata, s);
+		empty_sink(_metadata, s);
+		break;
+	case TO_END:
+		s->in = full_source(_metadata, s);
+		open_to(_metadata, s);
+		break;
+	case TEE:
+		s->in = full_source(_metadata, s);
+		empty_sink(_metadata, s);
+		break;
+	case VMSPLICE_IN:
+		make_memory(_metadata, s);
+		empty_sink(_metadata, s);
+		break;
+	case VMSPLICE_OUT:
+		s->in = full_source(_metadata, s);
+		make_memory(_metadata, s);
+		break;
+	case SENDFILE:
+		make_memfd(_metadata, s);
+		s->in = dup(s->memfd);
+		open_to(_metadata, s);
+		break;
+	case COPY_FILE_RANGE:
+		end_open(_metadata, s->v->kind, true, &s->from);
+		ASSERT_EQ(LEN, write_pattern(s->from.peer, LEN, DATA, 0));
+		close(s->from.peer);
+		s->in = s->from.fd;
+		open_to(_metadata, s);
+		break;
+	case RESIZE:
+		s->in = full_source(_metadata, s);
+		break;
+	}
+}
+
+static void close_all(struct __test_metadata *_metadata, struct scene *s)
+{
+	int i;
+
+	if (s->in >= 0)
+		close(s->in);
+	if (s->out >= 0)
+		close(s->out);
+	if (s->drain >= 0)
+		close(s->drain);
+	if (s->mem)
+		ASSERT_EQ(0, munmap(s->mem, LEN));
+	if (s->memfd < 0)
+		return;
+	/*
+	 * This is refused where there are more references than the file's own.
+	 * TCP has some until the other side has acknowledged the data.
+	 */
+	for (i = 0; i < MAX_WAITS; i++) {
+		if (!fcntl(s->memfd, F_ADD_SEALS, F_SEAL_WRITE))
+			break;
+		ASSERT_EQ(EBUSY, errno);
+		usleep(10000);
+	}
+	EXPECT_GT(MAX_WAITS, i) {
+		TH_LOG("pages are still referred to");
+	}
+	close(s->memfd);
+}
+
+/* The call; @done bytes were transferred by earlier ones. */
+static ssize_t make_call(struct scene *s, ssize_t done)
+{
+	loff_t *off = s->v->offset ? &s->off : NULL;
+	ssize_t len = LEN - done;
+	int fd;
+
+	switch (s->v->call) {
+	case FROM_END:
+		return xsplice(s->in, off, s->out, NULL, len, 0);
+	case TO_END:
+		return xsplice(s->in, NULL, s->out, off, len, 0);
+	case TEE:
+		return xtee(s->in, s->out, LEN, 0);
+	case VMSPLICE_IN:
+	case VMSPLICE_OUT:
+		fd = s->v->call == VMSPLICE_IN ? s->out : s->in;
+		/* Where the last one stopped in the middle of a range. */
+		if (done % RANGE)
+			return xvmsplice1(fd, s->mem + done,
+					  RANGE - done % RANGE, 0);
+		return xvmsplice(fd, s->iov + done / RANGE,
+				 SEGMENTS - done / RANGE, 0);
+	case SENDFILE:
+		return xsendfile(s->out, s->in, off, len);
+	case COPY_FILE_RANGE:
+		return xcopy_file_range(s->in, NULL, s->out, NULL, len, 0);
+	case RESIZE:
+		return or_errno(fcntl(s->in, F_SETPIPE_SZ, LARGE * page_size()));
+	}
+	return -EINVAL;
+}
+
+/*
+ * The call with its n-th point failing, none for 0, or every allocation for ALL.
+ * It is made by a thread of its own: one that has no pipe yet for transfers
+ * between files.
+ */
+#define ALL -1
+
+struct shot {
+	struct scene *scene;
+	struct job *job;	/* instead of the scene's call, if not NULL */
+	int n;
+	ssize_t ret;
+	ssize_t error;		/* of the thread itself */
+	bool fired;
+	bool done;
+	pthread_t thread;
+};
+
+static void *shoot(void *data)
+{
+	struct shot *shot = data;
+	char stack[16384], buf[16], left[16] = "";
+	ssize_t ret;
+	int fd;
+
+	/* It is the call that is to fail, and not a page fault of this. */
+	memset(stack, 0, sizeof(stack));
+	asm volatile("" : : "r"(stack) : "memory");
+	snprintf(buf, sizeof(buf), "%d", abs(shot->n));
+	fd = open(shot->n == ALL ? "/proc/thread-self/make-it-fail" :
+				   "/proc/thread-self/fail-nth", O_RDWR);
+	if (fd < 0) {
+		shot->error = -errno;
+		return NULL;
+	}
+	if (xwrite(fd, buf, strlen(buf)) < 0)
+		shot->error = -errno;
+	if (shot->job) {
+		__atomic_store_n(&shot->job->tid, syscall(SYS_gettid),
+				 __ATOMIC_SEQ_CST);
+		shot->ret = job_call(shot->job);
+	} else {
+		shot->ret = make_call(shot->scene, 0);
+	}
+	__atomic_store_n(&shot->done, true, __ATOMIC_SEQ_CST);
+	/* If this fails it was this that failed, and not the call. */
+	ret = xread(fd, left, sizeof(left) - 1);
+	shot->fired = shot->n > 0 && ret > 0 && !atoi(left);
+	/* Fails only by taking the last point itself. */
+	ret = xwrite(fd, "0", 1);
+	if (ret != 1 && ret != -EFAULT)
+		shot->error = ret;
+	close(fd);
+	return NULL;
+}
+
+static void fire_start(struct __test_metadata *_metadata, struct shot *shot)
+{
+	shot->error = 0;
+	shot->done = false;
+	if (shot->job)
+		shot->job->tid = 0;
+	ASSERT_EQ(0, pthread_create(&shot->thread, NULL, shoot, shot));
+}
+
+static void fire_end(struct __test_metadata *_metadata, struct shot *shot)
+{
+	ASSERT_EQ(0, pthread_join(shot->thread, NULL));
+	ASSERT_EQ(0, shot->error);
+}
+
+static void fire(struct __test_metadata *_metadata, struct shot *shot)
+{
+	fire_start(_metadata, shot);
+	fire_end(_metadata, shot);
+}
+
+/* Takes out the @len bytes put in last; returns how many are right. */
+static ssize_t take(struct scene *s, ssize_t len, ssize_t done)
+{
+	char *at = s->buf;
+	ssize_t ret = len;
+
+	if (s->v->call == VMSPLICE_OUT)
+		at = s->mem + done;
+	else if (s->drain >= 0)
+		ret = read_full(s->drain, at, len);
+	else
+		return len;
+	if (ret <= 0)
+		return ret;
+	return is_zeros(s->v) ? match_byte(at, ret, 0) :
+				match_pattern(at, ret, DATA, done);
+}
+
+/* Whatever it did, the rest moves when it is called again, and no more. */
+static void finish(struct __test_metadata *_metadata, struct scene *s,
+		   struct shot *shot)
+{
+	ssize_t done = 0, ret = shot->ret;
+	int calls = 0;
+
+	/*
+	 * The data has been moved when it turns out that the caller cannot be
+	 * told where the next is.
+	 */
+	if (ret == -EFAULT && s->v->offset && s->v->call != SENDFILE) {
+		struct stat st;
+
+		ASSERT_EQ(0, s->off);
+		if (s->v->call == FROM_END) {
+			ret = pipe_bytes(s->drain);
+		} else {
+			ASSERT_EQ(0, fstat(s->out, &st));
+			ret = st.st_size;
+		}
+		s->off = ret;
+	}
+
+	while (true) {
+		if (ret > 0) {
+			ASSERT_GE(LEN - done, ret);
+			ASSERT_EQ(ret, take(s, ret, done));
+			done += ret;
+		}
+		if (done == LEN)
+			break;
+		ASSERT_LT(calls++, MAX_CALLS);
+		ret = make_call(s, done);
+		ASSERT_LT(0, ret) {
+			TH_LOG("%zd of %d bytes are there: %s", done, LEN,
+			       ret ? strerror(-ret) : "the end");
+		}
+	}
+	if (has_end(s->v)) {
+		s->off = LEN;
+		ret = s->v->call == VMSPLICE_OUT ?
+		      xread(s->in, s->buf, 1) :
+		      make_call(s, LEN - 1);
+		ASSERT_EQ(0, ret);
+	}
+	if (s->drain < 0)
+		return;
+	if (end_is_socket(s->v->kind) && s->v->call != FROM_END)
+		ASSERT_EQ(0, shutdown(s->out, SHUT_WR));
+	close(s->out);
+	s->out = -1;
+	ASSERT_EQ(0, xread(s->drain, s->buf, 1));
+}
+
+/* tee() leaves the data where it was, and gives all of it or a part. */
+static void finish_tee(struct __test_metadata *_metadata, struct scene *s,
+		       struct shot *shot)
+{
+	if (shot->ret > 0)
+		ASSERT_EQ(shot->ret, take(s, shot->ret, 0));
+	ASSERT_EQ(0, pipe_bytes(s->drain));
+	ASSERT_EQ(LEN, make_call(s, 0));
+	ASSERT_EQ(LEN, take(s, LEN, 0));
+	ASSERT_EQ(LEN, read_pattern(s->in, LEN + 1, DATA, 0));
+}
+
+/* A pipe has the size that the call says, and what it had in it. */
+static void finish_resize(struct __test_metadata *_metadata, struct scene *s,
+			  struct shot *shot)
+{
+	ssize_t large = LARGE * page_size();
+
+	ASSERT_EQ(shot->ret > 0 ? large : 16 * page_size(),
+		  pipe_capacity(s->in));
+	ASSERT_EQ(large, make_call(s, 0));
+	ASSERT_EQ(LEN, read_pattern(s->in, LEN + 1, DATA, 0));
+}
+
+/* What a call may say that had something fail. */
+static bool is_expected(const struct _fixture_variant_fault *v, ssize_t ret)
+{
+	switch (-ret) {
+	case ENOMEM:
+		return true;
+	case EFAULT:
+		return v->offset || v->call == VMSPLICE_IN ||
+		       v->call == VMSPLICE_OUT;
+	case ENOBUFS:
+		return v->kind == END_UNIX;
+	case 0:
+		/* Sockets do not tell this from there being no data. */
+		return v->call == FROM_END && v->kind == END_UNIX;
+	}
+	return ret > 0;
+}
+
+static void finish_any(struct __test_metadata *_metadata, struct scene *s,
+		       struct shot *shot)
+{
+	if (s->v->call == TEE)
+		finish_tee(_metadata, s, shot);
+	else if (s->v->call == RESIZE)
+		finish_resize(_metadata, s, shot);
+	else
+		finish(_metadata, s, shot);
+}
+
+TEST_F_TIMEOUT(fault, every_point, 900)
+{
+	int points = 0, errors = 0, misses = 0;
+	struct scene *s = &self->scene;
+	struct shot shot = { .scene = s, .n = 0 };
+
+	/* The first time without a failure; the last ones should be such, too. */
+	while (misses < 3) {
+		open_all(_metadata, s);
+		fire(_metadata, &shot);
+		if (shot.fired) {
+			points++;
+			if (shot.ret < 0)
+				errors++;
+			EXPECT_TRUE(is_expected(s->v, shot.ret)) {
+				TH_LOG("it returned %zd", shot.ret);
+			}
+		} else {
+			if (shot.n)
+				misses++;
+			EXPECT_LT(0, shot.ret);
+		}
+		finish_any(_metadata, s, &shot);
+		close_all(_metadata, s);
+		ASSERT_NE(KSFT_FAIL, _metadata->exit_code) {
+			TH_LOG("with point %d failing", shot.n);
+		}
+		if (shot.fired || !shot.n) {
+			misses = 0;
+			shot.n++;
+		}
+		ASSERT_GT(MAX_POINTS, shot.n);
+	}
+	TH_LOG("%d points, %d of them an error of the call", points, errors);
+	EXPECT_EQ(s->v->outcome == NOTHING, points == 0);
+	if (s->v->outcome == AN_ERROR)
+		EXPECT_LT(0, errors);
+}
+
+/* What is survived because there is another way fails if that fails, too. */
+TEST_F_TIMEOUT(fault, all_at_once, 120)
+{
+	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
+	static char * const values[][2] = {
+		{ "task-filter", "Y" }, { "times", "-1" },
+		{ "probability", "100" },
+	};
+	struct scene *s = &self->scene;
+	struct shot shot = { .scene = s, .n = ALL };
+	bool sink = s->v->call == TO_END || s->v->call == SENDFILE;
+	char path[PATH_MAX];
+	int i, j;
+
+	if (sink && s->v->kind == END_TCP)
+		SKIP(return, "TCP waits for memory for as long as it takes");
+	open_all(_metadata, s);
+	for (i = 0; i < ARRAY_LEN(kinds); i++) {
+		for (j = 0; j < ARRAY_LEN(values); j++) {
+			snprintf(path, sizeof(path), DEBUGFS "%s/%s", kinds[i],
+				 values[j][0]);
+			ASSERT_LT(0, small_file(path, true, values[j][1], 0));
+		}
+	}
+	fire(_metadata, &shot);
+	for (i = 0; i < ARRAY_LEN(kinds); i++) {
+		snprintf(path, sizeof(path), DEBUGFS "%s/probability",
+			 kinds[i]);
+		ASSERT_LT(0, small_file(path, true, "0", 0));
+	}
+	TH_LOG("it returned %zd", shot.ret);
+	EXPECT_TRUE(is_expected(s->v, shot.ret));
+	if (s->v->outcome == NOTHING)
+		EXPECT_LT(0, shot.ret);
+	finish_any(_metadata, s, &shot);
+	close_all(_metadata, s);
+}
+
+/*
+ * A pipe that is enlarged while splice() waits for data needs more memory than
+ * splice() had reckoned with. The data that came stays where it is.
+ */
+FIXTURE(waiting) {
+	int file;
+};
+
+FIXTURE_SETUP(waiting)
+{
+	const char *missing = end_missing(END_TMPFS);
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	self->file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
+}
+
+FIXTURE_TEARDOWN(waiting)
+{
+}
+
+TEST_F_TIMEOUT(waiting, enlarged, 300)
+{
+	struct shot shot = { .n = 0 };
+	int p[2], after_wait = 0;
+	struct job job;
+	bool waited;
+
+	do {
+		ASSERT_EQ(0, ftruncate(self->file, 0));
+		ASSERT_EQ(0, lseek(self->file, 0, SEEK_SET));
+		make_pipe(_metadata, p);
+		job = job_splice(p[0], self->file, LEN);
+		shot.job = &job;
+		fire_start(_metadata, &shot);
+		while (!__atomic_load_n(&shot.done, __ATOMIC_SEQ_CST) &&
+		       !task_blocked(__atomic_load_n(&job.tid, __ATOMIC_SEQ_CST),
+				     SYS_splice))
+			usleep(1000);
+		waited = !__atomic_load_n(&shot.done, __ATOMIC_SEQ_CST);
+		/* Memory that the call gets before it waits is another point. */
+		if (!waited)
+			EXPECT_EQ(-ENOMEM, shot.ret);
+		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
+		ASSERT_EQ(LEN, write_pattern(p[1], LEN, DATA, 0));
+		fire_end(_metadata, &shot);
+
+		if (waited && shot.ret == -ENOMEM) {
+			ASSERT_TRUE(shot.fired);
+			ASSERT_EQ(LEN, pipe_bytes(p[0]));
+			after_wait++;
+		}
+		if (shot.ret != -ENOMEM)
+			ASSERT_LT(0, shot.ret);
+		close(p[1]);
+		if (shot.ret < LEN)
+			ASSERT_LE(0, splice_full(p[0], self->file, LEN));
+		ASSERT_EQ(0, pipe_bytes(p[0]));
+		close(p[0]);
+		ASSERT_EQ(0, lseek(self->file, 0, SEEK_SET));
+		ASSERT_EQ(LEN, read_pattern(self->file, LEN + 1, DATA, 0));
+		ASSERT_GT(MAX_POINTS, ++shot.n);
+	} while (shot.n == 1 || shot.fired);
+	EXPECT_LT(0, after_wait);
+}
+
+/* What a trace has for a large pipe comes by arrays that are allocated. */
+FIXTURE(trace) {
+	char dir[PATH_MAX];
+	char instance[PATH_MAX + 40];
+	int marker;
+	int fd;
+	int p[2];
+};
+
+FIXTURE_SETUP(trace)
+{
+	char path[PATH_MAX + 100];
+
+	snprintf(self->dir, sizeof(self->dir), "/tmp/splice.XXXXXX");
+	if (!private_mounts() || !mkdtemp(self->dir) ||
+	    mount("splice", self->dir, "tracefs", 0, NULL))
+		SKIP(return, "may not mount tracefs: %s (CONFIG_FTRACE)",
+		     strerror(errno));
+	snprintf(self->instance, sizeof(self->instance),
+		 "%s/instances/splice.%d", self->dir, getpid());
+	ASSERT_EQ(0, mkdir(self->instance, 0700));
+	snprintf(path, sizeof(path), "%s/trace_marker", self->instance);
+	self->marker = open(path, O_WRONLY);
+	ASSERT_LE(0, self->marker);
+	snprintf(path, sizeof(path), "%s/trace_pipe", self->instance);
+	self->fd = open(path, O_RDONLY | O_NONBLOCK);
+	ASSERT_LE(0, self->fd);
+	make_pipe(_metadata, self->p);
+	ASSERT_LT(0, fcntl(self->p[1], F_SETPIPE_SZ, LARGE * page_size()));
+}
+
+FIXTURE_TEARDOWN(trace)
+{
+	if (!self->instance[0])
+		return;
+	close(self->fd);
+	close(self->marker);
+	rmdir(self->instance);
+	umount2(self->dir, MNT_DETACH);
+	rmdir(self->dir);
+}
+
+TEST_F_TIMEOUT(trace, every_point, 300)
+{
+	struct job job = job_splice(self->fd, self->p[1], 65536);
+	struct shot shot = { .job = &job, .n = 0 };
+	char buf[65536], text[40], *found;
+	int errors = 0;
+	ssize_t len;
+
+	do {
+		snprintf(text, sizeof(text), "splice marker %d.", shot.n);
+		ASSERT_LT(0, dprintf(self->marker, "%s\n", text));
+		fire(_metadata, &shot);
+		/* No page for the text is no text, says trace_pipe. */
+		ASSERT_TRUE(shot.ret >= 0 || shot.ret == -ENOMEM) {
+			TH_LOG("it returned %zd", shot.ret);
+		}
+		ASSERT_TRUE(shot.ret > 0 || shot.fired);
+		if (shot.ret < 0)
+			errors++;
+		if (shot.ret <= 0)
+			ASSERT_LT(0, job_call(&job));
+		len = xread(self->p[0], buf, sizeof(buf) - 1);
+		ASSERT_LT(0, len);
+		buf[len] = 0;
+		found = strstr(buf, text);
+		ASSERT_NE(NULL, found) {
+			TH_LOG("no \"%s\" in \"%s\"", text, buf);
+		}
+		EXPECT_EQ(NULL, strstr(found + 1, "splice marker"));
+		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		ASSERT_GT(MAX_POINTS, ++shot.n);
+	} while (shot.n == 1 || shot.fired);
+	/* Two arrays. */
+	EXPECT_EQ(2, errors);
+}
+
+/* How many pages there are that splice() has allocated to read into. */
+static ssize_t held_pages(struct __test_metadata *_metadata)
+{
+	FILE *f = fopen(DEBUGFS "page_owner_stacks/show_stacks", "r");
+	char line[512];
+	bool ours = false;
+	ssize_t sum = 0;
+	int n;
+
+	ASSERT_NE(NULL, f);
+	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, "copy_splice_read") ||
+		    strstr(line, "FreshPages"))
+			ours = true;
+		if (sscanf(line, "nr_base_pages: %d", &n) == 1 && ours)
+			sum += n;
+		if (line[0] == '\n')
+			ours = false;
+	}
+	fclose(f);
+	return sum;
+}
+
+FIXTURE(pages) {
+	int zero;
+	int p[2];
+};
+
+FIXTURE_SETUP(pages)
+{
+	self->zero = open("/dev/zero", O_RDONLY);
+	ASSERT_LE(0, self->zero);
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(pages)
+{
+}
+
+/* Nobody has them any more, after all of the above. */
+TEST_F_TIMEOUT(pages, read_into, 300)
+{
+	ssize_t before, size = page_size();
+
+	if (access(DEBUGFS "page_owner_stacks", X_OK))
+		SKIP(return, "no page_owner=on on the kernel's command line");
+	before = held_pages(_metadata);
+	ASSERT_EQ(5 * size, splice_full(self->zero, self->p[1], 5 * size));
+	EXPECT_EQ(before + 5, held_pages(_metadata));
+	EXPECT_EQ(0, before);
+}
+
+int main(int argc, char **argv)
+{
+	const char *missing = NULL;
+	cpu_set_t cpus;
+	int ret;
+
+	/* What one CPU frees of another's, the network may keep for a while. */
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		missing = "sched_setaffinity()";
+	else if (access("/proc/self/fail-nth", W_OK))
+		missing = "/proc/self/fail-nth";
+	else
+		missing = apply_settings(false);
+	if (missing) {
+		ksft_print_header();
+		ksft_set_plan(1);
+		ksft_test_result_skip("cannot use %s (CONFIG_FAULT_INJECTION)\n",
+				      missing);
+		ksft_finished();
+	}
+	ret = test_harness_run(argc, argv);
+	apply_settings(true);
+	return ret;
+}
