@@ -7,8 +7,8 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tree kernel run bench check check-host check-guest differential \
-	kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
+.PHONY: help tools tree kernel run bench check check-host check-guest check-debug \
+	differential kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ check-host: tools ## Runs the tests that need no kernel
 check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 	@scripts/check kunit kselftest
 
+check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
+	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
+
 differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C
 	@scripts/kernel c
 	@scripts/kernel rust
@@ -49,7 +52,7 @@ tools: ## Fetches tools and kernel source into the cache folder
 tree: tools ## Prepares build/linux: kernel source, patches, overlay
 	@scripts/tree
 
-kernel: tools ## Builds KERNEL=rust|c|debug|um-rust|um-c
+kernel: tools ## Builds KERNEL=rust|c|debug|kcsan|um-rust|um-c
 	@scripts/kernel $(KERNEL)
 
 clippy: tools ## Lints the Rust code with the kernel's settings
