@@ -31,6 +31,7 @@ const SHOWN: &[(&str, Counter)] = &[
         "bytes.pipe_to_socket.referenced",
         Counter::PipeToSocketReferenced,
     ),
+    ("bytes.pipe_to_socket.copied", Counter::PipeToSocketCopied),
     (
         "bytes.pipe_to_pipe.referenced",
         Counter::PipeToPipeReferenced,

@@ -6,11 +6,15 @@
 
 use core::mem::MaybeUninit;
 use kernel::{
-    bvec::{BioVec, Pieces},
+    bvec::{BioVec, FreshPages, PageArrays, Pieces},
     fs::{file::flags::O_NONBLOCK, LocalFile},
-    pipe::{Pipe, PipeRing, DEFAULT_BUFFERS},
+    page::PAGE_SIZE,
+    pipe::{Pipe, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
-    splice::{counters::Counter, wait_for_data, Progress, Socket, SpliceFlag, SpliceFlags},
+    splice::{
+        counters::Counter, user::copy_to_iter, wait_for_data, Progress, Socket, SpliceFlag,
+        SpliceFlags,
+    },
 };
 
 /// Sends what is in the pipe, by reference where the protocol can.
@@ -26,13 +30,23 @@ pub(crate) fn splice_to_socket(
     let socket = Socket::of_file(file).ok_or(ENOTSOCK)?;
     let dont_wait = file.has_flags(O_NONBLOCK);
     let mut progress = Progress::default();
+    let mut copied = 0;
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     let ret = loop {
         if progress.bytes == len {
             break Ok(0);
         }
-        match send_some(&mut ring, socket, len, flags, dont_wait, &mut progress) {
+        let sent = send_some(
+            &mut ring,
+            socket,
+            len,
+            flags,
+            dont_wait,
+            &mut progress,
+            &mut copied,
+        );
+        match sent {
             Ok(true) => (),
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
@@ -42,11 +56,15 @@ pub(crate) fn splice_to_socket(
     if progress.wake_writers {
         pipe.wake_writers();
     }
-    Counter::PipeToSocketReferenced.add(progress.bytes);
+    Counter::PipeToSocketReferenced.add(progress.bytes - copied);
+    if copied > 0 {
+        Counter::PipeToSocketCopied.add(copied);
+    }
     progress.result(ret)
 }
 
-/// Waits for data and sends it. `true`: go on.
+/// Waits for data and sends it; `copied` are those bytes that were not sent by reference. `true`:
+/// go on.
 #[inline]
 fn send_some(
     ring: &mut PipeRing<'_>,
@@ -55,6 +73,7 @@ fn send_some(
     flags: SpliceFlags,
     dont_wait: bool,
     progress: &mut Progress,
+    copied: &mut usize,
 ) -> Result<bool> {
     if !wait_for_data(ring, flags, progress)? {
         return Ok(false);
@@ -63,10 +82,11 @@ fn send_some(
     let wanted = len - progress.bytes;
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let gathered = pieces.gather(ring, wanted);
+    let gathered = pieces.gather_unless_reported(ring, wanted);
     // What can be read is sent; the error is met again, first, at the next call.
     if pieces.is_empty() {
         return match gathered {
+            Ok(true) => send_reported(ring, socket, wanted, flags, dont_wait, progress, copied),
             Err(err) if err != ENODATA => Err(err),
             _ => Ok(false),
         };
@@ -80,4 +100,63 @@ fn send_some(
     }
     progress.consume(ring, sent);
     Ok(true)
+}
+
+/// Sends the oldest buffers, whose release is to be reported: by reference where the protocol
+/// tells when it is done with the memory, else as a copy. `true`: go on.
+#[cold]
+fn send_reported(
+    ring: &mut PipeRing<'_>,
+    socket: &Socket,
+    wanted: usize,
+    flags: SpliceFlags,
+    dont_wait: bool,
+    progress: &mut Progress,
+    copied: &mut usize,
+) -> Result<bool> {
+    let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
+    let mut pieces = Pieces::new(&mut vecs);
+    let Some((call, left_in_pipe)) = pieces.gather_reported(ring, wanted) else {
+        return Ok(false);
+    };
+    let more = |bytes| flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted);
+    let sent = match socket.send_reported(&pieces, call, more(pieces.bytes()), dont_wait) {
+        Err(err) if err == EOPNOTSUPP => {
+            let Some(buf) = ring.front_mut() else {
+                return Ok(false);
+            };
+            let len = buf.len().min(wanted);
+            let sent = send_copy(buf, len, socket, more(len), dont_wait)?;
+            *copied += sent;
+            sent
+        }
+        sent => sent?,
+    };
+    if sent == 0 {
+        return Ok(false);
+    }
+    progress.consume(ring, sent);
+    Ok(true)
+}
+
+/// Sends a copy of the first `len` bytes of `buf`, or of as many as a page holds.
+#[inline(never)]
+fn send_copy(
+    buf: &PipeBuffer,
+    len: usize,
+    socket: &Socket,
+    more: bool,
+    dont_wait: bool,
+) -> Result<usize> {
+    let len = len.min(PAGE_SIZE);
+    let mut arrays = PageArrays::new();
+    let mut pages = FreshPages::alloc(&mut arrays, 1)?;
+    let len = copy_to_iter(buf, len, pages.dest(len).as_iter());
+    let page = pages.pop_front().ok_or(ENOMEM)?;
+    // CAST: Not more than PAGE_SIZE.
+    let copy = PipeBuffer::from_page(page, 0, len as u32)?;
+    let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; 1];
+    let mut pieces = Pieces::new(&mut vecs);
+    pieces.push(&copy, len);
+    socket.send_pages(&pieces, more, dont_wait)
 }

@@ -28,6 +28,10 @@ ssize_t rust_sys_tee(int fd_in, int fd_out, size_t len, unsigned int flags);
 ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 			  unsigned long nr_segs, unsigned int flags);
 
+/* For fs/pipe.c: mm/vmsplice/ffi.rs and rust/kernel/pipe.rs. */
+long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+void rust_pipe_free_notices(void *notices);
+
 /* fs/internal.h has the same, which only fs/ can include. */
 ssize_t splice_file_to_pipe(struct file *in, struct pipe_inode_info *opipe,
 			    loff_t *offset, size_t len, unsigned int flags);

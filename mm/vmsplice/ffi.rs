@@ -2,8 +2,8 @@
 
 //! Where C comes in.
 
-use crate::transfer;
-use kernel::{bindings, prelude::*, splice::from_size, uaccess::UserPtr};
+use crate::{notify, transfer};
+use kernel::{bindings, fs::LocalFile, prelude::*, splice::from_size, uaccess::UserPtr};
 
 /// `vmsplice(2)`.
 #[export]
@@ -15,4 +15,23 @@ pub(crate) extern "C" fn rust_sys_vmsplice(
 ) -> isize {
     let iov = UserPtr::from_ptr(uiov.cast_mut().cast());
     from_size(transfer::sys_vmsplice(fd, iov, nr_segs, flags))
+}
+
+/// The ioctls of pipes that C does not know.
+///
+/// # Safety
+///
+/// `file` is a valid file, of a pipe.
+#[export]
+pub(crate) unsafe extern "C" fn rust_pipe_ioctl(
+    file: *mut bindings::file,
+    cmd: c_uint,
+    arg: c_ulong,
+) -> c_long {
+    // SAFETY: By the caller's promise; any `fdget_pos` without the lock is in this task.
+    let file = unsafe { LocalFile::from_raw_file(file) };
+    match notify::ioctl(file, cmd, UserPtr::from_addr(arg)) {
+        Ok(ret) => ret,
+        Err(err) => err.to_errno() as c_long,
+    }
 }

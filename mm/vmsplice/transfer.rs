@@ -24,22 +24,26 @@ use kernel::{
 ///
 /// # Errors
 ///
-/// - [`EINVAL`]: unknown flags, or an impossible `iov`.
+/// - [`EINVAL`]: unknown flags, or an impossible `iov`; memory that data is copied to is to be
+///   reported.
 /// - [`EBADF`]: `fd` is not an end of a pipe.
 /// - [`EFAULT`]: the memory cannot be accessed.
 /// - [`EAGAIN`], [`EPIPE`], [`ERESTARTSYS`]: as [`wait_for_room`] and [`from_pipe`] have it.
 pub(crate) fn sys_vmsplice(fd: c_int, iov: UserPtr, segments: usize, flags: u32) -> Result<usize> {
     Counter::CallsVmsplice.add(1);
-    let flags = SpliceFlags::from_user(flags)?;
+    let (flags, notify) = SpliceFlags::from_user_notify(flags)?;
     LocalFile::with_fd(fd, |file| {
         if file.is_writable() {
             UserIov::with_source(iov, segments, |source| {
                 if source.is_empty() {
                     return Ok(0);
                 }
-                memory_to_pipe(file, source, flags)
+                memory_to_pipe(file, source, flags, notify)
             })
         } else if file.is_readable() {
+            if notify {
+                return Err(EINVAL);
+            }
             UserIov::with_dest(iov, segments, |dest| {
                 if dest.is_empty() {
                     return Ok(0);
@@ -57,19 +61,26 @@ fn memory_to_pipe(
     file: &LocalFile,
     source: &mut UserSource<'_>,
     flags: SpliceFlags,
+    notify: bool,
 ) -> Result<usize> {
     let mut pipe = Pipe::of_file(file).ok_or(EBADF)?;
     file.clear_nowait();
 
-    let buffer_flags = if flags.contains(SpliceFlag::Gift) {
-        BufferFlag::Gift.into()
-    } else {
-        BufferFlags::empty()
-    };
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     wait_for_room(&mut ring, flags)?;
-    let bytes = link(&mut ring, source, buffer_flags)?;
+    let bytes = if notify {
+        link_reported(&mut ring, source)?
+    } else {
+        let flags = if flags.contains(SpliceFlag::Gift) {
+            BufferFlag::Gift.into()
+        } else {
+            BufferFlags::empty()
+        };
+        link(&mut ring, source, |ring, pages| {
+            ring.append(&mut pages.buffers::<UserPage>(flags))
+        })?
+    };
     drop(guard);
     if bytes > 0 {
         pipe.wake_readers();
@@ -78,11 +89,31 @@ fn memory_to_pipe(
     Ok(bytes)
 }
 
-/// Looks pages up and puts them in, a batch at a time. An error is one that came before anything
-/// was put in.
-#[inline]
-fn link(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>, flags: BufferFlags) -> Result<usize> {
-    let mut pages = UserPages::<DEFAULT_BUFFERS>::new();
+/// As [`link`], for memory whose release is to be reported. The call gets a number where anything
+/// was put in. Fails with [`ENOMEM`] as well.
+#[cold]
+fn link_reported(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>) -> Result<usize> {
+    let draft = ring.issuer_or_new()?.draft()?;
+    let bytes = link(ring, source, |ring, pages| {
+        ring.append(&mut pages.reported_buffers(draft.call()))
+    })?;
+    if let (1.., Some(issuer)) = (bytes, ring.issuer()) {
+        issuer.issue(draft);
+    }
+    Ok(bytes)
+}
+
+type Pages = UserPages<DEFAULT_BUFFERS>;
+
+/// Looks pages up and has `append` put them in, a batch at a time. An error is one that came
+/// before anything was put in.
+#[inline(always)]
+fn link(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    append: impl Fn(&mut PipeRing<'_>, &mut Pages) -> (usize, usize),
+) -> Result<usize> {
+    let mut pages = Pages::new();
     let mut linked = 0;
     let mut bytes = 0;
     let ret = loop {
@@ -97,7 +128,7 @@ fn link(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>, flags: BufferFlags
         if !ring.has_readers() {
             break Err(broken_pipe());
         }
-        let (count, len) = ring.append(&mut pages.buffers::<UserPage>(flags));
+        let (count, len) = append(ring, &mut pages);
         linked += count;
         bytes += len;
         if !pages.is_empty() {

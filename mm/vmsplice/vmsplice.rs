@@ -5,6 +5,7 @@
 //! `ffi` is where C comes in, and the only file with `unsafe`.
 
 mod ffi;
+mod notify;
 mod ops;
 mod transfer;
 

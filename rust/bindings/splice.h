@@ -3,6 +3,7 @@
  * What bindgen needs for splice; included by bindings_helper.h.
  */
 #include <linux/bvec.h>
+#include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
@@ -13,10 +14,12 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/rust_splice.h>
 #include <linux/sched/signal.h>
+#include <linux/skbuff.h>
 #include <linux/socket.h>
 #include <linux/splice.h>
 #include <linux/swap.h>
 #include <linux/uio.h>
+#include <uapi/linux/splice.h>
 
 /* Casts, which bindgen does not look through. */
 const fmode_t RUST_CONST_HELPER_FMODE_READ = FMODE_READ;

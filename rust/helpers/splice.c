@@ -14,6 +14,8 @@
 #include <linux/sched.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
+#include <linux/wait.h>
+#include <net/tcp.h>
 
 /* pipes */
 
@@ -168,14 +170,39 @@ __rust_helper void rust_helper_fsnotify_modify(struct file *file)
 __rust_helper int rust_helper_sock_send_bvec(struct socket *sock,
 					     const struct bio_vec *vecs,
 					     size_t nr, size_t bytes,
-					     int flags)
+					     int flags,
+					     struct ubuf_info *ubuf)
 {
-	struct msghdr msg = { .msg_flags = flags };
+	struct msghdr msg = { .msg_flags = flags, .msg_ubuf = ubuf };
 
 	iov_iter_bvec(&msg.msg_iter, ITER_SOURCE, vecs, nr, bytes);
 	return sock_sendmsg(sock, &msg);
 }
+
+/*
+ * Whether ->sendmsg() takes a ubuf_info that comes with the message. What runs
+ * on top of TCP has a ->sendmsg() of its own.
+ */
+__rust_helper bool rust_helper_sock_reports_release(struct socket *sock)
+{
+#ifdef CONFIG_INET
+	return sk_is_tcp(sock->sk) &&
+	       READ_ONCE(sock->sk->sk_prot)->sendmsg == tcp_sendmsg;
+#else
+	return false;
 #endif
+}
+#endif
+
+/* notices */
+
+__rust_helper int rust_helper_splice_wait_released(struct wait_queue_head *wq,
+						   const u64 *released,
+						   u64 number)
+{
+	return wait_event_interruptible(*wq,
+					smp_load_acquire(released) >= number);
+}
 
 /* tasks */
 

@@ -9,8 +9,10 @@ use crate::{
     bindings,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
-    pipe::{OwnedPage, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
+    pipe::{BufferRef, OwnedPage, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
+    splice::notify::Call,
+    sync::Arc,
     types::Opaque,
 };
 use core::{
@@ -22,6 +24,19 @@ use core::{
 /// One piece of memory: the kernel's `struct bio_vec`.
 #[repr(transparent)]
 pub struct BioVec(bindings::bio_vec);
+
+impl BioVec {
+    /// The first `len` bytes of `buf`, which has as many.
+    #[inline]
+    fn of_buffer(buf: &PipeBuffer, len: usize) -> Self {
+        Self(bindings::bio_vec {
+            bv_page: buf.page(),
+            // CAST: No longer than the buffer, whose length is a u32; so is its offset.
+            bv_len: len as u32,
+            bv_offset: buf.offset() as u32,
+        })
+    }
+}
 
 /// Pieces of pipe buffers, to be handed to something that reads them.
 ///
@@ -110,12 +125,7 @@ impl<'a> Pieces<'a> {
             return 0;
         };
         // INVARIANT: The buffer holds its pages for `'a`.
-        slot.write(BioVec(bindings::bio_vec {
-            bv_page: buf.page(),
-            // CAST: No longer than the buffer, whose length is a u32; so is its offset.
-            bv_len: len as u32,
-            bv_offset: buf.offset() as u32,
-        }));
+        slot.write(BioVec::of_buffer(buf, len));
         self.len += 1;
         // Memory that is there has fewer bytes than a usize can count.
         self.bytes = self.bytes.wrapping_add(len);
@@ -129,20 +139,88 @@ impl<'a> Pieces<'a> {
     /// `splice_to_socket`.
     #[inline]
     pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
+        self.gather_while(ring, wanted, |buf| buf.confirm().map(|()| true))
+    }
+
+    /// As [`Self::gather`], for those who keep the memory for longer than the buffers: as far as
+    /// these need not be reported.
+    #[inline]
+    pub fn gather_unless_reported(
+        &mut self,
+        ring: &'a mut PipeRing<'_>,
+        wanted: usize,
+    ) -> Result<bool> {
+        self.gather_while(ring, wanted, |buf| buf.confirm_unless_reported())
+    }
+
+    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one call that is to be
+    /// reported. Returns that call, and whether there is more in the ring; `None` where the oldest
+    /// buffer does not belong to one.
+    pub fn gather_reported(
+        &mut self,
+        ring: &'a mut PipeRing<'_>,
+        wanted: usize,
+    ) -> Option<(Arc<Call>, bool)> {
+        let mut found: Option<Arc<Call>> = None;
         let mut left = wanted;
-        for mut buf in ring.iter() {
+        for buf in ring.iter() {
+            let buf = buf.into_buffer();
+            match (buf.call(), &found) {
+                (Some(call), None) => found = Some(call.into()),
+                (Some(call), Some(found)) if ptr::eq(&*call, &**found) => (),
+                (_, found) => return found.clone().map(|call| (call, true)),
+            }
+            if buf.is_empty() {
+                continue;
+            }
+            left = left.wrapping_sub(self.push(buf, left));
+            if left == 0 || self.is_full() {
+                return found.map(|call| (call, true));
+            }
+        }
+        found.map(|call| (call, false))
+    }
+
+    #[inline(always)]
+    fn gather_while(
+        &mut self,
+        ring: &'a mut PipeRing<'_>,
+        wanted: usize,
+        mut confirm: impl FnMut(&mut BufferRef<'_>) -> Result<bool>,
+    ) -> Result<bool> {
+        let mut len = self.len;
+        let mut left = wanted;
+        let mut bufs = ring.iter();
+        let ret = loop {
+            let Some(mut buf) = bufs.next() else {
+                break Ok(false);
+            };
             // There is no such thing as an empty bio_vec.
             if buf.is_empty() {
                 continue;
             }
-            buf.confirm()?;
-            left = left.wrapping_sub(self.push(buf.into_buffer(), left));
-            if left == 0 || self.is_full() {
-                // As in C, whether the last one was used up wholly is not looked at.
-                return Ok(true);
+            match confirm(&mut buf) {
+                Ok(true) => (),
+                Ok(false) => break Ok(true),
+                Err(err) => break Err(err),
             }
-        }
-        Ok(false)
+            let Some(slot) = self.slots.get_mut(len) else {
+                break Ok(true);
+            };
+            let bytes = left.min(buf.len());
+            // INVARIANT: The buffer holds its pages for `'a`.
+            slot.write(BioVec::of_buffer(buf.into_buffer(), bytes));
+            len += 1;
+            left = left.wrapping_sub(bytes);
+            if left == 0 || len >= self.slots.len() {
+                // As in C, whether the last one was used up wholly is not looked at.
+                break Ok(true);
+            }
+        };
+        // INVARIANT: What was written to the slots is added here.
+        self.len = len;
+        self.bytes = self.bytes.wrapping_add(wanted.wrapping_sub(left));
+        ret
     }
 
     /// The pieces as C takes them: that many, so many bytes.

@@ -18,7 +18,13 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use crate::{bindings, fs::LocalFile, prelude::*, types::NotThreadSafe};
+use crate::{
+    bindings,
+    fs::LocalFile,
+    prelude::*,
+    splice::notify::Issuer,
+    types::NotThreadSafe, //
+};
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -448,6 +454,24 @@ impl PipeRing<'_> {
         self.indices().space(self.max_usage())
     }
 
+    /// What numbers the calls that are to be reported, if there were any.
+    #[inline]
+    pub fn issuer(&mut self) -> Option<&mut Issuer> {
+        // SAFETY: The pipe is valid, and its lock guards this field; where it is not null it is
+        // what `set_issuer` put there.
+        unsafe { (*self.as_ptr()).notices.cast::<Issuer>().as_mut() }
+    }
+
+    /// As [`Self::issuer`]; makes one where there was none. Fails with [`ENOMEM`].
+    pub fn issuer_or_new(&mut self) -> Result<&mut Issuer> {
+        if self.issuer().is_none() {
+            let issuer = KBox::into_raw(Issuer::new()?);
+            // SAFETY: As in `issuer`. `free_pipe_info` has it freed by `free_issuer`.
+            unsafe { (*self.as_ptr()).notices = issuer.cast() };
+        }
+        self.issuer().ok_or(ENOMEM)
+    }
+
     /// The array of slots, which stays where it is as long as the pipe is locked.
     #[inline]
     fn slots(&self) -> Slots {
@@ -688,6 +712,19 @@ impl PipeRing<'_> {
     }
 }
 
+/// Frees the issuer of a pipe that is freed. C: called by `free_pipe_info`.
+///
+/// # Safety
+///
+/// `notices` is that field of the pipe, and not used again.
+#[export]
+unsafe extern "C" fn rust_pipe_free_notices(notices: *mut c_void) {
+    if !notices.is_null() {
+        // SAFETY: Allocated by `issuer_or_new`.
+        drop(unsafe { KBox::from_raw(notices.cast::<Issuer>()) });
+    }
+}
+
 /// The array of slots of a ring.
 ///
 /// # Invariants
@@ -812,6 +849,20 @@ impl<'a> BufferRef<'a> {
             return Err(Error::from_errno(ret));
         }
         Ok(())
+    }
+
+    /// As [`Self::confirm`], but a buffer whose release is to be reported is not looked at
+    /// further: `false`.
+    #[inline]
+    pub fn confirm_unless_reported(&mut self) -> Result<bool> {
+        // Such buffers have the operation, so that others need not be asked.
+        if !self.buf.has_confirm() {
+            return Ok(true);
+        }
+        if self.buf.call().is_some() {
+            return Ok(false);
+        }
+        self.confirm().map(|()| true)
     }
 
     /// A second buffer for the same bytes. As [`PipeBuffer::try_clone`].

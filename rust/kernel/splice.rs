@@ -20,6 +20,7 @@ pub mod counters;
 pub mod desc;
 mod file;
 mod from_pipe;
+pub mod notify;
 mod spd;
 pub mod user;
 
@@ -57,6 +58,17 @@ impl SpliceFlags {
             return Err(EINVAL);
         }
         Ok(Self(bits))
+    }
+
+    /// The flags of `vmsplice(2)`, and whether its memory is to be reported.
+    #[inline]
+    pub fn from_user_notify(bits: u32) -> Result<(Self, bool)> {
+        const NOTIFY: u32 = bindings::SPLICE_F_NOTIFY;
+
+        if bits & !(Self::all_bits() | NOTIFY) != 0 {
+            return Err(EINVAL);
+        }
+        Ok((Self(bits), bits & NOTIFY != 0))
     }
 
     /// The flags of a caller in the kernel. Bits unknown here are handed on.

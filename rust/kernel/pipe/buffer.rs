@@ -12,6 +12,8 @@ use crate::{
     impl_flags,
     page::PAGE_SIZE,
     prelude::*,
+    splice::notify::{Call, REPORTED},
+    sync::{Arc, ArcBorrow},
     types::Opaque, //
 };
 use core::{
@@ -149,6 +151,48 @@ impl PipeBuffer {
             flags: u32::from(flags | BufferFlag::RustOps),
             private: module as usize,
         }))
+    }
+
+    /// A buffer of user memory whose release is to be reported: `len` bytes at `offset` of `page`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::with_ops`], which always succeeds here.
+    #[inline]
+    pub(crate) unsafe fn reported(
+        page: NonNull<bindings::page>,
+        offset: u32,
+        len: u32,
+        call: Arc<Call>,
+    ) -> Self {
+        // INVARIANT: The table gives back a page reference, which the caller handed over, and the
+        // one to the call in `private`.
+        Self(bindings::pipe_buffer {
+            page: page.as_ptr(),
+            offset,
+            len,
+            ops: REPORTED.as_raw(),
+            flags: BufferFlag::RustOps as u32,
+            private: Arc::into_raw(call) as usize,
+        })
+    }
+
+    /// Whether there is an operation to wait for the contents.
+    #[inline]
+    pub(super) fn has_confirm(&self) -> bool {
+        // SAFETY: By the type invariant.
+        unsafe { (*self.0.ops).confirm.is_some() }
+    }
+
+    /// What has to be kept by whoever uses the memory for longer than there is this buffer, if the
+    /// memory is to be reported.
+    #[inline]
+    pub fn call(&self) -> Option<ArcBorrow<'_, Call>> {
+        if !ptr::eq(self.0.ops, REPORTED.as_raw()) {
+            return None;
+        }
+        // SAFETY: Buffers with these operations come from `Self::reported`, and hold a reference.
+        Some(unsafe { ArcBorrow::from_raw(self.0.private as *const Call) })
     }
 
     /// Takes over a buffer from C.

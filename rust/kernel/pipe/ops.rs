@@ -133,6 +133,31 @@ impl<T: PipeBufferOps> OpsTable<T> {
         _kind: PhantomData,
     };
 
+    /// A table for buffers that have more than a page to take and give back references to. Only
+    /// for what is built into the kernel.
+    ///
+    /// # Safety
+    ///
+    /// For every buffer with these operations, `release` gives back what it has a reference to,
+    /// the page included, and `get` takes as much for another buffer, or returns false.
+    pub(crate) const unsafe fn with_references(
+        release: unsafe extern "C" fn(*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer),
+        get: unsafe extern "C" fn(
+            *mut bindings::pipe_inode_info,
+            *mut bindings::pipe_buffer,
+        ) -> bool,
+    ) -> Self {
+        Self {
+            ops: PipeBufOperations(bindings::pipe_buf_operations {
+                release: Some(release),
+                get: Some(get),
+                ..Self::OPERATIONS.0
+            }),
+            provenance: T::PROVENANCE,
+            _kind: PhantomData,
+        }
+    }
+
     /// A table for buffers that C makes, to be a `static` that C knows by name. Only for what is
     /// built into the kernel.
     pub const OPERATIONS: PipeBufOperations = PipeBufOperations(bindings::pipe_buf_operations {

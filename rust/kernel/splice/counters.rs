@@ -46,6 +46,9 @@ counters! {
     PipeToFileCopied,
     /// Bytes from a pipe to a socket, handed to it by reference.
     PipeToSocketReferenced,
+    /// Bytes from a pipe to a socket, copied: their release is to be reported, and the socket
+    /// cannot tell of it.
+    PipeToSocketCopied,
     /// Bytes from a pipe to another.
     PipeToPipeReferenced,
     /// Bytes duplicated by `tee(2)`.

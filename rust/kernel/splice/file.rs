@@ -5,6 +5,8 @@
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/fsnotify.h`](srctree/include/linux/fsnotify.h)
 
+#[cfg(CONFIG_NET)]
+use super::notify::{Call, Sending};
 use super::{to_size, SpliceFlags};
 use crate::{
     bindings,
@@ -16,7 +18,10 @@ use crate::{
     iov::{IovIterDest, IovIterSource},
     pipe::{Pipe, PipeRing},
     prelude::*,
-    sync::atomic::{ordering::Relaxed, Atomic},
+    sync::{
+        atomic::{ordering::Relaxed, Atomic},
+        Arc, //
+    },
     types::Opaque,
     warn_on, //
 };
@@ -355,8 +360,55 @@ impl Socket {
         let (vecs, len, bytes) = pieces.as_raw();
         // SAFETY: The socket is valid, and `pieces` are for the duration of the call.
         // CAST: The bits of an int, as C has them.
-        let ret =
-            unsafe { bindings::sock_send_bvec(self.0.get(), vecs, len, bytes, flags as c_int) };
+        let ret = unsafe {
+            bindings::sock_send_bvec(
+                self.0.get(),
+                vecs,
+                len,
+                bytes,
+                flags as c_int,
+                core::ptr::null_mut(),
+            )
+        };
+        Ok(to_size(ret as isize)?.min(bytes))
+    }
+
+    /// Sends pages by reference, and keeps `call` until the last one is released, which may be
+    /// long after this (`MSG_ZEROCOPY`). Otherwise as [`Self::send_pages`].
+    ///
+    /// Fails with [`EOPNOTSUPP`] where the protocol cannot do this, and with [`ENOMEM`].
+    pub fn send_reported(
+        &self,
+        pieces: &Pieces<'_>,
+        call: Arc<Call>,
+        more: bool,
+        dont_wait: bool,
+    ) -> Result<usize> {
+        // SAFETY: The socket is valid.
+        if !unsafe { bindings::sock_reports_release(self.0.get()) } {
+            return Err(EOPNOTSUPP);
+        }
+        let sending = Sending::new(call)?;
+        let mut flags = bindings::MSG_ZEROCOPY;
+        if more {
+            flags |= bindings::MSG_MORE;
+        }
+        if dont_wait {
+            flags |= bindings::MSG_DONTWAIT;
+        }
+        let (vecs, len, bytes) = pieces.as_raw();
+        // SAFETY: As in `send_pages`. The socket takes references to `sending` of its own.
+        // CAST: As there.
+        let ret = unsafe {
+            bindings::sock_send_bvec(
+                self.0.get(),
+                vecs,
+                len,
+                bytes,
+                flags as c_int,
+                sending.as_ptr(),
+            )
+        };
         Ok(to_size(ret as isize)?.min(bytes))
     }
 }

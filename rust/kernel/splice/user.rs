@@ -4,12 +4,14 @@
 //!
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
+use super::notify::Call;
 use crate::{
     bindings,
     iov::IovIterDest,
     page::PAGE_SIZE,
     pipe::{BufferFlags, PipeBuffer, PipeBufferOps},
     prelude::*,
+    sync::Arc,
     uaccess::UserPtr, //
 };
 use core::{marker::PhantomData, mem::MaybeUninit, ptr::NonNull};
@@ -179,7 +181,27 @@ impl<const N: usize> UserPages<N> {
 
     /// The pages as buffers of kind `T`, as far as the iterator is used.
     #[inline]
-    pub fn buffers<T: PipeBufferOps>(&mut self, flags: BufferFlags) -> UserBuffers<'_, T, N> {
+    pub fn buffers<T: PipeBufferOps>(
+        &mut self,
+        flags: BufferFlags,
+    ) -> UserBuffers<'_, Plain<T>, N> {
+        self.buffers_made_by(Plain {
+            flags,
+            _kind: PhantomData,
+        })
+    }
+
+    /// The pages as buffers whose release is to be reported, as far as the iterator is used.
+    #[inline]
+    pub fn reported_buffers<'a>(
+        &'a mut self,
+        call: &'a Arc<Call>,
+    ) -> UserBuffers<'a, WithCall<'a>, N> {
+        self.buffers_made_by(WithCall(call))
+    }
+
+    #[inline]
+    fn buffers_made_by<M>(&mut self, make: M) -> UserBuffers<'_, M, N> {
         let next = self.next;
         // INVARIANT: What is not taken out is given back when the iterator is dropped.
         self.next = self.end;
@@ -187,9 +209,8 @@ impl<const N: usize> UserPages<N> {
             next,
             offset: self.offset,
             left: self.left,
-            flags,
+            make,
             pages: self,
-            _kind: PhantomData,
         }
     }
 
@@ -217,22 +238,71 @@ impl<const N: usize> Drop for UserPages<N> {
     }
 }
 
+/// How a page becomes a buffer.
+pub trait MakeBuffer {
+    /// A buffer of `len` bytes at `offset` of `page`.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are within the page; with success one reference to it is handed over.
+    unsafe fn make(
+        &self,
+        page: NonNull<bindings::page>,
+        offset: u32,
+        len: u32,
+    ) -> Result<PipeBuffer>;
+}
+
+/// See [`UserPages::buffers`].
+pub struct Plain<T> {
+    flags: BufferFlags,
+    _kind: PhantomData<T>,
+}
+
+impl<T: PipeBufferOps> MakeBuffer for Plain<T> {
+    #[inline]
+    unsafe fn make(
+        &self,
+        page: NonNull<bindings::page>,
+        offset: u32,
+        len: u32,
+    ) -> Result<PipeBuffer> {
+        // SAFETY: By the caller's promise.
+        unsafe { PipeBuffer::with_ops::<T>(page, offset, len, self.flags) }
+    }
+}
+
+/// See [`UserPages::reported_buffers`].
+pub struct WithCall<'a>(&'a Arc<Call>);
+
+impl MakeBuffer for WithCall<'_> {
+    #[inline]
+    unsafe fn make(
+        &self,
+        page: NonNull<bindings::page>,
+        offset: u32,
+        len: u32,
+    ) -> Result<PipeBuffer> {
+        // SAFETY: By the caller's promise.
+        Ok(unsafe { PipeBuffer::reported(page, offset, len, self.0.clone()) })
+    }
+}
+
 /// Takes pages out of [`UserPages`], as buffers.
 ///
 /// # Invariants
 ///
 /// The pages from `next` to `end` in `pages` are owned by this value; `pages` itself has none until
 /// this is dropped. They hold `left` bytes, from `offset` in the first one on.
-pub struct UserBuffers<'a, T, const N: usize> {
+pub struct UserBuffers<'a, M, const N: usize> {
     pages: &'a mut UserPages<N>,
     next: usize,
     offset: usize,
     left: usize,
-    flags: BufferFlags,
-    _kind: PhantomData<T>,
+    make: M,
 }
 
-impl<T: PipeBufferOps, const N: usize> Iterator for UserBuffers<'_, T, N> {
+impl<M: MakeBuffer, const N: usize> Iterator for UserBuffers<'_, M, N> {
     type Item = PipeBuffer;
 
     #[inline]
@@ -248,7 +318,7 @@ impl<T: PipeBufferOps, const N: usize> Iterator for UserBuffers<'_, T, N> {
         let buf = unsafe {
             let page = self.pages.pages.get_unchecked(self.next).assume_init();
             let page = NonNull::new_unchecked(page);
-            PipeBuffer::with_ops::<T>(page, offset as u32, len as u32, self.flags).ok()?
+            self.make.make(page, offset as u32, len as u32).ok()?
         };
         self.next += 1;
         self.offset = 0;
@@ -257,7 +327,7 @@ impl<T: PipeBufferOps, const N: usize> Iterator for UserBuffers<'_, T, N> {
     }
 }
 
-impl<T, const N: usize> Drop for UserBuffers<'_, T, N> {
+impl<M, const N: usize> Drop for UserBuffers<'_, M, N> {
     #[inline]
     fn drop(&mut self) {
         self.pages.next = self.next;

@@ -66,7 +66,7 @@ enum which_off {
 };
 
 #define NB SPLICE_F_NONBLOCK
-#define BAD_FLAG 0x10
+#define BAD_FLAG 0x20
 
 static void *unmapped;
 static loff_t *read_only;

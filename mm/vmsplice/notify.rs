@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Asking a pipe what it has to report.
+
+#![forbid(unsafe_code)]
+
+use kernel::{
+    fs::{file::flags::O_NONBLOCK, LocalFile},
+    ioctl::{_IOW, _IOWR},
+    pipe::Pipe,
+    prelude::*,
+    uaccess::{UserPtr, UserSlice},
+    uapi, //
+};
+
+const STATE: u32 = _IOWR::<uapi::splice_notify_state>(0xBB, 0x00);
+const EVENTFD: u32 = _IOW::<i32>(0xBB, 0x01);
+
+/// The ioctls of pipes that `fs/pipe.c` has not.
+///
+/// # Errors
+///
+/// - [`ENOIOCTLCMD`]: it is not one of these.
+/// - [`EBADF`]: `file` is not the write end of a pipe; or what is to be attached is no descriptor.
+/// - Those of [`state`] and [`attach`].
+pub(crate) fn ioctl(file: &LocalFile, cmd: u32, arg: UserPtr) -> Result<isize> {
+    let run = match cmd {
+        STATE => state,
+        EVENTFD => attach,
+        _ => return Err(ENOIOCTLCMD),
+    };
+    if !file.is_writable() {
+        return Err(EBADF);
+    }
+    let mut pipe = Pipe::of_file(file).ok_or(EBADF)?;
+    run(file, &mut pipe, arg)?;
+    Ok(0)
+}
+
+/// `SPLICE_IOC_NOTIFY_STATE`: which calls there were, and which are released.
+///
+/// # Errors
+///
+/// - [`EINVAL`]: unknown flags; a number without the flag, or one that no call has.
+/// - [`EAGAIN`]: it would have to wait, and `file` is not to block.
+/// - [`ERESTARTSYS`]: a signal came while it waited.
+/// - [`EFAULT`]: the memory cannot be accessed.
+fn state(file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
+    let size = size_of::<uapi::splice_notify_state>();
+    let (mut reader, mut writer) = UserSlice::new(arg, size).reader_writer();
+    let (flags, reserved, number): (u32, u32, u64) =
+        (reader.read()?, reader.read()?, reader.read()?);
+    let wait = flags & uapi::SPLICE_NOTIFY_WAIT != 0;
+    if flags & !uapi::SPLICE_NOTIFY_WAIT != 0 || reserved != 0 || (!wait && number != 0) {
+        return Err(EINVAL);
+    }
+
+    let known = pipe
+        .lock()
+        .ring()
+        .issuer()
+        .map(|issuer| (issuer.issued(), issuer.state().clone()));
+    let issued = known.as_ref().map_or(0, |(issued, _)| *issued);
+    if wait && number > issued {
+        return Err(EINVAL);
+    }
+    let mut released = 0;
+    if let Some((_, state)) = known {
+        if wait && state.released() < number {
+            if file.has_flags(O_NONBLOCK) {
+                return Err(EAGAIN);
+            }
+            state.wait(number)?;
+        }
+        released = state.released();
+    }
+
+    writer.write(&flags)?;
+    writer.write(&reserved)?;
+    writer.write(&number)?;
+    writer.write(&issued)?;
+    writer.write(&released)
+}
+
+/// `SPLICE_IOC_NOTIFY_EVENTFD`: tells of releases by an eventfd.
+///
+/// # Errors
+///
+/// - [`EBADF`], [`EINVAL`]: the descriptor is not an eventfd.
+/// - [`EBUSY`]: there is one already.
+/// - [`ENOMEM`], and [`EFAULT`] where the memory cannot be read.
+fn attach(_file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
+    let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
+    let state = pipe.lock().ring().issuer_or_new()?.state().clone();
+    state.attach_eventfd(fd)
+}
