@@ -33,6 +33,7 @@ enum which_fd {
 	FULL_WRITE,
 	ENDED_READ,		/* an empty pipe that nobody writes to */
 	BROKEN_WRITE,		/* a pipe that nobody reads from */
+	BROKEN_FULL_WRITE,	/* the same, and it is full */
 	NOTIFY_READ,		/* a notification pipe */
 	NOTIFY_WRITE,
 	FIFO_RDWR,		/* one descriptor, both ends */
@@ -108,6 +109,10 @@ FIXTURE_SETUP(errnos)
 	close(pair[1]);
 	make_pipe(_metadata, pair);
 	fd[BROKEN_WRITE] = pair[1];
+	close(pair[0]);
+	make_pipe(_metadata, pair);
+	fill_pipe(_metadata, pair[1], SEED_B);
+	fd[BROKEN_FULL_WRITE] = pair[1];
 	close(pair[0]);
 
 	self->has_notification_pipe = !pipe2(pair, NOTIFICATION_PIPE);
@@ -486,6 +491,12 @@ TEST_F_TIMEOUT(errnos, splice_state, 60)
 		  ENDED_READ, NONE, BROKEN_WRITE, NONE, 1, 0, -EPIPE },
 		{ "an empty source comes before a missing reader",
 		  EMPTY_READ, NONE, BROKEN_WRITE, NONE, 1, NB, -EAGAIN },
+		{ "an empty source comes before a missing reader, full pipe",
+		  EMPTY_READ, NONE, BROKEN_FULL_WRITE, NONE, 1, NB, -EAGAIN },
+		{ "a missing reader comes before a full pipe",
+		  A_READ, NONE, BROKEN_FULL_WRITE, NONE, 1, NB, -EPIPE },
+		{ "file, a missing reader comes before a full pipe",
+		  FILE_RDWR, NONE, BROKEN_FULL_WRITE, NONE, 1, NB, -EPIPE },
 	};
 
 	run_splice_rows(_metadata, self->fd, rows, ARRAY_LEN(rows));
@@ -624,6 +635,10 @@ TEST_F_TIMEOUT(errnos, tee, 60)
 		  ENDED_READ, BROKEN_WRITE, 1, 0, -EPIPE },
 		{ "an empty source comes before a missing reader",
 		  EMPTY_READ, BROKEN_WRITE, 1, NB, -EAGAIN },
+		{ "an empty source comes before a missing reader, full pipe",
+		  EMPTY_READ, BROKEN_FULL_WRITE, 1, NB, -EAGAIN },
+		{ "a missing reader comes before a full pipe",
+		  A_READ, BROKEN_FULL_WRITE, 1, NB, -EPIPE },
 	};
 	const struct tee_row *row;
 

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Ends that a regular file on an ordinary file system is not: direct I/O,
- * block devices, overlayfs, files on large folios, trace_pipe; and file systems
- * that are full.
+ * block devices, overlayfs, small and large folios, trace_pipe, terminals and
+ * files of /proc; and file systems that are full.
  */
 #include "splice_common.h"
 
+#include <linux/kernel-page-flags.h>
 #include <linux/loop.h>
 #include <sys/resource.h>
 #include <sys/sysmacros.h>
+#include <termios.h>
 
 /* Whole sectors, of any size that there is, over several buffers. */
 #define SIZE 131072
@@ -17,13 +19,20 @@
 #define DATA 1
 #define OTHER 2
 
+/* Of /proc/PID/pagemap and /proc/kpageflags. */
+#define PAGEMAP_FRAME 0x007fffffffffffffULL
+#define PAGEMAP_PRESENT 0x8000000000000000ULL
+
 enum place {
 	EXT4_DIRECT,
 	LOOP,
 	LOOP_DIRECT,
 	OVERLAY,		/* the file is on the lower layer */
 	OVERLAY_UPPER,		/* it has been copied up */
-	TMPFS_HUGE,
+	EXT4_PAGES,		/* in the page cache, every page is a folio */
+	EXT4_FOLIOS,		/* a folio has many pages */
+	TMPFS_PAGES,
+	TMPFS_FOLIOS,
 	HOLE,			/* at 5 GiB */
 };
 
@@ -60,8 +69,20 @@ FIXTURE_VARIANT_ADD(place, overlay_upper) {
 	.place = OVERLAY_UPPER,
 };
 
-FIXTURE_VARIANT_ADD(place, tmpfs_huge) {
-	.place = TMPFS_HUGE,
+FIXTURE_VARIANT_ADD(place, ext4_pages) {
+	.place = EXT4_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(place, ext4_large_folios) {
+	.place = EXT4_FOLIOS,
+};
+
+FIXTURE_VARIANT_ADD(place, tmpfs_pages) {
+	.place = TMPFS_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(place, tmpfs_large_folios) {
+	.place = TMPFS_FOLIOS,
 };
 
 FIXTURE_VARIANT_ADD(place, beyond_4g) {
@@ -154,12 +175,40 @@ static const char *open_overlay(struct __test_metadata *_metadata,
 	return NULL;
 }
 
+/* Is the first page of @file part of a large folio? */
+static bool has_large_folio(struct __test_metadata *_metadata, int file)
+{
+	int pagemap = open("/proc/self/pagemap", O_RDONLY);
+	int kpageflags = open("/proc/kpageflags", O_RDONLY);
+	uint64_t entry, flags;
+	void *map;
+
+	map = mmap(NULL, page_size(), PROT_READ, MAP_SHARED | MAP_POPULATE,
+		   file, 0);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(sizeof(entry),
+		  pread(pagemap, &entry, sizeof(entry),
+			(unsigned long)map / page_size() * sizeof(entry)));
+	ASSERT_NE(0, entry & PAGEMAP_PRESENT);
+	entry &= PAGEMAP_FRAME;
+	ASSERT_EQ(sizeof(flags),
+		  pread(kpageflags, &flags, sizeof(flags),
+			entry * sizeof(flags)));
+	ASSERT_EQ(0, munmap(map, page_size()));
+	close(kpageflags);
+	close(pagemap);
+	return flags & (1 << KPF_COMPOUND_HEAD | 1 << KPF_COMPOUND_TAIL);
+}
+
 FIXTURE_SETUP(place)
 {
 	const char *missing = end_missing(END_EXT4) ?: end_missing(END_TMPFS);
+	bool pages = variant->place == EXT4_PAGES ||
+		     variant->place == TMPFS_PAGES;
+	ssize_t len = pages ? page_size() : SIZE;
 	const char *reason = NULL;
 	char dir[PATH_MAX];
-	int file;
+	int file, i;
 
 	if (missing)
 		SKIP(return, "%s is not set", missing);
@@ -189,8 +238,14 @@ FIXTURE_SETUP(place)
 		reason = open_overlay(_metadata, self,
 				      variant->place == OVERLAY_UPPER);
 		break;
-	case TMPFS_HUGE:
-		reason = mount_new("tmpfs", "huge=always", dir);
+	case EXT4_PAGES:
+	case EXT4_FOLIOS:
+		self->fd = file;
+		break;
+	case TMPFS_PAGES:
+	case TMPFS_FOLIOS:
+		reason = mount_new("tmpfs", variant->place == TMPFS_PAGES ?
+				   "huge=never" : "huge=always", dir);
 		if (!reason)
 			self->fd = make_file(_metadata, dir);
 		break;
@@ -200,9 +255,21 @@ FIXTURE_SETUP(place)
 	}
 	if (reason)
 		SKIP(return, "%s", reason);
+	/* A folio is not larger than the write that it is made for. */
 	if (variant->place != OVERLAY && variant->place != OVERLAY_UPPER)
-		ASSERT_EQ(SIZE, pwrite(self->fd, self->mem, SIZE,
-				       self->start));
+		for (i = 0; i < SIZE; i += len)
+			ASSERT_EQ(len, pwrite(self->fd, self->mem + i, len,
+					      self->start + i));
+	switch (variant->place) {
+	case EXT4_PAGES:
+	case EXT4_FOLIOS:
+	case TMPFS_PAGES:
+	case TMPFS_FOLIOS:
+		ASSERT_EQ(len == SIZE, has_large_folio(_metadata, self->fd));
+		break;
+	default:
+		break;
+	}
 	ASSERT_EQ(self->start, lseek(self->fd, self->start, SEEK_SET));
 }
 
@@ -691,6 +758,103 @@ TEST_F(trace, raw)
 	free(one);
 	free(two);
 	close(fd);
+}
+
+/* A terminal in raw mode: it reads and writes by iterators, and has no pages. */
+TEST(terminal)
+{
+	int master = posix_openpt(O_RDWR | O_NOCTTY), slave, p[2];
+	struct termios raw;
+
+	if (master < 0 || unlockpt(master))
+		SKIP(return, "no pseudoterminals: %s", strerror(errno));
+	slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY);
+	ASSERT_LE(0, slave);
+	ASSERT_EQ(0, tcgetattr(slave, &raw));
+	cfmakeraw(&raw);
+	ASSERT_EQ(0, tcsetattr(slave, TCSANOW, &raw));
+	make_pipe(_metadata, p);
+
+	/* From a program to the terminal, and the other way. */
+	ASSERT_EQ(1000, write_pattern(p[1], 1000, DATA, 0));
+	EXPECT_EQ(300, xsplice(p[0], NULL, slave, NULL, 300, 0));
+	EXPECT_EQ(700, splice_full(p[0], slave, 700));
+	EXPECT_EQ(1000, splice_full(master, p[1], 1000));
+	EXPECT_EQ(1000, read_pattern(p[0], 1000, DATA, 0));
+
+	set_nonblock(_metadata, slave, true);
+	EXPECT_EQ(-EAGAIN, xsplice(slave, NULL, p[1], NULL, 1000, 0));
+	ASSERT_EQ(100, write_pattern(p[1], 100, DATA, 0));
+	EXPECT_EQ(100, xsplice(p[0], NULL, master, NULL, 100, 0));
+	set_nonblock(_metadata, slave, false);
+	EXPECT_EQ(100, splice_full(slave, p[1], 100));
+	EXPECT_EQ(100, read_pattern(p[0], 100, DATA, 0));
+
+	EXPECT_EQ(-ESPIPE, xsendfile(p[1], slave, &(loff_t){ 0 }, 1));
+}
+
+/* Kernel variables: one write sets one, so what arrives must come at once. */
+TEST(sysctl)
+{
+	char name[65], text[65];
+	int fd, p[2], version;
+	ssize_t len;
+
+	if (unshare(CLONE_NEWUTS))
+		SKIP(return, "no name space for the host name: %s",
+		     strerror(errno));
+	make_pipe(_metadata, p);
+	fd = open("/proc/sys/kernel/hostname", O_RDWR);
+	ASSERT_LE(0, fd);
+	/* In two buffers. */
+	ASSERT_EQ(7, xwrite(p[1], "splice-", 7));
+	ASSERT_EQ(5, xvmsplice1(p[1], "test\n", 5, 0));
+	EXPECT_EQ(12, xsplice(p[0], NULL, fd, NULL, 100, 0));
+	ASSERT_EQ(0, gethostname(name, sizeof(name)));
+	EXPECT_STREQ("splice-test", name);
+
+	EXPECT_EQ(12, xsplice(fd, &(loff_t){ 0 }, p[1], NULL, 100, 0));
+	EXPECT_EQ(0, xsplice(fd, &(loff_t){ 12 }, p[1], NULL, 100, 0));
+	ASSERT_EQ(12, xread(p[0], text, sizeof(text)));
+	EXPECT_EQ(0, memcmp(text, "splice-test\n", 12));
+
+	/* A file of /proc that is made as it is read. */
+	version = open("/proc/version", O_RDONLY);
+	ASSERT_LE(0, version);
+	len = xread(version, text, sizeof(text));
+	ASSERT_EQ(sizeof(text), len);
+	EXPECT_EQ(10, xsendfile(p[1], version, &(loff_t){ 5 }, 10));
+	EXPECT_EQ(10, xread(p[0], name, sizeof(name)));
+	EXPECT_EQ(0, memcmp(name, text + 5, 10));
+	/* One that cannot be written by an iterator. */
+	fd = open("/proc/self/oom_score_adj", O_RDWR);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(2, xwrite(p[1], "1\n", 2));
+	EXPECT_EQ(-EINVAL, xsplice(p[0], NULL, fd, NULL, 2, 0));
+	EXPECT_EQ(2, pipe_bytes(p[0]));
+}
+
+/* A source without an end, which does not fill its pages from a cache. */
+TEST(random_numbers)
+{
+	int fd = open("/dev/urandom", O_RDWR), p[2];
+	ssize_t capacity, page = page_size();
+	char *one = malloc(page), *two = malloc(page);
+
+	ASSERT_LE(0, fd);
+	ASSERT_NE(NULL, one);
+	ASSERT_NE(NULL, two);
+	make_pipe(_metadata, p);
+	capacity = pipe_capacity(p[1]);
+	EXPECT_EQ(capacity, xsplice(fd, NULL, p[1], NULL, 10 * capacity, 0));
+	EXPECT_EQ(-EAGAIN, xsplice(fd, NULL, p[1], NULL, 1, SPLICE_F_NONBLOCK));
+	ASSERT_EQ(page, xread(p[0], one, page));
+	ASSERT_EQ(page, xread(p[0], two, page));
+	EXPECT_NE(0, memcmp(one, two, page));
+	EXPECT_EQ(capacity - 2 * page, xsplice(p[0], NULL, fd, NULL, capacity,
+					       0));
+	free(one);
+	free(two);
 }
 
 TEST_HARNESS_MAIN

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What others are told of a transfer: inotify, edge-triggered epoll, and SIGIO.
+ * What others are told of a transfer: inotify, fanotify, edge-triggered epoll,
+ * and SIGIO.
  */
 #include "splice_common.h"
 
 #include <sys/epoll.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
 
 /* Two buffers, the second one partly filled. */
@@ -237,6 +239,57 @@ TEST_F(notify, inotify_nothing)
 	EXPECT_EQ(variant->op == SENDFILE_TO_FILE ||
 		  variant->op == COPY_FILE_RANGE ? 0 : -EAGAIN, ret);
 	EXPECT_STREQ("", events(self));
+}
+
+/* The file of the test that @fd refers to. */
+static int which_file(struct _test_data_notify *self, int fd)
+{
+	int files[] = { self->a[0], self->b[0], self->file[0], self->file[1] };
+	struct stat is, st;
+	int i;
+
+	fstat(fd, &is);
+	for (i = 0; i < NR_FILES; i++)
+		if (!fstat(files[i], &st) && is.st_ino == st.st_ino &&
+		    is.st_dev == st.st_dev)
+			break;
+	return i;
+}
+
+/* fanotify says the same of regular files, but not in which order. */
+TEST_F(notify, fanotify)
+{
+	int files[] = { self->a[0], self->b[0], self->file[0], self->file[1] };
+	struct fanotify_event_metadata events[16], *ev;
+	unsigned long long seen[NR_FILES + 1] = {};
+	char text[16];
+	ssize_t len;
+	int fan, i;
+
+	fan = fanotify_init(FAN_CLASS_NOTIF | FAN_NONBLOCK | FAN_CLOEXEC,
+			    O_RDONLY | O_NONBLOCK);
+	if (fan < 0)
+		SKIP(return, "fanotify_init(): %s", strerror(errno));
+	for (i = 0; i < NR_FILES; i++)
+		ASSERT_EQ(0, fanotify_mark(fan, FAN_MARK_ADD,
+					   FAN_ACCESS | FAN_MODIFY, files[i],
+					   NULL));
+	ASSERT_EQ(100, move(self, variant->op, 100));
+	len = xread(fan, events, sizeof(events));
+	for (ev = events; FAN_EVENT_OK(ev, len);
+	     ev = FAN_EVENT_NEXT(ev, len)) {
+		seen[which_file(self, ev->fd)] |= ev->mask;
+		close(ev->fd);
+	}
+	EXPECT_EQ(0, seen[FIFO_A] | seen[FIFO_B] | seen[NR_FILES]);
+	for (i = FILE_A; i <= FILE_B; i++) {
+		snprintf(text, sizeof(text), "access %d", i);
+		EXPECT_EQ(!!strstr(variant->events, text),
+			  !!(seen[i] & FAN_ACCESS));
+		snprintf(text, sizeof(text), "modify %d", i);
+		EXPECT_EQ(!!strstr(variant->events, text),
+			  !!(seen[i] & FAN_MODIFY));
+	}
 }
 
 /* Watches @fd for edges, the first of which is that it is ready now, or not. */

@@ -366,11 +366,7 @@ static void check_works(struct __test_metadata *_metadata,
 
 TEST_F(waiting, interrupted)
 {
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &self->job);
-	job_wait_blocked(&self->job);
-	job_signal(_metadata, &self->job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &self->job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &self->job));
 	check_unmoved(_metadata, self, variant);
 	check_works(_metadata, self, variant);
 }
@@ -413,34 +409,10 @@ TEST_F(waiting, not_interrupted)
 	check_moved(_metadata, self, variant);
 }
 
-static pid_t fork_waiting(struct __test_metadata *_metadata,
-			  const struct job *job)
-{
-	pid_t pid = job_fork(_metadata, job);
-
-	while (!task_blocked(pid, job->nr))
-		usleep(1000);
-	return pid;
-}
-
-static void expect_killed(struct __test_metadata *_metadata, pid_t pid)
-{
-	int status;
-
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(SIGKILL, status);
-}
-
-static void kill_waiting(struct __test_metadata *_metadata, pid_t pid)
-{
-	ASSERT_EQ(0, kill(pid, SIGKILL));
-	expect_killed(_metadata, pid);
-}
-
 /* Stopped and continued, it waits again, without a sign of it. */
 TEST_F(waiting, stopped)
 {
-	pid_t pid = fork_waiting(_metadata, &self->job);
+	pid_t pid = job_fork_waiting(_metadata, &self->job);
 	int status;
 
 	ASSERT_EQ(0, kill(pid, SIGSTOP));
@@ -459,7 +431,7 @@ TEST_F(waiting, stopped)
 /* What it waits for comes while it is stopped. */
 TEST_F(waiting, stopped_meanwhile)
 {
-	pid_t pid = fork_waiting(_metadata, &self->job);
+	pid_t pid = job_fork_waiting(_metadata, &self->job);
 	int status;
 
 	ASSERT_EQ(0, kill(pid, SIGSTOP));
@@ -474,7 +446,7 @@ TEST_F(waiting, stopped_meanwhile)
 /* Killed, it leaves everything as it was, and no lock behind. */
 TEST_F(waiting, killed)
 {
-	kill_waiting(_metadata, fork_waiting(_metadata, &self->job));
+	kill_waiting(_metadata, job_fork_waiting(_metadata, &self->job));
 	check_unmoved(_metadata, self, variant);
 	check_works(_metadata, self, variant);
 }
@@ -488,7 +460,7 @@ TEST_F(waiting, others_killed)
 		       (variant->to == UNIX && variant->full));
 	pid_t before, after;
 
-	before = fork_waiting(_metadata, &self->job);
+	before = job_fork_waiting(_metadata, &self->job);
 	job_start(_metadata, &self->job);
 	if (!locked)
 		job_wait_blocked(&self->job);
@@ -595,7 +567,7 @@ TEST_F_TIMEOUT(progress, killed, 60)
 	ssize_t rest;
 
 	ASSERT_NE(NULL, got);
-	kill_waiting(_metadata, fork_waiting(_metadata, &job));
+	kill_waiting(_metadata, job_fork_waiting(_metadata, &job));
 	rest = pipe_bytes(self->p[0]);
 	ASSERT_LT(0, rest);
 	ASSERT_GT(self->size, rest);

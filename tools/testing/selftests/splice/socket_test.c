@@ -246,11 +246,7 @@ TEST_F(message, out_full)
 	EXPECT_EQ(100, pipe_bytes(self->p[0]));
 
 	set_nonblock(_metadata, self->sv[0], false);
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 	EXPECT_EQ(100, pipe_bytes(self->p[0]));
 
 	job_start(_metadata, &job);
@@ -332,17 +328,9 @@ TEST_F(message, in_blocks)
 {
 	struct job job = job_splice(self->sv[1], self->p[1], SOME);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	ASSERT_EQ(100, send(self->sv[0], self->mem, 100, 0));
 	EXPECT_EQ(100, job_finish(_metadata, &job));
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 0));
@@ -593,11 +581,7 @@ TEST_F(tls, in_empty)
 
 	EXPECT_EQ(-EAGAIN, xsplice(self->sv[1], NULL, self->p[1], NULL, SOME,
 				   SPLICE_F_NONBLOCK));
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 
 	job_start(_metadata, &job);

@@ -568,8 +568,8 @@ static inline void job_start(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, pthread_create(&job->thread, NULL, job_run, job));
 }
 
-/* Is the thread or process asleep, interruptibly, inside its system call? */
-static inline bool task_blocked(int tid, long nr)
+/* The state of a thread or process inside its system call, or 0 elsewhere. */
+static inline char task_state(int tid, long nr)
 {
 	char path[64], line[512], *p;
 	long current_nr = -1;
@@ -592,7 +592,13 @@ static inline bool task_blocked(int tid, long nr)
 			state = p[2];
 		fclose(f);
 	}
-	return current_nr == nr && state == 'S';
+	return current_nr == nr ? state : 0;
+}
+
+/* Is it asleep, interruptibly, inside its system call? */
+static inline bool task_blocked(int tid, long nr)
+{
+	return task_state(tid, nr) == 'S';
 }
 
 /* Waits until @job sleeps in its system call; the harness limits the wait. */
@@ -602,6 +608,16 @@ static inline void job_wait_blocked(struct job *job)
 
 	while (!(tid = __atomic_load_n(&job->tid, __ATOMIC_SEQ_CST)) ||
 	       !task_blocked(tid, job->nr))
+		usleep(1000);
+}
+
+/* The same for a lock that it needs, where no signal interrupts it. */
+static inline void job_wait_locked(struct job *job)
+{
+	int tid;
+
+	while (!(tid = __atomic_load_n(&job->tid, __ATOMIC_SEQ_CST)) ||
+	       task_state(tid, job->nr) != 'D')
 		usleep(1000);
 }
 
@@ -635,6 +651,53 @@ static inline ssize_t job_finish(struct __test_metadata *_metadata,
 {
 	ASSERT_EQ(0, pthread_join(job->thread, NULL));
 	return job->ret;
+}
+
+/* Starts @job, interrupts it once it waits, and returns its result. */
+static inline ssize_t job_interrupt(struct __test_metadata *_metadata,
+				    struct job *job)
+{
+	catch_signal(_metadata, SIGUSR1, 0);
+	job_start(_metadata, job);
+	job_wait_blocked(job);
+	job_signal(_metadata, job, SIGUSR1);
+	return job_finish(_metadata, job);
+}
+
+/* Starts @job, and has it restarted by a signal; it waits when this returns. */
+static inline void job_restart(struct __test_metadata *_metadata,
+			       struct job *job)
+{
+	catch_signal(_metadata, SIGUSR1, SA_RESTART);
+	job_start(_metadata, job);
+	job_wait_blocked(job);
+	job_signal(_metadata, job, SIGUSR1);
+	job_wait_blocked(job);
+}
+
+/* Makes the job's system call in a process, and waits until it waits. */
+static inline pid_t job_fork_waiting(struct __test_metadata *_metadata,
+				     const struct job *job)
+{
+	pid_t pid = job_fork(_metadata, job);
+
+	while (!task_blocked(pid, job->nr))
+		usleep(1000);
+	return pid;
+}
+
+static inline void expect_killed(struct __test_metadata *_metadata, pid_t pid)
+{
+	int status;
+
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(SIGKILL, status);
+}
+
+static inline void kill_waiting(struct __test_metadata *_metadata, pid_t pid)
+{
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	expect_killed(_metadata, pid);
 }
 
 /* Writes all of @buf to @fd in the background. */

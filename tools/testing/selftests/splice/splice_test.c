@@ -250,11 +250,7 @@ TEST_F(source, full_pipe_interrupted)
 	struct job job = job_splice(self->end.fd, self->p[1], SOME);
 
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
 	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
 	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
@@ -268,11 +264,7 @@ TEST_F(source, full_pipe_restarted)
 	ssize_t ret;
 
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
 
 	ret = job_finish(_metadata, &job);
@@ -495,11 +487,7 @@ TEST_F(stream_source, empty_interrupted)
 {
 	struct job job = job_splice(self->end.fd, self->p[1], SOME);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
@@ -508,11 +496,7 @@ TEST_F(stream_source, empty_restarted)
 	struct job job = job_splice(self->end.fd, self->p[1], SOME);
 	ssize_t ret;
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
 	ret = job_finish(_metadata, &job);
 	ASSERT_LT(0, ret);
@@ -759,11 +743,7 @@ TEST_F(sink, empty_pipe_interrupted)
 {
 	struct job job = job_splice(self->p[0], self->end.fd, SOME);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
 	EXPECT_EQ(SOME, splice_full(self->p[0], self->end.fd, SOME));
@@ -774,11 +754,7 @@ TEST_F(sink, empty_pipe_restarted)
 {
 	struct job job = job_splice(self->p[0], self->end.fd, SOME);
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
 	EXPECT_EQ(100, job_finish(_metadata, &job));
 	EXPECT_EQ(100, arrived(&self->end, 100, 0));
@@ -1544,7 +1520,48 @@ TEST_F(pipes, chain)
 	EXPECT_EQ(100, read_pattern(c[0], 100, DATA, 0));
 }
 
-/* Both directions at once: the two pipes are locked in one order. */
+/*
+ * The two pipes are locked in one order, whichever is the source. A splice from
+ * a socket keeps one of them locked, so that two calls in opposite directions
+ * come to wait for it, the one for which it is the source first. In an order of
+ * their own, the other one would have the lock that this one needs next.
+ */
+TEST_F_TIMEOUT(pipes, lock_order, 60)
+{
+	int *held, *other, sv[2], i;
+	struct job holder, from, to;
+	char buf[1000];
+
+	make_unix_pair(_metadata, sv);
+	for (i = 0; i < 4; i++) {
+		held = i % 2 ? self->a : self->b;
+		other = i % 2 ? self->b : self->a;
+		ASSERT_EQ(100, write_pattern(held[1], 100, DATA, 0));
+		ASSERT_EQ(100, write_pattern(other[1], 100, FILLER, 0));
+		holder = job_splice(sv[1], held[1], 10);
+		if (i / 2) {
+			from = job_tee(held[0], other[1], 100);
+			to = job_tee(other[0], held[1], 100);
+		} else {
+			from = job_splice(held[0], other[1], 100);
+			to = job_splice(other[0], held[1], 100);
+		}
+		job_start(_metadata, &holder);
+		job_wait_blocked(&holder);
+		job_start(_metadata, &from);
+		job_wait_locked(&from);
+		job_start(_metadata, &to);
+		job_wait_locked(&to);
+		ASSERT_EQ(10, xwrite(sv[0], "0123456789", 10));
+		EXPECT_EQ(10, job_finish(_metadata, &holder));
+		EXPECT_EQ(100, job_finish(_metadata, &from));
+		EXPECT_LT(0, job_finish(_metadata, &to));
+		read_full(held[0], buf, pipe_bytes(held[0]));
+		read_full(other[0], buf, pipe_bytes(other[0]));
+	}
+}
+
+/* Both directions at once, as often as can be. */
 TEST_F_TIMEOUT(pipes, both_directions, 60)
 {
 	ssize_t page = page_size(), moved = 0, ret;

@@ -279,11 +279,7 @@ TEST_F(tee, interrupted)
 {
 	struct job job = job_tee(self->a[0], self->b[1], SOME);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
 	fill_pipe(_metadata, self->b[1], FILLER);
 	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
@@ -298,11 +294,7 @@ TEST_F(tee, restarted)
 {
 	struct job job = job_tee(self->a[0], self->b[1], SOME);
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	ASSERT_EQ(100, write_pattern(self->a[1], 100, DATA, 0));
 	EXPECT_EQ(100, job_finish(_metadata, &job));
 	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));

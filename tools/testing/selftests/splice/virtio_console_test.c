@@ -117,23 +117,51 @@ TEST_F_TIMEOUT(port, buffers, 60)
 	EXPECT_EQ(self->size, match_pattern(self->mem, self->size, DATA, 0));
 }
 
+/* On one CPU, which gives up the references by which it collects pages. */
+static void settle_pages(struct __test_metadata *_metadata, void *mem)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_EQ(0, mlock(mem, page_size()));
+}
+
 /*
  * The driver has as many slots for one call as there are buffers, and a copy
- * that does not begin where a page does takes two: then there are too few.
+ * that does not begin where a page does takes two: then there are too few. So
+ * it can be seen what it copies: all user memory that was not given away, even
+ * if nobody else has it any more.
  */
 TEST_F(port, out_of_slots)
 {
-	ssize_t page = page_size();
+	ssize_t page = page_size(), done;
+	unsigned int flags;
+	char *mem;
+	int i;
 
-	ASSERT_EQ(100, write_full(self->p[1], self->mem, 100));
-	ASSERT_EQ(2 * page, xvmsplice1(self->p[1], self->mem + 4 * page,
-				       2 * page, 0));
-	EXPECT_EQ(100 + page, xsplice(self->p[0], NULL, self->out, NULL,
-				      100 + 2 * page, 0));
-	EXPECT_EQ(page, pipe_bytes(self->p[0]));
-	expect_data(_metadata, self, 100, 0);
-	expect_data(_metadata, self, page, 4 * page);
-	EXPECT_EQ(page, read_pattern(self->p[0], page, DATA, 5 * page));
+	for (i = 0; i < 3; i++) {
+		flags = i == 2 ? SPLICE_F_GIFT : 0;
+		mem = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, mem);
+		fill_pattern(mem, 2 * page, DATA, 100);
+		settle_pages(_metadata, self->mem);
+		ASSERT_EQ(100, write_full(self->p[1], self->mem, 100));
+		ASSERT_EQ(2 * page, xvmsplice1(self->p[1], mem, 2 * page,
+					       flags));
+		if (i)
+			ASSERT_EQ(0, munmap(mem, 2 * page));
+		done = 100 + (flags ? 2 : 1) * page;
+		EXPECT_EQ(done, xsplice(self->p[0], NULL, self->out, NULL,
+					100 + 2 * page, 0));
+		expect_data(_metadata, self, done, 0);
+		EXPECT_EQ(100 + 2 * page - done, pipe_bytes(self->p[0]));
+		if (!flags)
+			EXPECT_EQ(page, read_pattern(self->p[0], page, DATA,
+						     done));
+	}
 }
 
 /* Is the first page of the file in the page cache? */
@@ -158,20 +186,15 @@ TEST_F(port, takes_page)
 	const char *missing = end_missing(END_EXT4);
 	ssize_t page = page_size();
 	int file, q[2], i;
-	cpu_set_t cpus;
 
 	if (missing)
 		SKIP(return, "%s is not set", missing);
 	make_pipe(_metadata, q);
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
 	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
 	ASSERT_EQ(page, write_full(file, self->mem, page));
 	ASSERT_EQ(0, fsync(file));
 	for (i = 0; i < 2; i++) {
-		/* Has this CPU give up the references by which it collects pages. */
-		ASSERT_EQ(0, mlock(self->mem, page));
+		settle_pages(_metadata, self->mem);
 		ASSERT_TRUE(is_cached(_metadata, file));
 		ASSERT_EQ(page, xsplice(file, &(loff_t){ 0 }, self->p[1], NULL,
 					page, 0));
@@ -332,11 +355,7 @@ TEST_F(silent_port, nonblock)
 
 TEST_F(silent_port, interrupted)
 {
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &self->job);
-	job_wait_blocked(&self->job);
-	job_signal(_metadata, &self->job, SIGUSR1);
-	job_wait_blocked(&self->job);
+	job_restart(_metadata, &self->job);
 	catch_signal(_metadata, SIGUSR1, 0);
 	job_signal(_metadata, &self->job, SIGUSR1);
 	EXPECT_EQ(-EINTR, job_finish(_metadata, &self->job));
@@ -345,14 +364,7 @@ TEST_F(silent_port, interrupted)
 
 TEST_F(silent_port, killed)
 {
-	pid_t pid = job_fork(_metadata, &self->job);
-	int status;
-
-	while (!task_blocked(pid, self->job.nr))
-		usleep(1000);
-	ASSERT_EQ(0, kill(pid, SIGKILL));
-	ASSERT_EQ(pid, waitpid(pid, &status, 0));
-	EXPECT_EQ(SIGKILL, status);
+	kill_waiting(_metadata, job_fork_waiting(_metadata, &self->job));
 	check_untouched(_metadata, self->p);
 }
 

@@ -170,17 +170,9 @@ TEST_F(vmsplice, full_pipe_interrupted)
 	struct iovec iov = { self->mem, SOME };
 	struct job job = job_vmsplice(self->p[1], &iov);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
 	EXPECT_LT(0, job_finish(_metadata, &job));
 	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, DATA, 0));
@@ -451,17 +443,9 @@ TEST_F(vmsplice, from_empty_pipe_interrupted)
 	struct iovec iov = { self->mem, SOME };
 	struct job job = job_vmsplice(self->p[0], &iov);
 
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 
-	catch_signal(_metadata, SIGUSR1, SA_RESTART);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	job_wait_blocked(&job);
+	job_restart(_metadata, &job);
 	close(self->p[1]);
 	EXPECT_EQ(0, job_finish(_metadata, &job));
 }
