@@ -7,7 +7,7 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tree kernel run bench check check-host check-guest check-debug \
+.PHONY: help tools tree kernel run bench bench-native check check-host check-guest check-debug \
 	differential kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
@@ -21,6 +21,11 @@ bench: tools ## Counts instructions per operation, Rust beside stock C
 	@scripts/kernel c
 	@scripts/kernel rust
 	@scripts/bench
+
+bench-native: tools ## Measures GiB/s at native speed, Rust beside stock C, in PAIRS=12 pairs of runs
+	@scripts/kernel um-c
+	@scripts/kernel um-rust
+	@PAIRS=$(PAIRS) scripts/bench-native
 
 check: tools ## Runs all tests: host, KUnit, kselftests, differential
 	@scripts/check

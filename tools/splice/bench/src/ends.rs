@@ -83,7 +83,7 @@ impl Sockets {
         self.settle()
     }
 
-    /// Takes as much as `buffer` holds out of the far end.
+    /// Drops as much as `buffer` holds at the far end.
     pub fn drain(&self, buffer: &mut [u8]) -> Result<()> {
         // TCP can drop data without copying it.
         let flags = if self.tcp {
@@ -91,6 +91,15 @@ impl Sockets {
         } else {
             RecvFlags::empty()
         };
+        self.take(buffer, flags)
+    }
+
+    /// Fills `buffer` from the far end.
+    pub fn receive(&self, buffer: &mut [u8]) -> Result<()> {
+        self.take(buffer, RecvFlags::empty())
+    }
+
+    fn take(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<()> {
         let mut taken = 0;
         while taken < buffer.len() {
             match rustix::net::recv(&self.far, &mut buffer[taken..], flags) {
@@ -132,6 +141,15 @@ fn wait_for(fd: &OwnedFd, events: PollFlags) -> Result<()> {
     Ok(())
 }
 
+/// Data of which no eight bytes, at a place that is a multiple of eight, come
+/// twice: neither in it nor in that of another `start` far enough away.
+fn pattern(bytes: usize, start: u64) -> Vec<u8> {
+    (start..)
+        .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes())
+        .take(bytes)
+        .collect()
+}
+
 /// All that an operation may need, for moving `bytes` bytes at a time.
 pub struct Ends {
     bytes: usize,
@@ -153,7 +171,7 @@ pub struct Ends {
 impl Ends {
     /// Makes them, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
-        let data = vec![0x5a; bytes];
+        let data = pattern(bytes, 1);
         let file = |name: &str| -> Result<File> {
             let path = dir.join(name);
             let mut file = OpenOptions::new()
@@ -170,7 +188,7 @@ impl Ends {
             Ok(file)
         };
         // Every page is written to, so that it is there.
-        let memory = vec![0xa5; bytes + PAGE];
+        let memory = pattern(bytes + PAGE, 1 << 32);
         let start = memory.as_ptr().align_offset(PAGE);
         Ok(Self {
             bytes,
@@ -185,6 +203,11 @@ impl Ends {
             memory,
             start,
         })
+    }
+
+    /// How many bytes are moved at a time.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub fn memory(&self) -> &[u8] {
@@ -266,7 +289,9 @@ impl Ends {
             .drain(&mut self.memory[self.start..][..self.bytes])
     }
 
-    fn all(&self, moved: rustix::io::Result<usize>) -> Result<()> {
+    /// Fails unless all bytes were moved.
+    #[inline(always)]
+    pub fn all(&self, moved: rustix::io::Result<usize>) -> Result<()> {
         match moved? {
             moved if moved == self.bytes => Ok(()),
             moved => bail!("{moved} bytes instead of {}", self.bytes),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts the instructions of splice operations, and compares two kernels.
+//! Counts the instructions of splice operations, or measures their throughput, and
+//! compares two kernels.
 //!
 //! Exits with 0 if all went well, with 1 if `report --strict` found an operation
 //! that costs too much, and with 2 if something failed.
@@ -10,19 +11,24 @@ mod clock;
 mod ends;
 mod measure;
 mod operations;
+mod pairs;
 mod report;
+mod throughput;
+mod transfers;
 
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use pairs::Pairs;
 use report::Report;
 
-/// Counts the instructions of splice operations, and compares two kernels.
+/// Measures splice operations, and compares two kernels.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -81,6 +87,36 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+
+    /// Measures the kernel at hand; prints lines `transfer,by,bytes_per_second`.
+    Throughput {
+        /// A folder on a tmpfs, for two files.
+        #[arg(long)]
+        dir: PathBuf,
+
+        /// How many bytes to move at a time.
+        #[arg(long, default_value_t = 1 << 20)]
+        bytes: usize,
+
+        /// For how long each transfer is measured.
+        #[arg(long, default_value_t = 1000)]
+        milliseconds: u64,
+    },
+
+    /// Joins what `throughput` printed on two kernels in turn: a table, and a CSV file.
+    Pairs {
+        /// What it printed on the kernel with the C splice, run by run.
+        #[arg(long, num_args = 1.., required = true)]
+        c: Vec<PathBuf>,
+
+        /// What it printed on the kernel with the Rust splice, run by run.
+        #[arg(long, num_args = 1.., required = true)]
+        rust: Vec<PathBuf>,
+
+        /// Writes a line for each transfer there, all quartiles included.
+        #[arg(long)]
+        csv: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -137,6 +173,22 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
                 fs::write(&path, page).with_context(|| path.display().to_string())?;
             }
             Ok(!strict || report.over().count() == 0)
+        }
+        Command::Throughput {
+            dir,
+            bytes,
+            milliseconds,
+        } => {
+            throughput::measure(&dir, bytes, Duration::from_millis(milliseconds), out)?;
+            Ok(true)
+        }
+        Command::Pairs { c, rust, csv } => {
+            let pairs = Pairs::join(pairs::read(&c)?, pairs::read(&rust)?)?;
+            write!(out, "{}", pairs.table())?;
+            if let Some(path) = csv {
+                fs::write(&path, pairs.csv()).with_context(|| path.display().to_string())?;
+            }
+            Ok(true)
         }
     }
 }

@@ -81,7 +81,7 @@ fn round(operation: &Operation, dir: &Path, bytes: usize) -> Result<u64> {
 }
 
 /// The middle one.
-fn median(values: &mut [u64]) -> u64 {
+pub fn median(values: &mut [u64]) -> u64 {
     let middle = values.len() / 2;
     *values.select_nth_unstable(middle).1
 }

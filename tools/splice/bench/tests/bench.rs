@@ -57,6 +57,33 @@ fn what_was_measured_can_be_reported() {
 }
 
 #[test]
+fn throughput_can_be_compared() {
+    let folder = folder("throughput");
+    let dir = folder.to_str().unwrap();
+    // Few, so that they fit in a socket whose room an ordinary user cannot enlarge at will.
+    let args = ["--dir", dir, "--bytes", "65536", "--milliseconds", "20"];
+    let measured = bench(&[&["throughput"], &args[..]].concat());
+    assert!(measured.status.success(), "{}", text(&measured.stderr));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+
+    let [input, csv] = ["in", "csv"].map(|name| format!("{dir}/{name}"));
+    fs::write(&input, &measured.stdout).unwrap();
+    let pairs = bench(&[
+        "pairs", "--c", &input, &input, "--rust", &input, &input, "--csv", &csv,
+    ]);
+    assert!(pairs.status.success(), "{}", text(&pairs.stderr));
+    assert!(text(&pairs.stdout).ends_with("of 2 pairs of runs; more is better\n"));
+    let csv = fs::read_to_string(csv).unwrap();
+    let lines: Vec<_> = csv.lines().collect();
+    assert_eq!(lines.len(), text(&measured.stdout).lines().count());
+    assert!(
+        lines.len() > 6 && lines[1..].iter().all(|line| line.ends_with(",1.000")),
+        "{csv}"
+    );
+    fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
 fn one_that_costs_too_much_fails_only_if_asked_to() {
     let folder = folder("strict");
     let [c, rust] = [100, 103].map(|instructions| {

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Whole transfers, each by splice and by reading and writing, for measuring how
+//! many bytes a second they move.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{bail, Result};
+
+use crate::ends::Ends;
+
+/// The ends, and the memory that a program without splice takes data through.
+pub struct Mover {
+    ends: Ends,
+    buffer: Vec<u8>,
+}
+
+/// One transfer, in parts.
+pub struct Transfer {
+    /// From where to where.
+    pub name: &'static str,
+    /// By which system calls.
+    pub by: &'static str,
+    /// Moves all bytes to where they can be looked at.
+    put: fn(&mut Mover) -> Result<()>,
+    /// Moves them on to where they cannot.
+    drop: fn(&mut Mover) -> Result<()>,
+    /// Makes room for the next. This is not measured.
+    after: fn(&mut Mover) -> Result<()>,
+    /// Instead of `drop` and `after`: reads into the buffer what has come.
+    take: fn(&mut Mover) -> Result<()>,
+    /// What is to come.
+    sent: fn(&mut Mover) -> Result<Vec<u8>>,
+}
+
+impl Transfer {
+    /// What is measured.
+    pub fn go(&self, mover: &mut Mover) -> Result<()> {
+        (self.put)(mover)?;
+        (self.drop)(mover)
+    }
+
+    /// What has to be done before the next one.
+    pub fn finish(&self, mover: &mut Mover) -> Result<()> {
+        (self.after)(mover)
+    }
+
+    /// Does it once, and fails unless what has come is what was sent.
+    pub fn verify(&self, mover: &mut Mover) -> Result<()> {
+        mover.clear()?;
+        (self.put)(mover)?;
+        mover.buffer.fill(0);
+        (self.take)(mover)?;
+        let sent = (self.sent)(mover)?;
+        let differs = |(sent, came): (&u8, &u8)| sent != came;
+        match sent.iter().zip(&mover.buffer).position(differs) {
+            None => Ok(()),
+            Some(at) => bail!("byte {at} is not the one that was sent"),
+        }
+    }
+}
+
+impl Mover {
+    pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
+        Ok(Self {
+            ends: Ends::new(dir, bytes)?,
+            buffer: vec![1; bytes],
+        })
+    }
+
+    /// Has nothing in the target file and in the buffer that may be taken for data that came.
+    fn clear(&mut self) -> Result<()> {
+        self.buffer.fill(0);
+        self.write_target()
+    }
+
+    fn read_source(&mut self) -> Result<()> {
+        let read = rustix::io::pread(&self.ends.source, &mut self.buffer[..], 0);
+        self.ends.all(read)
+    }
+
+    fn read_target(&mut self) -> Result<()> {
+        let read = rustix::io::pread(&self.ends.target, &mut self.buffer[..], 0);
+        self.ends.all(read)
+    }
+
+    fn write_target(&mut self) -> Result<()> {
+        let written = rustix::io::pwrite(&self.ends.target, &self.buffer, 0);
+        self.ends.all(written)
+    }
+
+    fn read_pipe(&mut self) -> Result<()> {
+        let read = rustix::io::read(&self.ends.pipe.read, &mut self.buffer[..]);
+        self.ends.all(read)
+    }
+
+    fn write(&self, data: &[u8], to: impl AsFd) -> Result<()> {
+        self.ends.all(rustix::io::write(to, data))
+    }
+
+    fn receive(&mut self) -> Result<()> {
+        self.ends.tcp.receive(&mut self.buffer)
+    }
+}
+
+fn nothing(_: &mut Mover) -> Result<()> {
+    Ok(())
+}
+
+/// What the source file holds.
+fn source(mover: &mut Mover) -> Result<Vec<u8>> {
+    let mut data = vec![0; mover.ends.bytes()];
+    let read = rustix::io::pread(&mover.ends.source, &mut data[..], 0);
+    mover.ends.all(read)?;
+    Ok(data)
+}
+
+fn memory(mover: &mut Mover) -> Result<Vec<u8>> {
+    Ok(mover.ends.memory().to_vec())
+}
+
+const FILE_TO_FILE: Transfer = Transfer {
+    name: "file to file",
+    by: "",
+    put: nothing,
+    drop: nothing,
+    after: nothing,
+    take: Mover::read_target,
+    sent: source,
+};
+
+const MEMORY_TO_NULL: Transfer = Transfer {
+    name: "memory to pipe to /dev/null",
+    take: Mover::read_pipe,
+    sent: memory,
+    ..FILE_TO_FILE
+};
+
+const FILE_TO_TCP: Transfer = Transfer {
+    name: "file to TCP",
+    after: |mover| mover.ends.drain_tcp(),
+    take: Mover::receive,
+    ..FILE_TO_FILE
+};
+
+/// All of them, in the order of the table.
+pub const TRANSFERS: &[Transfer] = &[
+    Transfer {
+        by: "splice, splice",
+        put: |mover| {
+            mover.ends.fill_pipe()?;
+            let (pipe, target) = (&mover.ends.pipe.read, &mover.ends.target);
+            mover.ends.all(mover.ends.splice_to_start(pipe, target))
+        },
+        ..FILE_TO_FILE
+    },
+    Transfer {
+        by: "read, write",
+        put: |mover| {
+            mover.read_source()?;
+            mover.write_target()
+        },
+        ..FILE_TO_FILE
+    },
+    Transfer {
+        by: "vmsplice, splice",
+        put: |mover| mover.ends.all(mover.ends.vmsplice()),
+        drop: |mover| {
+            let (pipe, null) = (&mover.ends.pipe.read, &mover.ends.null);
+            mover.ends.all(mover.ends.splice(pipe, null))
+        },
+        ..MEMORY_TO_NULL
+    },
+    Transfer {
+        by: "write, read, write",
+        put: |mover| mover.write(mover.ends.memory(), &mover.ends.pipe.write),
+        drop: |mover| {
+            mover.read_pipe()?;
+            mover.write(&mover.buffer, &mover.ends.null)
+        },
+        ..MEMORY_TO_NULL
+    },
+    Transfer {
+        by: "sendfile",
+        put: |mover| mover.ends.all(mover.ends.sendfile(&mover.ends.tcp.near)),
+        ..FILE_TO_TCP
+    },
+    Transfer {
+        by: "read, write",
+        put: |mover| {
+            mover.read_source()?;
+            mover.write(&mover.buffer, &mover.ends.tcp.near)
+        },
+        ..FILE_TO_TCP
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_did_not_come_is_noticed() {
+        let dir = std::env::temp_dir();
+        let mut mover = Mover::new(&dir, 65_536).unwrap();
+        let lost = Transfer {
+            put: Mover::clear,
+            ..FILE_TO_FILE
+        };
+        let error = lost.verify(&mut mover).unwrap_err().to_string();
+        assert_eq!(error, "byte 0 is not the one that was sent");
+        TRANSFERS[0].verify(&mut mover).unwrap();
+    }
+}
