@@ -39,10 +39,10 @@ check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
 
-differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C
-	@scripts/kernel c
-	@scripts/kernel rust
-	@SEED=$(SEED) COUNT=$(COUNT) scripts/differential
+differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C; quicker with GUEST=um
+	@scripts/kernel $(if $(filter um,$(GUEST)),um-)c
+	@scripts/kernel $(if $(filter um,$(GUEST)),um-)rust
+	@SEED=$(SEED) COUNT=$(COUNT) GUEST=$(GUEST) scripts/differential
 
 kunit: tools ## Boots the Rust kernel and counts KUnit and doc tests
 	@scripts/check kunit
