@@ -8,7 +8,8 @@ FILE ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help tools tree kernel run bench bench-native check check-host check-guest check-debug \
-	differential kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
+	differential programs kunit shell clippy rustfmtcheck checkpatch unsafe-count clean \
+	clean-cache
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,11 @@ differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust 
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)c
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)rust
 	@SEED=$(SEED) COUNT=$(COUNT) GUEST=$(GUEST) scripts/differential
+
+programs: tools ## Runs other people's tests and programs on Rust and stock C
+	@scripts/kernel c
+	@scripts/kernel rust
+	@scripts/programs
 
 kunit: tools ## Boots the Rust kernel and counts KUnit and doc tests
 	@scripts/check kunit
