@@ -201,7 +201,8 @@ __rust_helper int rust_helper_splice_wait_released(struct wait_queue_head *wq,
 						   u64 number)
 {
 	return wait_event_interruptible(*wq,
-					smp_load_acquire(released) >= number);
+		/* Pairs with the store that comes after all use of the memory. */
+		smp_load_acquire(released) >= number);
 }
 
 /* tasks */

@@ -310,11 +310,7 @@ TEST_F(released, wait)
 		.flags = SPLICE_NOTIFY_WAIT, .number = 3,
 	};
 	job = job_wait(self->p[1], &st);
-	catch_signal(_metadata, SIGUSR1, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 	set_nonblock(_metadata, self->p[1], true);
 	EXPECT_EQ(-EAGAIN, wait_released(self->p[1], 3));
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
@@ -384,17 +380,16 @@ TEST_F(released, exit)
 /* A file has the data once the write is through, by copy or past the cache. */
 TEST_F(released, file)
 {
-	const char *dirs[] = {
-		getenv("SPLICE_TMPFS_DIR"), getenv("SPLICE_EXT4_DIR"),
-	};
+	const char *tmpfs = getenv("SPLICE_TMPFS_DIR");
+	const char *ext4 = getenv("SPLICE_EXT4_DIR");
 	ssize_t len = 4 * self->page;
 	int i, direct, file, from;
 
-	if (!dirs[0] || !dirs[1])
+	if (!tmpfs || !ext4)
 		SKIP(return, "SPLICE_TMPFS_DIR or SPLICE_EXT4_DIR is not set");
 	for (i = 0; i < 3; i++) {
 		direct = i == 2 ? O_DIRECT : 0;
-		from = make_file(_metadata, dirs[!!i]);
+		from = make_file(_metadata, i ? ext4 : tmpfs);
 		file = reopen(_metadata, from, O_WRONLY | direct);
 		ASSERT_EQ(len, xnotify(self->p[1], self->mem, len));
 		ASSERT_EQ(len, splice_full(self->p[0], file, len));
@@ -411,9 +406,8 @@ TEST_F(released, file)
  * A socket that cannot tell when it is done gets a copy: the memory is free at
  * once, and what is done to it afterwards is not seen.
  */
-static void expect_copied(struct __test_metadata *_metadata,
-			  FIXTURE_DATA(released) *self, int domain,
-			  int type)
+static void expect_copied(struct __test_metadata *_metadata, int pipe[2],
+			  char *mem, int domain, int type)
 {
 	struct sockaddr_in addr = {
 		.sin_family = AF_INET,
@@ -439,27 +433,27 @@ static void expect_copied(struct __test_metadata *_metadata,
 
 	before = counter("bytes.pipe_to_socket.copied");
 	ASSERT_LE(0, before);
-	ASSERT_EQ(size, xnotify(self->p[1], self->mem, size));
-	ASSERT_EQ(size, xsplice(self->p[0], NULL, sv[0], NULL, size, 0));
-	EXPECT_EQ(1, released(self->p[1]));
-	memset(self->mem, 0, size);
+	ASSERT_EQ(size, xnotify(pipe[1], mem, size));
+	ASSERT_EQ(size, xsplice(pipe[0], NULL, sv[0], NULL, size, 0));
+	EXPECT_EQ(1, released(pipe[1]));
+	memset(mem, 0, size);
 	EXPECT_EQ(size, read_pattern(sv[1], size, DATA, 0));
 	EXPECT_EQ(before + size, counter("bytes.pipe_to_socket.copied"));
 }
 
 TEST_F(released, unix_stream)
 {
-	expect_copied(_metadata, self, AF_UNIX, SOCK_STREAM);
+	expect_copied(_metadata, self->p, self->mem, AF_UNIX, SOCK_STREAM);
 }
 
 TEST_F(released, unix_seqpacket)
 {
-	expect_copied(_metadata, self, AF_UNIX, SOCK_SEQPACKET);
+	expect_copied(_metadata, self->p, self->mem, AF_UNIX, SOCK_SEQPACKET);
 }
 
 TEST_F(released, udp)
 {
-	expect_copied(_metadata, self, AF_INET, SOCK_DGRAM);
+	expect_copied(_metadata, self->p, self->mem, AF_INET, SOCK_DGRAM);
 }
 
 /* Data of both kinds in one pipe goes out in order. */
