@@ -8,6 +8,8 @@
  * /proc/thread-self/fail-nth has exactly the n-th of these fail, in the whole
  * call: n is counted up until the call gets through without a failure.
  */
+#include <linux/splice.h>
+
 #include "splice_common.h"
 
 #define DATA 1
@@ -128,6 +130,7 @@ FIXTURE_VARIANT(fault) {
 	bool large;		/* pipes of LARGE slots */
 	bool offset;		/* given by the caller */
 	bool fresh;		/* memory that was never touched */
+	bool notify;		/* SPLICE_F_NOTIFY, where memory is given */
 };
 
 FIXTURE_VARIANT_ADD(fault, from_ext4) {
@@ -209,6 +212,10 @@ FIXTURE_VARIANT_ADD(fault, to_tcp) {
 	.call = TO_END, .kind = END_TCP, .outcome = SOMETHING,
 };
 
+FIXTURE_VARIANT_ADD(fault, to_tcp_notify) {
+	.call = TO_END, .kind = END_TCP, .notify = true, .outcome = SOMETHING,
+};
+
 FIXTURE_VARIANT_ADD(fault, to_unix) {
 	.call = TO_END, .kind = END_UNIX, .outcome = AN_ERROR,
 };
@@ -235,6 +242,10 @@ FIXTURE_VARIANT_ADD(fault, vmsplice_in) {
 
 FIXTURE_VARIANT_ADD(fault, vmsplice_in_fresh) {
 	.call = VMSPLICE_IN, .large = true, .fresh = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, vmsplice_in_notify) {
+	.call = VMSPLICE_IN, .large = true, .notify = true, .outcome = AN_ERROR,
 };
 
 FIXTURE_VARIANT_ADD(fault, vmsplice_out) {
@@ -293,6 +304,15 @@ FIXTURE_SETUP(fault)
 
 	if (missing)
 		SKIP(return, "%s is not set", missing);
+	if (variant->notify) {
+		int p[2];
+
+		make_pipe(_metadata, p);
+		if (xvmsplice(p[1], NULL, 0, SPLICE_F_NOTIFY) == -EINVAL)
+			SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
+		close(p[0]);
+		close(p[1]);
+	}
 	self->scene.v = variant;
 	self->scene.buf = malloc(LEN);
 	ASSERT_NE(NULL, self->scene.buf);
@@ -335,7 +355,15 @@ static int full_source(struct __test_metadata *_metadata, struct scene *s)
 	make_pipe(_metadata, p);
 	if (s->v->large && s->v->call != RESIZE)
 		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
-	ASSERT_EQ(LEN, splice_full(s->memfd, p[1], LEN));
+	if (s->v->notify) {
+		void *mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED, s->memfd, 0);
+
+		ASSERT_NE(MAP_FAILED, mem);
+		ASSERT_EQ(LEN, xvmsplice1(p[1], mem, LEN, SPLICE_F_NOTIFY));
+		ASSERT_EQ(0, munmap(mem, LEN));
+	} else {
+		ASSERT_EQ(LEN, splice_full(s->memfd, p[1], LEN));
+	}
 	close(p[1]);
 	return p[0];
 }
@@ -490,6 +518,7 @@ static void close_all(struct __test_metadata *_metadata, struct scene *s)
 static ssize_t make_call(struct scene *s, ssize_t done)
 {
 	loff_t *off = s->v->offset ? &s->off : NULL;
+	unsigned int flags = s->v->notify ? SPLICE_F_NOTIFY : 0;
 	ssize_t len = LEN - done;
 	int fd;
 
@@ -506,9 +535,9 @@ static ssize_t make_call(struct scene *s, ssize_t done)
 		/* Where the last one stopped in the middle of a range. */
 		if (done % RANGE)
 			return xvmsplice1(fd, s->mem + done,
-					  RANGE - done % RANGE, 0);
+					  RANGE - done % RANGE, flags);
 		return xvmsplice(fd, s->iov + done / RANGE,
-				 SEGMENTS - done / RANGE, 0);
+				 SEGMENTS - done / RANGE, flags);
 	case SENDFILE:
 		return xsendfile(s->out, s->in, off, len);
 	case COPY_FILE_RANGE:
@@ -614,12 +643,23 @@ static ssize_t take(struct scene *s, ssize_t len, ssize_t done)
 				match_pattern(at, ret, DATA, done);
 }
 
+/* Calls that moved something have a number, and their memory is free again. */
+static void check_notices(struct __test_metadata *_metadata, struct scene *s,
+			  int moves)
+{
+	struct splice_notify_state st = { .flags = 0 };
+
+	ASSERT_EQ(0, ioctl(s->out, SPLICE_IOC_NOTIFY_STATE, &st));
+	ASSERT_EQ(moves, st.issued);
+	ASSERT_EQ(moves, st.released);
+}
+
 /* Whatever it did, the rest moves when it is called again, and no more. */
 static void finish(struct __test_metadata *_metadata, struct scene *s,
 		   struct shot *shot)
 {
 	ssize_t done = 0, ret = shot->ret;
-	int calls = 0;
+	int calls = 0, moves = 0;
 
 	/*
 	 * The data has been moved when it turns out that the caller cannot be
@@ -643,6 +683,7 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 			ASSERT_GE(LEN - done, ret);
 			ASSERT_EQ(ret, take(s, ret, done));
 			done += ret;
+			moves++;
 		}
 		if (done == LEN)
 			break;
@@ -660,6 +701,8 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 		      make_call(s, LEN - 1);
 		ASSERT_EQ(0, ret);
 	}
+	if (s->v->notify && s->v->call == VMSPLICE_IN)
+		check_notices(_metadata, s, moves);
 	if (s->drain < 0)
 		return;
 	if (end_is_socket(s->v->kind) && s->v->call != FROM_END)
@@ -943,24 +986,31 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 	EXPECT_EQ(2, errors);
 }
 
-/* How many pages there are that splice() has allocated to read into. */
+/*
+ * How many pages there are that splice() has allocated to read into. What was
+ * allocated while it read, such as slabs, has no alloc_pages_bulk() in its stack.
+ */
 static ssize_t held_pages(struct __test_metadata *_metadata)
 {
 	FILE *f = fopen(DEBUGFS "page_owner_stacks/show_stacks", "r");
+	bool bulk = false, ours = false;
 	char line[512];
-	bool ours = false;
 	ssize_t sum = 0;
 	int n;
 
 	ASSERT_NE(NULL, f);
 	while (fgets(line, sizeof(line), f)) {
+		if (strstr(line, "alloc_pages_bulk"))
+			bulk = true;
 		if (strstr(line, "copy_splice_read") ||
 		    strstr(line, "FreshPages"))
 			ours = true;
-		if (sscanf(line, "nr_base_pages: %d", &n) == 1 && ours)
+		if (sscanf(line, "nr_base_pages: %d", &n) == 1 && bulk && ours)
 			sum += n;
-		if (line[0] == '\n')
+		if (line[0] == '\n') {
+			bulk = false;
 			ours = false;
+		}
 	}
 	fclose(f);
 	return sum;
