@@ -466,7 +466,8 @@ impl PipeRing<'_> {
     pub fn issuer_or_new(&mut self) -> Result<&mut Issuer> {
         if self.issuer().is_none() {
             let issuer = KBox::into_raw(Issuer::new()?);
-            // SAFETY: As in `issuer`. `free_pipe_info` has it freed by `free_issuer`.
+            // SAFETY: As in `issuer`. `free_pipe_info` has it freed, by
+            // `rust_pipe_free_notices`.
             unsafe { (*self.as_ptr()).notices = issuer.cast() };
         }
         self.issuer().ok_or(ENOMEM)
