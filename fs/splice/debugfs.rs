@@ -45,6 +45,7 @@ const SHOWN: &[(&str, Counter)] = &[
         "bytes.memory_to_pipe.referenced",
         Counter::MemoryToPipeReferenced,
     ),
+    ("bytes.memory_to_pipe.copied", Counter::MemoryToPipeCopied),
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
 ];
 

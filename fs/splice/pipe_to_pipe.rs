@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    pipe::{Pipe, PipeRing},
+    pipe::{Part, Pipe, PipeRing},
     prelude::*,
     splice::{
         broken_pipe,
@@ -84,7 +84,7 @@ pub(crate) fn splice(
         wait_for_input(input, flags)?;
         wait_for_output(output, flags)?;
 
-        let mut moved = 0;
+        let mut moved = Moved::default();
         let (mut from, mut to) = Pipe::lock_both(input, output)?;
         let outcome = move_buffers(&mut from.ring(), &mut to.ring(), len, flags, &mut moved);
         drop(from);
@@ -93,8 +93,8 @@ pub(crate) fn splice(
         if let Ok(Outcome::Done(1..)) = outcome {
             output.wake_readers();
         }
-        if moved > 0 {
-            Counter::BuffersMoved.add(moved);
+        if moved.buffers > 0 || moved.made_room {
+            Counter::BuffersMoved.add(moved.buffers);
             input.wake_writers();
         }
         if let Outcome::Done(bytes) = outcome? {
@@ -104,7 +104,16 @@ pub(crate) fn splice(
     }
 }
 
-/// Moves what can be moved at once, and counts whole buffers in `moved`. An error is one that came
+/// What a transfer did to the pipe that it moves from.
+#[derive(Default)]
+struct Moved {
+    /// How many whole buffers were taken out.
+    buffers: usize,
+    /// There is more room than before, even if none was.
+    made_room: bool,
+}
+
+/// Moves what can be moved at once, and says in `moved` what that did. An error is one that came
 /// before anything was moved.
 #[inline]
 fn move_buffers(
@@ -112,7 +121,7 @@ fn move_buffers(
     to: &mut PipeRing<'_>,
     len: usize,
     flags: SpliceFlags,
-    moved: &mut usize,
+    moved: &mut Moved,
 ) -> Result<Outcome> {
     let mut left = len;
     loop {
@@ -122,13 +131,13 @@ fn move_buffers(
             return done_or(bytes, err);
         }
         let writable = to.vacancy();
-        let Some(buf) = from.front_mut() else {
+        if from.is_empty() {
             return if bytes != 0 || !from.has_writers() {
                 Ok(Outcome::Done(bytes))
             } else {
                 stuck(flags)
             };
-        };
+        }
         let Some(vacancy) = writable else {
             return if bytes != 0 {
                 Ok(Outcome::Done(bytes))
@@ -137,17 +146,20 @@ fn move_buffers(
             };
         };
 
-        if left >= buf.len() {
-            left = left.wrapping_sub(vacancy.fill_from(from).unwrap_or(0));
-            *moved = moved.wrapping_add(1);
-        } else {
-            match buf.split_to(left) {
-                Ok(part) => vacancy.fill(part),
-                Err(err) => return done_or(bytes, err),
+        let len = match vacancy.fill_part(from, left) {
+            Ok(Some(Part::Whole(len))) => {
+                moved.buffers = moved.buffers.wrapping_add(1);
+                len
             }
-            left = 0;
-            Counter::BuffersTeed.add(1);
-        }
+            Ok(Some(Part::Split { len, made_room })) => {
+                moved.made_room |= made_room;
+                Counter::BuffersTeed.add(1);
+                len
+            }
+            Ok(None) => 0,
+            Err(err) => return done_or(bytes, err),
+        };
+        left = left.wrapping_sub(len);
         if left == 0 {
             return Ok(Outcome::Done(len));
         }
@@ -210,16 +222,13 @@ fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> R
             let err = broken_pipe();
             return if bytes != 0 { Ok(bytes) } else { Err(err) };
         }
-        let Some(mut buf) = bufs.next() else { break };
+        let Some(buf) = bufs.next() else { break };
         let Some(vacancy) = to.vacancy() else { break };
-        let mut copy = match buf.try_clone() {
-            Ok(copy) => copy,
+        match vacancy.fill_clone(buf, len - bytes) {
+            Ok(copied) => bytes += copied,
             Err(_) if bytes != 0 => break,
             Err(err) => return Err(err),
-        };
-        copy.truncate(len - bytes);
-        bytes += copy.len();
-        vacancy.fill(copy);
+        }
         Counter::BuffersTeed.add(1);
         if bytes == len {
             break;

@@ -116,13 +116,13 @@ fn send_reported(
 ) -> Result<bool> {
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let Some((call, left_in_pipe)) = pieces.gather_reported(ring, wanted) else {
+    let Some((loan, left_in_pipe)) = pieces.gather_reported(ring, wanted) else {
         return Ok(false);
     };
     let more = |bytes| flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted);
-    let sent = match socket.send_reported(&pieces, call, more(pieces.bytes()), dont_wait) {
+    let sent = match socket.send_reported(&pieces, loan, more(pieces.bytes()), dont_wait) {
         Err(err) if err == EOPNOTSUPP => {
-            let Some(buf) = ring.front_mut() else {
+            let Some(buf) = ring.front() else {
                 return Ok(false);
             };
             let len = buf.len().min(wanted);

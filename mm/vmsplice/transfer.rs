@@ -4,19 +4,21 @@
 
 #![forbid(unsafe_code)]
 
-use crate::ops::UserPage;
 use kernel::{
     fs::LocalFile,
     iov::IovIterDest,
-    pipe::{BufferFlag, BufferFlags, BufferRef, Pipe, PipeRing, DEFAULT_BUFFERS},
+    mm::gup::{MemlockCharge, UserRange},
+    pipe::{BufferRef, Pipe, PipeRing},
     prelude::*,
     splice::{
-        broken_pipe,
         counters::Counter,
         from_pipe,
-        user::{copy_to_iter, UserIov, UserPages, UserSource},
-        wait_for_room, Actor, SpliceFlag, SpliceFlags,
+        loan::Loan,
+        notify::Call,
+        user::{copy_to_iter, UserIov, UserSource},
+        wait_for_room, Actor, SpliceFlags,
     },
+    sync::Arc,
     uaccess::UserPtr,
 };
 
@@ -56,7 +58,7 @@ pub(crate) fn sys_vmsplice(fd: c_int, iov: UserPtr, segments: usize, flags: u32)
     })
 }
 
-/// Puts references to user memory into the pipe, until there is no room. Waits for the first.
+/// Puts user memory into the pipe, until there is no room. Waits for the first.
 fn memory_to_pipe(
     file: &LocalFile,
     source: &mut UserSource<'_>,
@@ -72,14 +74,7 @@ fn memory_to_pipe(
     let bytes = if notify {
         link_reported(&mut ring, source)?
     } else {
-        let flags = if flags.contains(SpliceFlag::Gift) {
-            BufferFlag::Gift.into()
-        } else {
-            BufferFlags::empty()
-        };
-        link(&mut ring, source, |ring, pages| {
-            ring.append(&mut pages.buffers::<UserPage>(flags))
-        })?
+        link(&mut ring, source, None)?
     };
     drop(guard);
     if bytes > 0 {
@@ -94,51 +89,94 @@ fn memory_to_pipe(
 #[cold]
 fn link_reported(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>) -> Result<usize> {
     let draft = ring.issuer_or_new()?.draft()?;
-    let bytes = link(ring, source, |ring, pages| {
-        ring.append(&mut pages.reported_buffers(draft.call()))
-    })?;
+    let bytes = link(ring, source, Some(draft.call()))?;
     if let (1.., Some(issuer)) = (bytes, ring.issuer()) {
         issuer.issue(draft);
     }
     Ok(bytes)
 }
 
-type Pages = UserPages<DEFAULT_BUFFERS>;
+/// What a call put in.
+#[derive(Default)]
+struct Linked {
+    buffers: usize,
+    /// Bytes that were pinned, and others.
+    referenced: usize,
+    copied: usize,
+}
 
-/// Looks pages up and has `append` put them in, a batch at a time. An error is one that came
-/// before anything was put in.
-#[inline(always)]
+/// Puts in what there is room for. An error is one that came before anything was put in.
+#[inline]
 fn link(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
-    append: impl Fn(&mut PipeRing<'_>, &mut Pages) -> (usize, usize),
+    call: Option<&Arc<Call>>,
 ) -> Result<usize> {
-    let mut pages = Pages::new();
-    let mut linked = 0;
-    let mut bytes = 0;
-    let ret = loop {
-        if source.is_empty() {
-            break Ok(());
+    let mut linked = Linked::default();
+    let mut ret = Ok(());
+    while let Some(range) = source.front() {
+        let room = range.first_pages(ring.space() as usize);
+        ret = link_range(ring, source, room, call, &mut linked);
+        if ret.is_err() || room != range {
+            break;
         }
-        match pages.refill(source) {
-            Ok(true) => (),
-            Ok(false) => break Ok(()),
-            Err(err) => break Err(err),
-        }
-        if !ring.has_readers() {
-            break Err(broken_pipe());
-        }
-        let (count, len) = append(ring, &mut pages);
-        linked += count;
-        bytes += len;
-        if !pages.is_empty() {
-            break Err(EAGAIN);
-        }
-    };
-    Counter::BuffersLinked.add(linked);
-    Counter::MemoryToPipeReferenced.add(bytes);
+    }
+    let bytes = linked.referenced + linked.copied;
+    Counter::BuffersLinked.add(linked.buffers);
+    Counter::MemoryToPipeReferenced.add(linked.referenced);
+    if linked.copied > 0 {
+        Counter::MemoryToPipeCopied.add(linked.copied);
+    }
     if bytes == 0 {
         ret?;
+    }
+    Ok(bytes)
+}
+
+/// Puts in `range`, which is what comes next in `source`, and which there is room for: pinned as
+/// far as its user may pin as much, and the memory can be; what is left is copied.
+#[inline]
+fn link_range(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    range: UserRange,
+    call: Option<&Arc<Call>>,
+    linked: &mut Linked,
+) -> Result {
+    let mut left = range;
+    let mut charge = MemlockCharge::up_to(range.pages());
+    while !left.is_empty() {
+        let bytes = match (charge.pages() > 0).then(|| Loan::pin(left, &mut charge, call)) {
+            Some(Ok(mut lent)) => {
+                let (buffers, bytes) = ring.append(&mut lent);
+                source.advance(bytes);
+                linked.buffers += buffers;
+                linked.referenced += bytes;
+                bytes
+            }
+            failed => copy_page(ring, source, failed.is_some(), &mut charge, linked)?,
+        };
+        left = left.skip(bytes);
+    }
+    Ok(())
+}
+
+/// Puts in a copy of what comes next, as far as it is in one page; says how many bytes that were.
+#[cold]
+fn copy_page(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    is_charged: bool,
+    charge: &mut MemlockCharge,
+    linked: &mut Linked,
+) -> Result<usize> {
+    let copy = source.copy_page()?;
+    let bytes = copy.len();
+    ring.vacancy().ok_or(EAGAIN)?.fill(copy);
+    linked.buffers += 1;
+    linked.copied += bytes;
+    if is_charged {
+        drop(charge.split_to(1));
     }
     Ok(bytes)
 }
@@ -154,8 +192,9 @@ fn pipe_to_memory(
     impl Actor for Copy<'_, '_> {
         #[inline]
         fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize> {
-            // A part that was copied does not count: the user learns of the fault, and finds the
-            // whole in the pipe.
+            // A part of a page that was copied does not count: the user learns of the fault, and
+            // finds the whole in the pipe.
+            let len = len.min(buf.len_in_slots(1));
             if copy_to_iter(&buf, len, self.0) != len {
                 return Err(EFAULT);
             }

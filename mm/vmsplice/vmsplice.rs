@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! vmsplice: user memory into a pipe, by reference, and back out of it, by copying.
+//! vmsplice: user memory into a pipe, pinned, and back out of it, by copying.
 //!
 //! `ffi` is where C comes in, and the only file with `unsafe`.
 
 mod ffi;
 mod notify;
-mod ops;
 mod transfer;
 
 use kernel::prelude::*;

@@ -14,11 +14,13 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/rust_splice.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/user.h>
 #include <linux/skbuff.h>
 #include <linux/socket.h>
 #include <linux/splice.h>
 #include <linux/swap.h>
 #include <linux/uio.h>
+#include <linux/user_ranges.h>
 #include <uapi/linux/splice.h>
 
 /* Casts, which bindgen does not look through. */

@@ -12,6 +12,7 @@
 #include <linux/pipe_fs_i.h>
 #include <linux/rust_splice.h>
 #include <linux/sched.h>
+#include <linux/sched/user.h>
 #include <linux/splice.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
@@ -111,6 +112,68 @@ __rust_helper struct address_space *
 rust_helper_folio_raw_mapping(const struct folio *folio)
 {
 	return folio->mapping;
+}
+
+/* user memory */
+
+/* The first range of a source of user memory that is not empty. */
+__rust_helper size_t rust_helper_user_iter_front(struct iov_iter *iter,
+						 unsigned long *addr)
+{
+	if (!iov_iter_count(iter))
+		return 0;
+	/* Empty ranges stay in front. */
+	while (!iter_is_ubuf(iter) && !iter_iov_len(iter))
+		iov_iter_advance(iter, 0);
+	*addr = (unsigned long)iter_iov_addr(iter);
+	return min(iter_iov_len(iter), iov_iter_count(iter));
+}
+
+__rust_helper void rust_helper_user_iter_advance(struct iov_iter *iter,
+						 size_t bytes)
+{
+	if (iter_is_ubuf(iter) && bytes <= iter->count) {
+		iter->iov_offset += bytes;
+		iter->count -= bytes;
+	} else {
+		iov_iter_advance(iter, bytes);
+	}
+}
+
+/*
+ * Charges pages to the user that the task runs as, as many as that may have
+ * still; says how many. Where there are any, @user is a reference.
+ */
+__rust_helper unsigned long
+rust_helper_memlock_charge(unsigned long pages, struct user_struct **user)
+{
+	struct user_struct *current_user = current_user();
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	long old = atomic_long_read(&current_user->locked_vm);
+	unsigned long granted;
+
+	do {
+		granted = pages;
+		if (unlikely(old + pages > limit) && !capable(CAP_IPC_LOCK))
+			granted = old < limit ? limit - old : 0;
+		if (!granted)
+			return 0;
+	} while (!atomic_long_try_cmpxchg(&current_user->locked_vm, &old,
+					  old + granted));
+	*user = get_uid(current_user);
+	return granted;
+}
+
+__rust_helper void rust_helper_memlock_uncharge(struct user_struct *user,
+						unsigned long pages)
+{
+	atomic_long_sub(pages, &user->locked_vm);
+	free_uid(user);
+}
+
+__rust_helper struct user_struct *rust_helper_get_uid(struct user_struct *user)
+{
+	return get_uid(user);
 }
 
 /* files */

@@ -11,8 +11,8 @@ use crate::{
     page::PAGE_SIZE,
     pipe::{BufferRef, OwnedPage, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
-    splice::notify::Call,
-    sync::Arc,
+    splice::loan::Loan,
+    sync::aref::ARef,
     types::Opaque,
 };
 use core::{
@@ -139,50 +139,53 @@ impl<'a> Pieces<'a> {
     /// `splice_to_socket`.
     #[inline]
     pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
-        self.gather_while(ring, wanted, |buf| buf.confirm().map(|()| true))
+        self.gather_while::<false>(ring, wanted, |buf| buf.confirm().map(|()| true))
     }
 
     /// As [`Self::gather`], for those who keep the memory for longer than the buffers: as far as
-    /// these need not be reported.
+    /// these need not be reported. What is gathered takes the room of no more slots of a pipe than
+    /// there can be pieces: where messages end is not to depend on the size of pages.
     #[inline]
     pub fn gather_unless_reported(
         &mut self,
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
     ) -> Result<bool> {
-        self.gather_while(ring, wanted, |buf| buf.confirm_unless_reported())
+        self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_reported())
     }
 
-    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one call that is to be
-    /// reported. Returns that call, and whether there is more in the ring; `None` where the oldest
-    /// buffer does not belong to one.
+    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one loan that is to be
+    /// reported. Returns that, and whether there is more in the ring; `None` where the oldest
+    /// buffer does not belong to one. Otherwise as [`Self::gather_unless_reported`].
     pub fn gather_reported(
         &mut self,
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
-    ) -> Option<(Arc<Call>, bool)> {
-        let mut found: Option<Arc<Call>> = None;
+    ) -> Option<(ARef<Loan>, bool)> {
+        let mut found: Option<ARef<Loan>> = None;
         let mut left = wanted;
+        let mut slots = self.slots.len() as u32;
         for buf in ring.iter() {
             let buf = buf.into_buffer();
-            match (buf.call(), &found) {
-                (Some(call), None) => found = Some(call.into()),
-                (Some(call), Some(found)) if ptr::eq(&*call, &**found) => (),
-                (_, found) => return found.clone().map(|call| (call, true)),
+            match (buf.reported(), &found) {
+                (Some(loan), None) => found = Some(loan.into()),
+                (Some(loan), Some(found)) if ptr::eq(loan, &**found) => (),
+                (_, found) => return found.clone().map(|loan| (loan, true)),
             }
             if buf.is_empty() {
                 continue;
             }
-            left = left.wrapping_sub(self.push(buf, left));
-            if left == 0 || self.is_full() {
-                return found.map(|call| (call, true));
+            left = left.wrapping_sub(self.push(buf, left.min(buf.len_in_slots(slots))));
+            slots = slots.saturating_sub(buf.slots());
+            if left == 0 || slots == 0 {
+                return found.map(|loan| (loan, true));
             }
         }
-        found.map(|call| (call, false))
+        found.map(|loan| (loan, false))
     }
 
     #[inline(always)]
-    fn gather_while(
+    fn gather_while<const COUNT_SLOTS: bool>(
         &mut self,
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
@@ -190,6 +193,8 @@ impl<'a> Pieces<'a> {
     ) -> Result<bool> {
         let mut len = self.len;
         let mut left = wanted;
+        let mut most = self.slots.len();
+        let has_lent = ring.has_lent();
         let mut bufs = ring.iter();
         let ret = loop {
             let Some(mut buf) = bufs.next() else {
@@ -207,12 +212,20 @@ impl<'a> Pieces<'a> {
             let Some(slot) = self.slots.get_mut(len) else {
                 break Ok(true);
             };
-            let bytes = left.min(buf.len());
+            let mut bytes = left.min(buf.len());
+            if COUNT_SLOTS && has_lent {
+                let slots = buf.slots() as usize;
+                if slots > 1 {
+                    // CAST: Not more than there are pieces, which are few.
+                    bytes = bytes.min(buf.len_in_slots((most - len) as u32));
+                    most = most.saturating_sub(slots - 1).max(len + 1);
+                }
+            }
             // INVARIANT: The buffer holds its pages for `'a`.
             slot.write(BioVec::of_buffer(buf.into_buffer(), bytes));
             len += 1;
             left = left.wrapping_sub(bytes);
-            if left == 0 || len >= self.slots.len() {
+            if left == 0 || len >= most {
                 // As in C, whether the last one was used up wholly is not looked at.
                 break Ok(true);
             }

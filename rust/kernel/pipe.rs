@@ -337,7 +337,7 @@ impl Drop for PrivatePipe {
 ///
 /// // One buffer and a part of the next.
 /// assert!(ring.consume(3100));
-/// assert_eq!(ring.front_mut().map(|buf| buf.len()), Some(900));
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(900));
 ///
 /// let buf = ring.pop_front().ok_or(EAGAIN)?;
 /// assert_eq!((buf.offset(), buf.len()), (100, 900));
@@ -448,7 +448,7 @@ impl PipeRing<'_> {
         self.indices().is_full(self.max_usage())
     }
 
-    /// How many more buffers there is room for.
+    /// How many more buffers there is room for, where none has more than a page.
     #[inline]
     pub fn space(&self) -> u32 {
         self.indices().space(self.max_usage())
@@ -488,15 +488,97 @@ impl PipeRing<'_> {
         self.slots().at(index)
     }
 
+    /// Whether there may be buffers that count for more than one.
+    #[inline]
+    pub(crate) fn has_lent(&self) -> bool {
+        // SAFETY: The pipe is valid, and its lock guards this.
+        unsafe { (*self.as_ptr()).lent != 0 }
+    }
+
+    /// Makes up for the pages of a buffer beyond its first, by `slots` that are not used.
+    #[cold]
+    fn lend(&mut self, slots: u32) {
+        // SAFETY: The pipe is valid. Those who look without the lock get the old or the new value.
+        unsafe {
+            (*self.as_ptr()).lent += slots;
+            let max_usage = &raw mut (*self.as_ptr()).max_usage;
+            max_usage.write_volatile(*max_usage - slots);
+        }
+    }
+
+    /// Undoes [`Self::lend`] for as many `slots`.
+    #[cold]
+    fn take_back(&mut self, slots: u32) {
+        // SAFETY: As in `lend`.
+        unsafe {
+            (*self.as_ptr()).lent -= slots;
+            let max_usage = &raw mut (*self.as_ptr()).max_usage;
+            max_usage.write_volatile(*max_usage + slots);
+        }
+    }
+
+    /// Has `buf`, which is about to be put in, count for its pages.
+    #[cold]
+    fn lend_to(&mut self, buf: &mut PipeBuffer) {
+        if !buf.is_of_pages() {
+            return;
+        }
+        let more = buf.slots() - 1;
+        if more < self.space() {
+            self.lend(more);
+        } else {
+            // Whoever puts it in did not look; then it is no larger for us than those of C.
+            buf.count_as_one();
+        }
+    }
+
+    /// Drops the first `n` bytes of `buf`, which is in this ring; says whether that made room.
+    #[inline]
+    fn advance(&mut self, buf: &mut PipeBuffer, n: usize) -> bool {
+        if buf.is_of_pages() {
+            return self.advance_pages(buf, n);
+        }
+        buf.advance(n);
+        false
+    }
+
+    #[cold]
+    fn advance_pages(&mut self, buf: &mut PipeBuffer, n: usize) -> bool {
+        let before = buf.slots();
+        buf.advance(n);
+        let fewer = before - buf.slots();
+        self.take_back(fewer);
+        fewer > 0
+    }
+
     /// The oldest buffer.
     #[inline]
-    pub fn front_mut(&mut self) -> Option<&mut PipeBuffer> {
+    pub fn front(&self) -> Option<&PipeBuffer> {
         let indices = self.indices();
         if indices.is_empty() {
             return None;
         }
         // SAFETY: The slot at the tail holds a buffer, by the type invariant.
-        Some(unsafe { self.slot(indices.tail()).cast().as_mut() })
+        Some(unsafe { self.slot(indices.tail()).cast().as_ref() })
+    }
+
+    /// Cuts the first `n` bytes off the oldest buffer, which has more, into one of their own, on
+    /// the same pages. As [`PipeBuffer::split_to`]. `None` where there is no buffer.
+    #[inline]
+    fn split_front(&mut self, n: usize) -> Option<Result<PipeBuffer>> {
+        let indices = self.indices();
+        if indices.is_empty() {
+            return None;
+        }
+        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        let buf: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
+        // SAFETY: By the type invariant.
+        let first = unsafe { buf.try_clone_in(self.as_ptr()) };
+        Some(first.map(|mut first| {
+            first.truncate(n);
+            self.advance(buf, n);
+            first
+        }))
     }
 
     /// The buffers, oldest first.
@@ -534,10 +616,27 @@ impl PipeRing<'_> {
         // A slot without operations is how C knows an empty one, in `free_pipe_info`.
         // SAFETY: The slot at the tail holds a buffer, and does not any more.
         unsafe {
+            if self.has_lent() {
+                self.take_back_for(slot);
+            }
             let buf = ptr::read(slot);
             (*slot).ops = ptr::null();
             self.set_tail(indices.advance_tail(1).tail());
             buf
+        }
+    }
+
+    /// Room that the buffer in `slot` takes beyond that is room again.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is one of the ring, and holds a buffer, which is about to be taken out.
+    #[cold]
+    unsafe fn take_back_for(&mut self, slot: *mut bindings::pipe_buffer) {
+        // SAFETY: By the caller's promise.
+        let buf = unsafe { &*slot.cast::<PipeBuffer>() };
+        if buf.is_of_pages() {
+            self.take_back(buf.slots() - 1);
         }
     }
 
@@ -559,7 +658,11 @@ impl PipeRing<'_> {
     unsafe fn release_slot(&mut self, indices: Indices) {
         // SAFETY: The slot at the tail holds a buffer, by the type invariant, and is empty after.
         unsafe {
-            bindings::pipe_buf_release(self.as_ptr(), self.slot(indices.tail()).as_ptr());
+            let slot = self.slot(indices.tail()).as_ptr();
+            if self.has_lent() {
+                self.take_back_for(slot);
+            }
+            bindings::pipe_buf_release(self.as_ptr(), slot);
             self.set_tail(indices.advance_tail(1).tail());
         }
     }
@@ -567,7 +670,7 @@ impl PipeRing<'_> {
     /// Releases the oldest buffer where it has no bytes; says whether it did.
     #[inline]
     pub fn release_empty_front(&mut self) -> bool {
-        let is_empty = self.front_mut().is_some_and(|buf| buf.is_empty());
+        let is_empty = self.front().is_some_and(|buf| buf.is_empty());
         if is_empty {
             self.release_front();
         }
@@ -575,36 +678,41 @@ impl PipeRing<'_> {
     }
 
     /// Drops the first `n` bytes, or all where there are fewer, releasing the buffers that are
-    /// used up; says whether there was one.
+    /// used up; says whether that made room.
     #[inline]
     pub fn consume(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
         let indices = self.indices();
         let mut left = indices.occupied();
         let mut tail = indices.tail();
+        let has_lent = self.has_lent();
+        let mut room = false;
         while n > 0 {
             let Some(index) = left.next() else { break };
             let slot = slots.at(index);
             // SAFETY: The slots in use hold buffers, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
             if n < buf.len() {
-                buf.advance(n);
+                room = self.advance(buf, n);
                 break;
             }
             n -= buf.len();
             tail = index.wrapping_add(1);
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
+                if has_lent {
+                    self.take_back_for(slot.as_ptr());
+                }
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
                 self.set_tail(tail);
             }
         }
-        tail != indices.tail()
+        room || tail != indices.tail()
     }
 
     /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
-    /// says how many bytes it used up; a buffer without any left is released, and `released`
-    /// called. `Ok(false)`: `f` used nothing, or `Ok(None)` was its answer.
+    /// says how many bytes it used up; a buffer without any left is released. `released` is called
+    /// where there is more room than before. `Ok(false)`: `f` used nothing, or `Ok(None)` was its answer.
     #[inline(always)]
     pub fn drain(
         &mut self,
@@ -612,6 +720,7 @@ impl PipeRing<'_> {
         mut released: impl FnMut(),
     ) -> Result<bool> {
         let slots = self.slots();
+        let has_lent = self.has_lent();
         for index in self.indices().occupied() {
             let slot = slots.at(index);
             // SAFETY: The slots in use hold buffers, by the type invariant.
@@ -629,10 +738,15 @@ impl PipeRing<'_> {
                     break;
                 }
                 // The rest is offered again at once.
-                buf.advance(used);
+                if self.advance(buf, used) {
+                    released();
+                }
             }
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
+                if has_lent {
+                    self.take_back_for(slot.as_ptr());
+                }
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
                 self.set_tail(index.wrapping_add(1));
             }
@@ -649,8 +763,14 @@ impl PipeRing<'_> {
         let indices = self.indices();
         let mut head = indices.head();
         let mut bytes = 0usize;
-        for _ in 0..indices.space(self.max_usage()) {
-            let Some(buf) = bufs.next() else { break };
+        let mut space = indices.space(self.max_usage());
+        while space > 0 {
+            let Some(mut buf) = bufs.next() else { break };
+            space -= 1;
+            if buf.is_of_pages() {
+                self.lend_to(&mut buf);
+                space = space.saturating_sub(buf.slots() - 1);
+            }
             // A pipe holds no more bytes than memory has.
             bytes = bytes.wrapping_add(buf.len());
             // SAFETY: There is room, so the slot at the head holds no buffer; it does after.
@@ -661,6 +781,41 @@ impl PipeRing<'_> {
             }
         }
         (head.wrapping_sub(indices.head()) as usize, bytes)
+    }
+
+    /// Makes a buffer of its own of each page that counts as one, for those who take no others.
+    pub fn bound_to_pages(&mut self) {
+        // SAFETY: The pipe is valid, and its lock guards this.
+        let lent = unsafe { (*self.as_ptr()).lent };
+        if lent == 0 {
+            return;
+        }
+        let slots = self.slots();
+        let (first, end) = (self.indices().tail(), self.indices().head());
+        // There is room for all, since each counted already. From the youngest on, so that nothing
+        // is overwritten that is still to be looked at.
+        let mut index = end;
+        let mut to = end.wrapping_add(lent);
+        // SAFETY: All slots from `first` to `end` hold buffers, which are taken out in turn, and
+        // those from `first` to the new head do in the end: each one `to` is beyond the slots that
+        // have not been looked at.
+        unsafe {
+            while index != first {
+                index = index.wrapping_sub(1);
+                let buf = PipeBuffer::from_raw(ptr::read(slots.at(index).as_ptr()));
+                if !buf.is_of_pages() {
+                    to = to.wrapping_sub(1);
+                    ptr::write(slots.at(to).as_ptr(), buf.into_raw());
+                    continue;
+                }
+                for slot in (0..buf.slots()).rev() {
+                    to = to.wrapping_sub(1);
+                    ptr::write(slots.at(to).as_ptr(), buf.of_slot(slot).into_raw());
+                }
+            }
+            self.set_head(end.wrapping_add(lent));
+        }
+        self.take_back(lent);
     }
 
     /// Releases all buffers.
@@ -726,6 +881,17 @@ unsafe extern "C" fn rust_pipe_free_notices(notices: *mut c_void) {
     }
 }
 
+/// Has every buffer of a pipe be within a page. C: for those who take nothing else.
+///
+/// # Safety
+///
+/// `pipe` is valid, and locked.
+#[export]
+unsafe extern "C" fn pipe_bound_to_pages(pipe: *mut bindings::pipe_inode_info) {
+    // SAFETY: By the caller's promise.
+    unsafe { PipeRing::from_raw(pipe) }.bound_to_pages();
+}
+
 /// The array of slots of a ring.
 ///
 /// # Invariants
@@ -746,6 +912,19 @@ impl Slots {
     }
 }
 
+/// What [`Vacancy::fill_part`] moved.
+pub enum Part {
+    /// The whole buffer, of that many bytes.
+    Whole(usize),
+    /// So many bytes of it; the rest is where it was.
+    Split {
+        /// How many bytes.
+        len: usize,
+        /// The rest takes less room.
+        made_room: bool,
+    },
+}
+
 /// Room for one buffer in a ring: filling it cannot fail.
 ///
 /// # Invariants
@@ -757,9 +936,59 @@ pub struct Vacancy<'a> {
 }
 
 impl Vacancy<'_> {
+    /// How many slots there are, for a buffer of several pages.
+    #[inline]
+    pub fn slots(&self) -> u32 {
+        self.ring.space()
+    }
+
+    /// Puts a second buffer for the first `len` bytes of `buf` in, or for as many as there is room
+    /// for; says how many these are. Fails as [`PipeBuffer::try_clone`] does.
+    #[inline]
+    pub fn fill_clone(mut self, mut buf: BufferRef<'_>, len: usize) -> Result<usize> {
+        let mut copy = buf.try_clone()?;
+        copy.truncate(len);
+        if copy.is_of_pages() {
+            copy.truncate(copy.len_in_slots(self.slots()));
+            self.ring.lend_to(&mut copy);
+        }
+        let len = copy.len();
+        // SAFETY: The reference goes along.
+        unsafe { self.fill_slot(copy.into_raw()) };
+        Ok(len)
+    }
+
+    /// Moves the first `len` bytes of the oldest buffer of `from` over, or as many as there is room
+    /// for; `None` where there is none. Fails as [`PipeBuffer::try_clone`] does.
+    #[inline]
+    pub fn fill_part(self, from: &mut PipeRing<'_>, len: usize) -> Result<Option<Part>> {
+        let Some(buf) = from.front() else {
+            return Ok(None);
+        };
+        let mut most = len;
+        if buf.is_of_pages() {
+            most = most.min(buf.len_in_slots(self.slots()));
+        }
+        if most >= buf.len() {
+            return Ok(self.fill_from(from).map(Part::Whole));
+        }
+        let space = from.space();
+        let Some(part) = from.split_front(most) else {
+            return Ok(None);
+        };
+        self.fill(part?);
+        Ok(Some(Part::Split {
+            len: most,
+            made_room: from.space() > space,
+        }))
+    }
+
     /// Puts `buf` in, as the youngest.
     #[inline]
-    pub fn fill(self, buf: PipeBuffer) {
+    pub fn fill(mut self, mut buf: PipeBuffer) {
+        if buf.is_of_pages() {
+            self.ring.lend_to(&mut buf);
+        }
         // SAFETY: The reference goes along.
         unsafe { self.fill_slot(buf.into_raw()) };
     }
@@ -775,6 +1004,10 @@ impl Vacancy<'_> {
         // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head does not;
         // both rings are borrowed, so these are different slots. The reference goes along.
         unsafe {
+            if from.has_lent() {
+                from.take_back_for(source);
+                self.ring.lend_to(&mut *source.cast::<PipeBuffer>());
+            }
             ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
             let len = (*source).len as usize;
             (*source).ops = ptr::null();
@@ -860,7 +1093,7 @@ impl<'a> BufferRef<'a> {
         if !self.buf.has_confirm() {
             return Ok(true);
         }
-        if self.buf.call().is_some() {
+        if self.buf.reported().is_some() {
             return Ok(false);
         }
         self.confirm().map(|()| true)

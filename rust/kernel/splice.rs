@@ -20,6 +20,7 @@ pub mod counters;
 pub mod desc;
 mod file;
 mod from_pipe;
+pub mod loan;
 pub mod notify;
 mod spd;
 pub mod user;

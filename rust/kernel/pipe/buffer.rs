@@ -12,8 +12,8 @@ use crate::{
     impl_flags,
     page::PAGE_SIZE,
     prelude::*,
-    splice::notify::{Call, REPORTED},
-    sync::{Arc, ArcBorrow},
+    splice::loan::{Loan, REPORTED},
+    sync::aref::AlwaysRefCounted,
     types::Opaque, //
 };
 use core::{
@@ -39,6 +39,8 @@ impl_flags!(
         CanMerge = bindings::PIPE_BUF_FLAG_CAN_MERGE,
         /// One `read(2)` takes all of this buffer or fails.
         Whole = bindings::PIPE_BUF_FLAG_WHOLE,
+        /// Each page of it counts as a buffer, for the capacity of the pipe.
+        Pages = bindings::PIPE_BUF_FLAG_PAGES,
         /// The operations are an [`OpsTable`]. C copies flags and operations together, so this
         /// stays true wherever the buffer goes. Far from the bits that C hands out.
         RustOps = 1 << 30,
@@ -153,27 +155,33 @@ impl PipeBuffer {
         }))
     }
 
-    /// A buffer of user memory whose release is to be reported: `len` bytes at `offset` of `page`.
+    /// A buffer of user memory: `len` bytes at `offset` of `page`.
     ///
     /// # Safety
     ///
-    /// As for [`Self::with_ops`], which always succeeds here.
+    /// `page` is the first of as many contiguous pages, of one folio, as `offset + len` needs, and
+    /// `loan` keeps them pinned. `offset` is below [`PAGE_SIZE`]. `ops` are those for `loan`, to
+    /// which the caller hands over one reference.
     #[inline]
-    pub(crate) unsafe fn reported(
+    pub(crate) unsafe fn lent(
         page: NonNull<bindings::page>,
         offset: u32,
         len: u32,
-        call: Arc<Call>,
+        ops: *const bindings::pipe_buf_operations,
+        loan: NonNull<Loan>,
     ) -> Self {
-        // INVARIANT: The table gives back a page reference, which the caller handed over, and the
-        // one to the call in `private`.
+        let mut flags = BufferFlag::RustOps as u32;
+        if offset as usize + len as usize > PAGE_SIZE {
+            flags |= BufferFlag::Pages as u32;
+        }
+        // INVARIANT: The table gives back the reference in `private`, which keeps the pages.
         Self(bindings::pipe_buffer {
             page: page.as_ptr(),
             offset,
             len,
-            ops: REPORTED.as_raw(),
-            flags: BufferFlag::RustOps as u32,
-            private: Arc::into_raw(call) as usize,
+            ops,
+            flags,
+            private: loan.as_ptr() as usize,
         })
     }
 
@@ -187,12 +195,61 @@ impl PipeBuffer {
     /// What has to be kept by whoever uses the memory for longer than there is this buffer, if the
     /// memory is to be reported.
     #[inline]
-    pub fn call(&self) -> Option<ArcBorrow<'_, Call>> {
+    pub fn reported(&self) -> Option<&Loan> {
         if !ptr::eq(self.0.ops, REPORTED.as_raw()) {
             return None;
         }
-        // SAFETY: Buffers with these operations come from `Self::reported`, and hold a reference.
-        Some(unsafe { ArcBorrow::from_raw(self.0.private as *const Call) })
+        // SAFETY: Buffers with these operations come from `Self::lent`, and hold a reference.
+        Some(unsafe { &*(self.0.private as *const Loan) })
+    }
+
+    /// Whether each of its pages counts as a buffer, and there may be several.
+    #[inline]
+    pub(super) fn is_of_pages(&self) -> bool {
+        self.0.flags & BufferFlag::Pages as u32 != 0
+    }
+
+    /// Has the buffer count as one, whatever it has.
+    #[inline]
+    pub(super) fn count_as_one(&mut self) {
+        self.0.flags &= !(BufferFlag::Pages as u32);
+    }
+
+    /// How many slots of a pipe it takes the room of.
+    #[inline]
+    pub fn slots(&self) -> u32 {
+        if !self.is_of_pages() {
+            return 1;
+        }
+        // CAST: Far below 2^32: both were counted by that in bytes.
+        (self.offset() + self.len()).div_ceil(PAGE_SIZE).max(1) as u32
+    }
+
+    /// How many bytes of it are in the first `slots` of these.
+    #[inline]
+    pub fn len_in_slots(&self, slots: u32) -> usize {
+        if !self.is_of_pages() {
+            return if slots == 0 { 0 } else { self.len() };
+        }
+        (slots as usize * PAGE_SIZE)
+            .saturating_sub(self.offset())
+            .min(self.len())
+    }
+
+    /// A buffer for what is in one of its slots, the first one being 0. C: there is no such thing.
+    ///
+    /// This buffer [is of pages](Self::is_of_pages), and `slot` below [`Self::slots`].
+    pub(super) fn of_slot(&self, slot: u32) -> Self {
+        let start = self.len_in_slots(slot);
+        let len = self.len_in_slots(slot + 1) - start;
+        // SAFETY: Only `Self::lent` makes such buffers, and each holds a reference.
+        unsafe { &*(self.0.private as *const Loan) }.inc_ref();
+        // INVARIANT: The reference is the one taken just now.
+        let mut part = Self(bindings::pipe_buffer { ..self.0 });
+        part.advance(start);
+        part.truncate(len);
+        part.count_as_one();
+        part
     }
 
     /// Takes over a buffer from C.
@@ -289,6 +346,21 @@ impl PipeBuffer {
         let n = n.min(self.len()) as u32;
         self.0.offset = self.0.offset.wrapping_add(n);
         self.0.len = self.0.len.wrapping_sub(n);
+        if self.is_of_pages() {
+            self.normalize();
+        }
+    }
+
+    /// Has the offset be one in the first page.
+    #[cold]
+    fn normalize(&mut self) {
+        // There is no page behind the last byte, which may be where this is.
+        let pages = self.offset() / PAGE_SIZE;
+        if pages > 0 && self.0.len > 0 {
+            // SAFETY: There are bytes left, so this page is one of the buffer's.
+            self.0.page = unsafe { self.0.page.add(pages) };
+            self.0.offset %= PAGE_SIZE as u32;
+        }
     }
 
     /// Keeps the first `len` bytes only.
@@ -428,6 +500,11 @@ impl OwnedPage {
     pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
         // INVARIANT: By the caller's promise.
         Self(page)
+    }
+
+    #[inline]
+    pub(crate) fn as_ptr(&self) -> *mut bindings::page {
+        self.0.as_ptr()
     }
 
     #[inline]

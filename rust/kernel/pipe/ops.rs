@@ -176,7 +176,7 @@ impl<T: PipeBufferOps> OpsTable<T> {
     });
 
     #[inline]
-    pub(super) const fn as_raw(&self) -> *const bindings::pipe_buf_operations {
+    pub(crate) const fn as_raw(&self) -> *const bindings::pipe_buf_operations {
         &raw const self.ops.0
     }
 

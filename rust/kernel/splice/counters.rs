@@ -55,8 +55,11 @@ counters! {
     TeeReferenced,
     /// Bytes from a pipe handed by reference to a driver, or other actor.
     PipeToActorReferenced,
-    /// Bytes from user memory to a pipe.
+    /// Bytes from user memory to a pipe, pinned.
     MemoryToPipeReferenced,
+    /// Bytes from user memory to a pipe, copied: they could not be pinned, or the user has reached
+    /// the limit.
+    MemoryToPipeCopied,
     /// Bytes from a pipe to user memory.
     PipeToMemoryCopied,
 }

@@ -6,7 +6,7 @@
 //! [`include/linux/fsnotify.h`](srctree/include/linux/fsnotify.h)
 
 #[cfg(CONFIG_NET)]
-use super::notify::{Call, Sending};
+use super::{loan::Loan, notify::Sending};
 use super::{to_size, SpliceFlags};
 use crate::{
     bindings,
@@ -19,8 +19,8 @@ use crate::{
     pipe::{Pipe, PipeRing},
     prelude::*,
     sync::{
-        atomic::{ordering::Relaxed, Atomic},
-        Arc, //
+        aref::ARef,
+        atomic::{ordering::Relaxed, Atomic}, //
     },
     types::Opaque,
     warn_on, //
@@ -373,14 +373,14 @@ impl Socket {
         Ok(to_size(ret as isize)?.min(bytes))
     }
 
-    /// Sends pages by reference, and keeps `call` until the last one is released, which may be
+    /// Sends pages by reference, and keeps `loan` until the last one is released, which may be
     /// long after this (`MSG_ZEROCOPY`). Otherwise as [`Self::send_pages`].
     ///
     /// Fails with [`EOPNOTSUPP`] where the protocol cannot do this, and with [`ENOMEM`].
     pub fn send_reported(
         &self,
         pieces: &Pieces<'_>,
-        call: Arc<Call>,
+        loan: ARef<Loan>,
         more: bool,
         dont_wait: bool,
     ) -> Result<usize> {
@@ -388,7 +388,7 @@ impl Socket {
         if !unsafe { bindings::sock_reports_release(self.0.get()) } {
             return Err(EOPNOTSUPP);
         }
-        let sending = Sending::new(call)?;
+        let sending = Sending::new(loan)?;
         let mut flags = bindings::MSG_ZEROCOPY;
         if more {
             flags |= bindings::MSG_MORE;

@@ -86,7 +86,7 @@ pub fn wait_for_data(
     flags: SpliceFlags,
     progress: &mut Progress,
 ) -> Result<bool> {
-    if !interrupted() && ring.front_mut().is_some_and(|buf| !buf.is_empty()) {
+    if !interrupted() && ring.front().is_some_and(|buf| !buf.is_empty()) {
         return Ok(true);
     }
     wait_for_data_slow(ring, flags, progress)
@@ -178,7 +178,7 @@ pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
 /// let page = OwnedPage::alloc(GFP_KERNEL)?;
 /// ring.vacancy().ok_or(EAGAIN)?.fill(PipeBuffer::from_page(page, 0, 10)?);
 /// assert_eq!(from_pipe(&mut ring, 4, SpliceFlags::empty(), &mut Boaster)?, 4);
-/// assert_eq!(ring.front_mut().map(|buf| buf.len()), Some(6));
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(6));
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Actor {
@@ -225,7 +225,7 @@ pub trait Actor {
 /// let mut actor = Discard(0);
 /// assert_eq!(from_pipe(&mut ring, 1200, SpliceFlags::empty(), &mut actor)?, 1200);
 /// assert_eq!(actor.0, 1200);
-/// assert_eq!(ring.front_mut().map(|buf| buf.len()), Some(800));
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(800));
 /// # Ok::<(), Error>(())
 /// ```
 #[inline(always)]

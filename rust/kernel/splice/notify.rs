@@ -2,29 +2,34 @@
 
 //! Telling user space when the kernel is done with memory that it put into a pipe.
 //!
-//! Each `vmsplice(2)` that asks for it is a [`Call`]: all buffers made of its memory, and whatever
-//! else goes on using that, share it. The calls of a pipe are numbered, and what is told is the
+//! Each `vmsplice(2)` that asks for it is a [`Call`]: all that is [lent](super::loan::Loan) by it
+//! refers to it. The calls of a pipe are numbered, and what is told is the
 //! number up to which all are released. For this a call refers to the one after it, so that calls
 //! are released in the order of their numbers: the last thing that a call does is to let go of its
 //! successor.
 //!
 //! UAPI header: [`include/uapi/linux/splice.h`](srctree/include/uapi/linux/splice.h)
 
+#[cfg(CONFIG_NET)]
+use super::loan::Loan;
+#[cfg(CONFIG_NET)]
+use crate::sync::aref::ARef;
 use crate::{
     bindings,
     error::to_result,
-    pipe::{OpsTable, PipeBufferOps, Provenance},
     prelude::*,
     sync::{
         atomic::{
             ordering::{Acquire, Full, Relaxed, Release},
             Atomic, //
         },
-        new_condvar, Arc, ArcBorrow, CondVar,
+        new_condvar, Arc, CondVar,
     },
     warn_on, //
 };
-use core::{mem, ptr};
+#[cfg(CONFIG_NET)]
+use core::mem;
+use core::ptr;
 
 /// What the calls of one pipe share.
 ///
@@ -252,63 +257,12 @@ impl Issuer {
     }
 }
 
-/// Buffers of user memory that is to be reported.
-pub(crate) struct Reported;
-
-#[vtable]
-impl PipeBufferOps for Reported {
-    const PROVENANCE: Provenance = Provenance::UserMemory;
-
-    // That there is one at all is how others find out, at no cost for other kinds: see
-    // `PipeBuffer::call`.
-    fn confirm(_buf: &crate::pipe::PipeBuffer) -> Result {
-        Ok(())
-    }
-}
-
-/// What identifies buffers that have a [`Call`].
-pub(crate) static REPORTED: OpsTable<Reported> =
-    // SAFETY: Both do as they have to, for buffers made by `PipeBuffer::reported`.
-    unsafe { OpsTable::with_references(release, get) };
-
-/// # Safety
-///
-/// As C calls it: `buf` is a valid buffer of these operations, and not used again.
-unsafe extern "C" fn release(
-    _pipe: *mut bindings::pipe_inode_info,
-    buf: *mut bindings::pipe_buffer,
-) {
-    // SAFETY: By the caller's promise there is a reference to each to be given back. The page goes
-    // first: the call is what tells.
-    unsafe {
-        bindings::put_page((*buf).page);
-        drop(Arc::from_raw((*buf).private as *const Call));
-    }
-}
-
-/// # Safety
-///
-/// As C calls it: `buf` is a valid buffer of these operations.
-unsafe extern "C" fn get(
-    pipe: *mut bindings::pipe_inode_info,
-    buf: *mut bindings::pipe_buffer,
-) -> bool {
-    // SAFETY: By the caller's promise.
-    if !unsafe { bindings::generic_pipe_buf_get(pipe, buf) } {
-        return false;
-    }
-    // SAFETY: By the caller's promise; the buffer has a reference, so it is valid.
-    let call = unsafe { ArcBorrow::from_raw((*buf).private as *const Call) };
-    mem::forget(Arc::from(call));
-    true
-}
-
-/// A [`Call`] that a socket refers to by the data in its queues.
+/// A [`Loan`] that a socket refers to by the data in its queues.
 #[cfg(CONFIG_NET)]
 #[repr(C)]
 struct InFlight {
     ubuf: bindings::ubuf_info,
-    _call: Arc<Call>,
+    _loan: ARef<Loan>,
 }
 
 /// The reference that whoever sends has to an [`InFlight`].
@@ -322,7 +276,7 @@ pub(crate) struct Sending(ptr::NonNull<InFlight>);
 #[cfg(CONFIG_NET)]
 impl Sending {
     /// Fails with [`ENOMEM`].
-    pub(crate) fn new(call: Arc<Call>) -> Result<Self> {
+    pub(crate) fn new(loan: ARef<Loan>) -> Result<Self> {
         static OPS: UbufOps = UbufOps(bindings::ubuf_info_ops {
             complete: Some(complete),
             link_skb: None,
@@ -332,7 +286,7 @@ impl Sending {
         let mut ubuf: bindings::ubuf_info = unsafe { mem::zeroed() };
         ubuf.ops = &raw const OPS.0;
         ubuf.flags = (bindings::SKBFL_ZEROCOPY_ENABLE | bindings::SKBFL_SHARED_FRAG) as u8;
-        let in_flight = InFlight { ubuf, _call: call };
+        let in_flight = InFlight { ubuf, _loan: loan };
         let in_flight = KBox::into_raw(KBox::new(in_flight, GFP_KERNEL)?);
         // SAFETY: Allocated just now.
         unsafe { bindings::refcount_set(&raw mut (*in_flight).ubuf.refcnt, 1) };

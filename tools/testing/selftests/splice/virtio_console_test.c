@@ -131,13 +131,16 @@ static void settle_pages(struct __test_metadata *_metadata, void *mem)
 /*
  * The driver has as many slots for one call as there are buffers, and a copy
  * that does not begin where a page does takes two: then there are too few. So
- * it can be seen what it copies: all user memory that was not given away, even
- * if nobody else has it any more.
+ * it can be seen what it copies: all user memory, even if nobody else has it any
+ * more, but what was given away, in a kernel that makes use of that. What counts
+ * pins does not.
  */
 TEST_F(port, out_of_slots)
 {
+	bool takes_gifts = access("/sys/kernel/debug/splice/counters", F_OK);
 	ssize_t page = page_size(), done;
 	unsigned int flags;
+	bool taken;
 	char *mem;
 	int i;
 
@@ -153,12 +156,13 @@ TEST_F(port, out_of_slots)
 					       flags));
 		if (i)
 			ASSERT_EQ(0, munmap(mem, 2 * page));
-		done = 100 + (flags ? 2 : 1) * page;
+		taken = flags && takes_gifts;
+		done = 100 + (taken ? 2 : 1) * page;
 		EXPECT_EQ(done, xsplice(self->p[0], NULL, self->out, NULL,
 					100 + 2 * page, 0));
 		expect_data(_metadata, self, done, 0);
 		EXPECT_EQ(100 + 2 * page - done, pipe_bytes(self->p[0]));
-		if (!flags)
+		if (!taken)
 			EXPECT_EQ(page, read_pattern(self->p[0], page, DATA,
 						     done));
 	}

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Pins user memory by physically contiguous ranges: one lookup and one pin for
+ * what a large folio has of it. A part of mm/gup.c, which includes this file,
+ * for the sake of what is static there.
+ */
+#include <linux/secretmem.h>
+#include <linux/user_ranges.h>
+
+#define RANGE_FLAGS (FOLL_PIN | FOLL_LONGTERM)
+
+/*
+ * @ranges:	what was found so far
+ * @next:	the page that would make the last range longer, if any would
+ * @addr:	how far this has come
+ * @pgdat:	the node that @count pins are to be counted for
+ */
+struct range_walk {
+	struct user_ranges *ranges;
+	struct page *next;
+	unsigned long addr;
+	struct pglist_data *pgdat;
+	unsigned int count;
+};
+
+static void range_count_flush(struct range_walk *walk)
+{
+	if (walk->count)
+		mod_node_page_state(walk->pgdat, NR_FOLL_PIN_ACQUIRED,
+				    walk->count);
+	walk->count = 0;
+}
+
+/* The pages from @page on are the last range; @folio is what they are of. */
+static void range_set_next(struct range_walk *walk, struct folio *folio,
+			   struct page *page, unsigned int nr_pages)
+{
+	walk->next = NULL;
+	if (folio_test_large(folio) &&
+	    folio_page_idx(folio, page) + nr_pages < folio_nr_pages(folio))
+		walk->next = page + nr_pages;
+}
+
+/* The range is pinned. */
+static void range_add(struct range_walk *walk, struct folio *folio,
+		      struct page *page, unsigned int nr_pages)
+{
+	struct user_ranges *ranges = walk->ranges;
+
+	ranges->pages[ranges->nr] = page;
+	ranges->nr_pages[ranges->nr] = nr_pages;
+	ranges->nr++;
+	range_set_next(walk, folio, page, nr_pages);
+}
+
+static void range_extend(struct range_walk *walk, unsigned int nr_pages)
+{
+	struct user_ranges *ranges = walk->ranges;
+	unsigned int *last = &ranges->nr_pages[ranges->nr - 1];
+	struct page *page = ranges->pages[ranges->nr - 1];
+
+	*last += nr_pages;
+	range_set_next(walk, page_folio(page), page, *last);
+}
+
+#ifdef CONFIG_HAVE_GUP_FAST
+/*
+ * As try_grab_folio_fast() for RANGE_FLAGS and one reference; the pin is counted
+ * together with others.
+ */
+static __always_inline struct folio *range_pin(struct range_walk *walk,
+					       struct page *page)
+{
+	struct folio *folio;
+	bool large;
+	int refs;
+
+	if (unlikely(is_pci_p2pdma_page(page)))
+		return NULL;
+	if (unlikely(is_zero_page(page)))
+		return page_folio(page);
+	/*
+	 * What is a small folio here may be another one by the time that there is
+	 * a reference.
+	 */
+	large = PageCompound(page);
+	refs = large ? 1 : GUP_PIN_COUNTING_BIAS;
+	folio = try_get_folio(page, refs);
+	if (unlikely(!folio))
+		return NULL;
+	if (unlikely(folio_has_pincount(folio) != large) ||
+	    unlikely(!folio_is_longterm_pinnable(folio))) {
+		folio_put_refs(folio, refs);
+		return NULL;
+	}
+	if (large)
+		atomic_inc(&folio->_pincount);
+	/* Pairs with the barrier in folio_try_share_anon_rmap_*(). */
+	smp_mb__after_atomic();
+
+	if (folio_pgdat(folio) != walk->pgdat) {
+		range_count_flush(walk);
+		walk->pgdat = folio_pgdat(folio);
+	}
+	walk->count++;
+	return folio;
+}
+
+/* As gup_fast_folio_allowed(); what it is about are small folios of files. */
+static __always_inline bool range_allowed(struct folio *folio)
+{
+	return folio_test_large(folio) || folio_test_anon(folio) ||
+	       gup_fast_folio_allowed(folio, RANGE_FLAGS);
+}
+
+/*
+ * What was found at an entry of a page table, @nr_pages from @page on: makes the
+ * last range longer, or begins another. False where the fast way ends.
+ *
+ * @unchanged looks at the entry again. Where the folio is pinned already the
+ * entry was read after that, which comes to the same.
+ */
+#define range_found(walk, page, nr_pages, writable, anon_page, unchanged)	\
+({										\
+	struct range_walk *__walk = (walk);					\
+	struct page *__page = (page);						\
+	bool __ok = true;							\
+										\
+	if (__page == __walk->next) {						\
+		if (!(writable) &&						\
+		    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page)))		\
+			__ok = false;						\
+		else								\
+			range_extend(__walk, (nr_pages));			\
+	} else if (unlikely(__walk->ranges->nr == USER_RANGES_MAX)) {		\
+		__ok = false;							\
+	} else {								\
+		struct folio *__folio = range_pin(__walk, __page);		\
+										\
+		if (unlikely(!__folio)) {					\
+			__ok = false;						\
+		} else if (unlikely(!(unchanged)) ||				\
+			   !range_allowed(__folio) ||				\
+			   (!(writable) &&					\
+			    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page))) ||	\
+			   arch_make_folio_accessible(__folio)) {		\
+			gup_put_folio(__folio, 1, FOLL_PIN);			\
+			__ok = false;						\
+		} else {							\
+			folio_set_referenced(__folio);				\
+			range_add(__walk, __folio, __page, (nr_pages));		\
+		}								\
+	}									\
+	__ok;									\
+})
+
+#ifdef CONFIG_ARCH_HAS_PTE_SPECIAL
+static bool range_pte_table(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
+			    unsigned long end)
+{
+	bool ok = false;
+	pte_t *ptep, *first;
+
+	first = ptep = pte_offset_map(&pmd, walk->addr);
+	if (!ptep)
+		return false;
+	for (;;) {
+		pte_t pte = ptep_get_lockless(ptep);
+		struct page *page;
+
+		if (pte_protnone(pte) || !pte_access_permitted(pte, false) ||
+		    pte_special(pte))
+			break;
+		page = pte_page(pte);
+		if (!range_found(walk, page, 1, pte_write(pte), page,
+				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp)) &&
+				 pte_val(pte) == pte_val(ptep_get_lockless(ptep))))
+			break;
+		walk->addr += PAGE_SIZE;
+		if (walk->addr == end) {
+			ok = true;
+			break;
+		}
+		ptep++;
+	}
+	pte_unmap(first);
+	return ok;
+}
+#else
+static bool range_pte_table(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
+			    unsigned long end)
+{
+	return false;
+}
+#endif
+
+static bool range_pmd_table(struct range_walk *walk, pud_t pud, pud_t *pudp,
+			    unsigned long end)
+{
+	pmd_t *pmdp = pmd_offset_lockless(pudp, pud, walk->addr);
+
+	do {
+		unsigned long addr = walk->addr;
+		unsigned long next = pmd_addr_end(addr, end);
+		pmd_t pmd = pmdp_get_lockless(pmdp);
+		struct page *page;
+
+		if (!pmd_present(pmd))
+			return false;
+		if (!pmd_leaf(pmd)) {
+			if (!range_pte_table(walk, pmd, pmdp, next))
+				return false;
+			continue;
+		}
+		if (pmd_protnone(pmd) || !pmd_access_permitted(pmd, false) ||
+		    pmd_special(pmd))
+			return false;
+		page = pmd_page(pmd) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
+		if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
+				 pmd_write(pmd), &page_folio(page)->page,
+				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp))))
+			return false;
+		walk->addr = next;
+	} while (pmdp++, walk->addr != end);
+	return true;
+}
+
+static bool range_pud_table(struct range_walk *walk, p4d_t p4d, p4d_t *p4dp,
+			    unsigned long end)
+{
+	pud_t *pudp = pud_offset_lockless(p4dp, p4d, walk->addr);
+
+	do {
+		unsigned long addr = walk->addr;
+		unsigned long next = pud_addr_end(addr, end);
+		pud_t pud = pudp_get(pudp);
+		struct page *page;
+
+		if (unlikely(!pud_present(pud)))
+			return false;
+		if (!pud_leaf(pud)) {
+			if (!range_pmd_table(walk, pud, pudp, next))
+				return false;
+			continue;
+		}
+		if (!pud_access_permitted(pud, false) || pud_special(pud))
+			return false;
+		page = pud_page(pud) + ((addr & ~PUD_MASK) >> PAGE_SHIFT);
+		if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
+				 pud_write(pud), &page_folio(page)->page,
+				 pud_val(pud) == pud_val(pudp_get(pudp))))
+			return false;
+		walk->addr = next;
+	} while (pudp++, walk->addr != end);
+	return true;
+}
+
+static void range_walk_tables(struct range_walk *walk, unsigned long end)
+{
+	pgd_t *pgdp = pgd_offset(current->mm, walk->addr);
+
+	do {
+		unsigned long pgd_end = pgd_addr_end(walk->addr, end);
+		pgd_t pgd = pgdp_get(pgdp);
+		p4d_t *p4dp;
+
+		if (pgd_none(pgd))
+			return;
+		p4dp = p4d_offset_lockless(pgdp, pgd, walk->addr);
+		do {
+			unsigned long next = p4d_addr_end(walk->addr, pgd_end);
+			p4d_t p4d = p4dp_get(p4dp);
+
+			if (!p4d_present(p4d) ||
+			    !range_pud_table(walk, p4d, p4dp, next))
+				return;
+		} while (p4dp++, walk->addr != pgd_end);
+	} while (pgdp++, walk->addr != end);
+}
+
+/* As gup_fast(). Where it gets nowhere, the slow way is next. */
+static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
+{
+	struct user_ranges *ranges = walk->ranges;
+	unsigned long start = walk->addr;
+	unsigned int nr = ranges->nr;
+	unsigned int last = nr ? ranges->nr_pages[nr - 1] : 0;
+	unsigned long flags;
+	unsigned int seq;
+
+	if (!gup_fast_permitted(start, end))
+		return;
+	if (!raw_seqcount_try_begin(&current->mm->write_protect_seq, seq))
+		return;
+
+	local_irq_save(flags);
+	range_walk_tables(walk, end);
+	local_irq_restore(flags);
+	range_count_flush(walk);
+
+	if (!read_seqcount_retry(&current->mm->write_protect_seq, seq)) {
+		sanity_check_pinned_pages(ranges->pages + nr, ranges->nr - nr);
+		return;
+	}
+	/* There was a fork: what was found may be shared by now. */
+	while (ranges->nr > nr)
+		gup_put_folio(page_folio(ranges->pages[--ranges->nr]), 1,
+			      FOLL_PIN);
+	if (nr)
+		ranges->nr_pages[nr - 1] = last;
+	walk->next = NULL;
+	walk->addr = start;
+}
+#else
+static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
+{
+}
+#endif
+
+/* Brings pages into memory and pins them. Returns how many, or an error. */
+static long pin_user_ranges_slow(struct range_walk *walk, unsigned long end)
+{
+	struct page *pages[USER_RANGES_MAX];
+	unsigned int room = USER_RANGES_MAX - walk->ranges->nr;
+	long i, nr;
+
+	nr = min_t(unsigned long, (end - walk->addr) >> PAGE_SHIFT, room);
+	if (!nr)
+		return 0;
+	nr = pin_user_pages_unlocked(walk->addr, nr, pages, FOLL_LONGTERM);
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		if (pages[i] == walk->next) {
+			/* There is a pin for these already. */
+			gup_put_folio(folio, 1, FOLL_PIN);
+			range_extend(walk, 1);
+		} else {
+			range_add(walk, folio, pages[i], 1);
+		}
+		walk->addr += PAGE_SIZE;
+	}
+	return nr;
+}
+
+/**
+ * pin_user_ranges() - pin user memory for reading, possibly for long
+ * @start:	address in user space; what is before in its page is pinned as well
+ * @nr_pages:	number of pages from @start on, not 0
+ * @ranges:	receives the ranges
+ *
+ * As pin_user_pages_fast() with FOLL_LONGTERM, but with one pin for each range
+ * of contiguous pages of a folio. An anonymous page that is shared since a fork
+ * is given to the caller alone, and so is a page of a private mapping of a file.
+ * May sleep. Give back with unpin_user_ranges().
+ *
+ * Return: the number of pages; fewer than @nr_pages where these are more ranges
+ * than there is room for, or where pages cannot be pinned. Where that is so for
+ * the first one, an error of pin_user_pages().
+ */
+long pin_user_ranges(unsigned long start, unsigned long nr_pages,
+		     struct user_ranges *ranges)
+{
+	struct range_walk walk = { .ranges = ranges };
+	unsigned long end;
+	long ret;
+
+	ranges->nr = 0;
+	start = untagged_addr(start) & PAGE_MASK;
+	if (check_add_overflow(start, nr_pages << PAGE_SHIFT, &end) ||
+	    end > TASK_SIZE_MAX)
+		return -EFAULT;
+
+	mm_set_has_pinned_flag(current->mm);
+	walk.addr = start;
+	for (;;) {
+		pin_user_ranges_fast(&walk, end);
+		if (walk.addr == end || ranges->nr == USER_RANGES_MAX)
+			break;
+		ret = pin_user_ranges_slow(&walk, end);
+		if (ret < 0 && walk.addr == start)
+			return ret;
+		if (ret <= 0 || walk.addr == end)
+			break;
+	}
+	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
+	return ranges->total;
+}
+
+/**
+ * unpin_user_ranges() - give pinned user memory back
+ * @ranges:	what pin_user_ranges() found
+ */
+void unpin_user_ranges(struct user_ranges *ranges)
+{
+	struct pglist_data *pgdat = NULL;
+	unsigned int i, count = 0;
+
+	for (i = 0; i < ranges->nr; i++) {
+		struct folio *folio = page_folio(ranges->pages[i]);
+		int refs = 1;
+
+		if (is_zero_folio(folio))
+			continue;
+		sanity_check_pinned_pages(&ranges->pages[i], 1);
+		if (folio_pgdat(folio) != pgdat) {
+			if (count)
+				mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED,
+						    count);
+			pgdat = folio_pgdat(folio);
+			count = 0;
+		}
+		count++;
+		if (folio_has_pincount(folio))
+			atomic_dec(&folio->_pincount);
+		else
+			refs = GUP_PIN_COUNTING_BIAS;
+		folio_put_refs(folio, refs);
+	}
+	if (count)
+		mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED, count);
+}
+
+/**
+ * user_memory_is_secret() - whether memory is for its user's eyes only
+ * @addr: address in user space
+ *
+ * What pin_user_ranges() cannot pin may be copied instead, but not memfd_secret(2).
+ *
+ * Return: true if it is.
+ */
+bool user_memory_is_secret(unsigned long addr)
+{
+	struct mm_struct *mm = current->mm;
+	struct vm_area_struct *vma;
+	bool secret;
+
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, untagged_addr(addr));
+	secret = vma && vma_is_secretmem(vma);
+	mmap_read_unlock(mm);
+	return secret;
+}
