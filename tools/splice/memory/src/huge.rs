@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory in huge pages.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use anyhow::{bail, Context, Result};
+use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
+use rustix::mm::{Advice, MapFlags};
+
+use crate::{Mapping, HUGE_PAGE};
+
+/// What the kernel has for huge pages of this size.
+const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+
+/// Whether huge pages may be reserved, which takes privilege and changes the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reserve {
+    /// As many as are missing.
+    Missing,
+    /// Takes those that there are.
+    No,
+}
+
+/// Private memory of `pages` transparent huge pages. Fails where any of it is not in one.
+pub fn thp(pages: usize) -> Result<Mapping> {
+    let len = pages * HUGE_PAGE;
+    let mut mapping = Mapping::anonymous(len + HUGE_PAGE, MapFlags::PRIVATE)?;
+    let start = mapping.as_ptr().align_offset(HUGE_PAGE);
+    mapping.trim(start, start + len)?;
+    mapping
+        .advise(0, len, Advice::LinuxHugepage)
+        .context("no transparent huge pages")?;
+    for page in (0..len).step_by(HUGE_PAGE) {
+        // SAFETY: Memory for reading and writing was asked for.
+        unsafe { mapping.touch(page / crate::PAGE) };
+    }
+    let smaps = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
+    match in_huge_pages(&smaps, mapping.as_ptr() as usize, len) {
+        Some(bytes) if bytes >= len => Ok(mapping),
+        Some(bytes) => bail!("only {bytes} of {len} bytes are in transparent huge pages"),
+        None => bail!("/proc/self/smaps does not have the memory"),
+    }
+}
+
+/// Private memory of `pages` huge pages of hugetlb.
+pub fn hugetlb(pages: usize, reserve: Reserve) -> Result<Mapping> {
+    reserve.have(pages)?;
+    let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
+    Mapping::anonymous(pages * HUGE_PAGE, flags).context("no huge pages of hugetlb")
+}
+
+/// A file in memory, of `pages` huge pages of hugetlb.
+pub fn hugetlb_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
+    reserve.have(pages)?;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+    let file = memfd_create("hugetlb", flags).context("no files of hugetlb")?;
+    ftruncate(&file, (pages * HUGE_PAGE) as u64).context("memfd")?;
+    Ok(file)
+}
+
+impl Reserve {
+    /// Has `pages` that nobody has claimed.
+    fn have(self, pages: usize) -> Result<()> {
+        if self == Self::No {
+            return Ok(());
+        }
+        let pool = Path::new(POOL);
+        let number = |name: &str| -> Result<usize> {
+            let path = pool.join(name);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            Ok(text.trim().parse()?)
+        };
+        let unclaimed = || -> Result<usize> {
+            Ok(number("free_hugepages")?.saturating_sub(number("resv_hugepages")?))
+        };
+        let there = unclaimed()?;
+        if there >= pages {
+            return Ok(());
+        }
+        let more = number("nr_hugepages")? + pages - there;
+        fs::write(pool.join("nr_hugepages"), more.to_string())
+            .with_context(|| format!("reserving {more} huge pages"))?;
+        match unclaimed()? {
+            there if there >= pages => Ok(()),
+            there => bail!("only {there} of {pages} huge pages can be had"),
+        }
+    }
+}
+
+/// How many bytes of the mapping that the `len` bytes at `address` are in are in transparent huge
+/// pages. `None`: not all of them are in one mapping.
+fn in_huge_pages(smaps: &str, address: usize, len: usize) -> Option<usize> {
+    let mut inside = false;
+    for line in smaps.lines() {
+        if let Some((start, end)) = range(line) {
+            inside = start <= address && address + len <= end;
+        } else if let Some(size) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+            let kib: usize = size.trim().strip_suffix(" kB")?.parse().ok()?;
+            return Some(kib << 10);
+        }
+    }
+    None
+}
+
+/// Of the line that a mapping starts with.
+fn range(line: &str) -> Option<(usize, usize)> {
+    let (start, end) = line.split(' ').next()?.split_once('-')?;
+    let parse = |text| usize::from_str_radix(text, 16).ok();
+    Some((parse(start)?, parse(end)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMAPS: &str = "\
+        7f0000000000-7f0000400000 rw-p 00000000 00:00 0 \n\
+        Size:               4096 kB\n\
+        AnonHugePages:      2048 kB\n\
+        7f0000400000-7f0000600000 rw-p 00000000 00:00 0          [stack]\n\
+        AnonHugePages:         0 kB\n";
+
+    #[test]
+    fn the_mapping_that_the_memory_is_in_is_found() {
+        let of = |address, len| in_huge_pages(SMAPS, address, len);
+        assert_eq!(of(0x7f00_0000_0000, 4 << 20), Some(2 << 20));
+        assert_eq!(of(0x7f00_0020_0000, 2 << 20), Some(2 << 20));
+        assert_eq!(of(0x7f00_0040_0000, 2 << 20), Some(0));
+        assert_eq!(of(0x7f00_0020_0000, 4 << 20), None);
+        assert_eq!(of(0x7f00_0060_0000, 4096), None);
+    }
+
+    /// There may be none on this machine.
+    #[test]
+    fn huge_pages_are_aligned() {
+        for mapping in [thp(2), hugetlb(1, Reserve::No)].into_iter().flatten() {
+            assert_eq!(mapping.as_ptr() as usize % HUGE_PAGE, 0);
+            assert_eq!(mapping.len() % HUGE_PAGE, 0);
+        }
+    }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory of which it is known what it is made of.
+
+mod huge;
+mod mapping;
+mod separate;
+
+pub use huge::{hugetlb, hugetlb_file, thp, Reserve};
+pub use mapping::Mapping;
+pub use separate::separate;
+
+/// A page.
+pub const PAGE: usize = 4096;
+
+/// A huge page.
+pub const HUGE_PAGE: usize = 2 << 20;
