@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The chart: one bar for each operation, from 1 to its ratio.
+//! The chart: one bar for each operation, from 1 to its ratio, and a line where it
+//! may be at most.
 
 use anyhow::Result;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use crate::report::{Report, Row, LIMIT};
+use crate::operations::BOUND;
+use crate::report::{Report, Row};
 
 const WIDTH: u32 = 900;
 const BAR: u32 = 15;
 const AROUND_BARS: u32 = 110;
 const LABELS: u32 = 260;
+
+/// The axis begins here at the latest. A bar that would be longer is cut off, so that one that is
+/// does not squeeze all others, and has its ratio written in it.
+const SHORTEST: f64 = 0.9;
 
 const GOOD: RGBColor = RGBColor(0x2a, 0x7f, 0x62);
 const OVER: RGBColor = RGBColor(0xc0, 0x39, 0x2b);
@@ -21,8 +28,12 @@ pub fn svg(report: &Report) -> Result<String> {
     let rows = report.rows();
     let count = u32::try_from(rows.len())?;
     let least = rows.iter().map(Row::ratio).fold(1.0, f64::min);
-    let most = rows.iter().map(Row::ratio).fold(LIMIT, f64::max);
-    let ratios = least - 0.02..most + 0.02;
+    let most = rows
+        .iter()
+        .flat_map(|row| [row.ratio(), row.bound()])
+        .fold(BOUND, f64::max);
+    let left = (least - 0.02).max(SHORTEST);
+    let ratios = left..most + 0.02;
 
     let mut svg = String::new();
     let root =
@@ -65,18 +76,27 @@ pub fn svg(report: &Report) -> Result<String> {
                 .data(
                     bars.clone()
                         .filter(|(_, row)| row.is_over() == over)
-                        .map(|(i, row)| (i, row.ratio())),
+                        .map(|(i, row)| (i, row.ratio().max(left))),
                 ),
         )?;
     }
-    for (ratio, color) in [(1.0, BLACK), (LIMIT, LINE)] {
-        chart.draw_series(LineSeries::new(
-            [
-                (ratio, SegmentValue::Exact(0)),
-                (ratio, SegmentValue::Exact(count)),
-            ],
-            color,
-        ))?;
+    let style = ("sans-serif", 11).into_text_style(&root).color(&WHITE);
+    chart.draw_series(
+        bars.clone()
+            .filter(|(_, row)| row.ratio() < left)
+            .map(|(i, row)| {
+                let at = (left + 0.003, SegmentValue::CenterOf(i));
+                let style = style.pos(Pos::new(HPos::Left, VPos::Center));
+                Text::new(format!("{:.3}", row.ratio()), at, style)
+            }),
+    )?;
+    let mut line = |ratio: f64, from: u32, to: u32, color: RGBColor| {
+        let ends = [from, to].map(|end| (ratio, SegmentValue::Exact(end)));
+        chart.draw_series(LineSeries::new(ends, color)).map(drop)
+    };
+    line(1.0, 0, count, BLACK)?;
+    for (i, row) in bars.filter(|(_, row)| row.bound() > left) {
+        line(row.bound(), i, i + 1, LINE)?;
     }
     root.present()?;
     drop(chart);

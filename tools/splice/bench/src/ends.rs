@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{sockopt, RecvFlags, SendFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
 
-const PAGE: usize = 4096;
+use crate::memory::{Kind, Memory, Source};
 
 /// Room in a socket for the largest amount, with what the kernel adds to it.
 const SOCKET_ROOM: usize = 16 << 20;
@@ -163,14 +163,17 @@ pub struct Ends {
     pub other_pipe: Pipe,
     pub tcp: Sockets,
     pub unix: Sockets,
-    memory: Vec<u8>,
-    /// Where in `memory` a page starts.
-    start: usize,
+    memory: Memory,
 }
 
 impl Ends {
     /// Makes them, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
+        Self::with_memory(dir, bytes, Kind::Ordinary, Source::Any)
+    }
+
+    /// Likewise, with memory of a certain kind.
+    pub fn with_memory(dir: &Path, bytes: usize, kind: Kind, source: Source) -> Result<Self> {
         let data = pattern(bytes, 1);
         let file = |name: &str| -> Result<File> {
             let path = dir.join(name);
@@ -187,9 +190,6 @@ impl Ends {
             std::fs::remove_file(&path)?;
             Ok(file)
         };
-        // Every page is written to, so that it is there.
-        let memory = pattern(bytes + PAGE, 1 << 32);
-        let start = memory.as_ptr().align_offset(PAGE);
         Ok(Self {
             bytes,
             source: file("source")?,
@@ -200,8 +200,8 @@ impl Ends {
             other_pipe: Pipe::new(bytes)?,
             tcp: Sockets::tcp().context("TCP on the loopback device")?,
             unix: Sockets::unix().context("AF_UNIX")?,
-            memory,
-            start,
+            // Every page is written to, so that it is there.
+            memory: Memory::new(kind, source, &pattern(bytes, 1 << 32))?,
         })
     }
 
@@ -211,7 +211,7 @@ impl Ends {
     }
 
     pub fn memory(&self) -> &[u8] {
-        &self.memory[self.start..][..self.bytes]
+        self.memory.bytes()
     }
 
     /// One `splice` of all bytes that are moved at a time.
@@ -252,8 +252,7 @@ impl Ends {
     #[inline(always)]
     pub fn vmsplice_out(&mut self) -> rustix::io::Result<usize> {
         let read = &self.pipe.read;
-        let memory = &mut self.memory[self.start..][..self.bytes];
-        let slices = [IoSliceRaw::from_slice_mut(memory)];
+        let slices = [IoSliceRaw::from_slice_mut(self.memory.bytes_mut())];
         // SAFETY: The kernel writes to memory that is borrowed exclusively.
         unsafe { rustix::pipe::vmsplice(read, &slices, SpliceFlags::NONBLOCK) }
     }
@@ -281,12 +280,11 @@ impl Ends {
     }
 
     pub fn drain_tcp(&mut self) -> Result<()> {
-        self.tcp.drain(&mut self.memory[self.start..][..self.bytes])
+        self.tcp.drain(self.memory.bytes_mut())
     }
 
     pub fn drain_unix(&mut self) -> Result<()> {
-        self.unix
-            .drain(&mut self.memory[self.start..][..self.bytes])
+        self.unix.drain(self.memory.bytes_mut())
     }
 
     /// Fails unless all bytes were moved.

@@ -10,6 +10,7 @@ mod chart;
 mod clock;
 mod ends;
 mod measure;
+mod memory;
 mod operations;
 mod pairs;
 mod report;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
+use memory::Source;
 use pairs::Pairs;
 use report::Report;
 
@@ -55,6 +57,10 @@ enum Command {
         /// Takes any clock for a counter of instructions.
         #[arg(long)]
         any_clock: bool,
+
+        /// Takes other memory where there is none of the kind that is to be measured.
+        #[arg(long)]
+        any_memory: bool,
     },
 
     /// Joins what was measured on two kernels: a table, a CSV file, and a chart.
@@ -138,11 +144,17 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
             bytes,
             only,
             any_clock,
+            any_memory,
         } => {
             if !any_clock {
                 clock::verify()?;
             }
-            measure::measure(&dir, &bytes, &only, out)?;
+            let source = if any_memory {
+                Source::Any
+            } else {
+                Source::Required
+            };
+            measure::measure(&dir, &bytes, &only, source, out)?;
             Ok(true)
         }
         Command::Report {

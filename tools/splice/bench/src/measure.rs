@@ -9,6 +9,7 @@ use anyhow::{bail, Context, Result};
 
 use crate::clock;
 use crate::ends::Ends;
+use crate::memory::Source;
 use crate::operations::{Operation, OPERATIONS};
 
 /// What a pipe holds that nobody has enlarged.
@@ -31,17 +32,23 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 4..=12;
 const PRECISION: u64 = 200;
 
 /// Writes a line `operation,bytes,instructions` for every operation.
-pub fn measure(dir: &Path, amounts: &[usize], only: &str, out: &mut impl Write) -> Result<()> {
+pub fn measure(
+    dir: &Path,
+    amounts: &[usize],
+    only: &str,
+    source: Source,
+    out: &mut impl Write,
+) -> Result<()> {
     let overhead = clock::overhead();
     writeln!(out, "operation,bytes,instructions")?;
     for operation in OPERATIONS.iter().filter(|o| o.name.contains(only)) {
         if operation.error.is_some() {
-            let cost = cost(operation, dir, DEFAULT_PIPE, overhead)?;
+            let cost = cost(operation, dir, DEFAULT_PIPE, source, overhead)?;
             writeln!(out, "{},0,{cost}", operation.name)?;
             continue;
         }
-        for &bytes in amounts {
-            let cost = cost(operation, dir, bytes, overhead)?;
+        for &bytes in amounts.iter().filter(|bytes| **bytes >= operation.least) {
+            let cost = cost(operation, dir, bytes, source, overhead)?;
             writeln!(out, "{},{bytes},{cost}", operation.name)?;
             out.flush()?;
         }
@@ -49,11 +56,17 @@ pub fn measure(dir: &Path, amounts: &[usize], only: &str, out: &mut impl Write) 
     Ok(())
 }
 
-fn cost(operation: &Operation, dir: &Path, bytes: usize, overhead: u64) -> Result<u64> {
+fn cost(
+    operation: &Operation,
+    dir: &Path,
+    bytes: usize,
+    source: Source,
+    overhead: u64,
+) -> Result<u64> {
     let what = || format!("{}, {bytes} bytes", operation.name);
     let mut medians = Vec::new();
     while medians.len() < *ROUNDS.end() {
-        medians.push(round(operation, dir, bytes).with_context(what)?);
+        medians.push(round(operation, dir, bytes, source).with_context(what)?);
         medians.sort_unstable();
         if medians.len() >= *ROUNDS.start() && medians[1] - medians[0] <= medians[0] / PRECISION {
             return Ok(medians[0].saturating_sub(overhead));
@@ -64,9 +77,9 @@ fn cost(operation: &Operation, dir: &Path, bytes: usize, overhead: u64) -> Resul
 }
 
 /// The median of one round.
-fn round(operation: &Operation, dir: &Path, bytes: usize) -> Result<u64> {
+fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<u64> {
     let expected = operation.error.map_or(Ok(bytes), Err);
-    let mut ends = Ends::new(dir, bytes)?;
+    let mut ends = Ends::with_memory(dir, bytes, operation.memory, source)?;
     let mut costs = Vec::with_capacity(WARM_UP + ROUND);
     for _ in 0..WARM_UP + ROUND {
         (operation.before)(&mut ends)?;

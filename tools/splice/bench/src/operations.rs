@@ -7,6 +7,7 @@ use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
 
 use crate::ends::Ends;
+use crate::memory::Kind;
 
 /// One operation: a system call that is measured, with what has to be done
 /// before and after it so that it can be repeated.
@@ -14,6 +15,12 @@ pub struct Operation {
     pub name: &'static str,
     /// What the call is to return: all bytes, or an error.
     pub error: Option<Errno>,
+    /// What the program's memory is made of.
+    pub memory: Kind,
+    /// The smallest amount that it is measured for.
+    pub least: usize,
+    /// What it may cost at most for so many bytes, as a multiple of what it costs in C.
+    pub bound: fn(u64) -> f64,
     pub before: fn(&mut Ends) -> Result<()>,
     pub call: fn(&mut Ends) -> rustix::io::Result<usize>,
     pub after: fn(&mut Ends) -> Result<()>,
@@ -26,6 +33,9 @@ fn nothing(_: &mut Ends) -> Result<()> {
 const MOVES: Operation = Operation {
     name: "",
     error: None,
+    memory: Kind::Ordinary,
+    least: 0,
+    bound: |_| BOUND,
     before: nothing,
     call: |_| Ok(0),
     after: nothing,
@@ -35,6 +45,48 @@ const FAILS: Operation = Operation {
     error: Some(Errno::AGAIN),
     ..MOVES
 };
+
+/// What an operation may cost at most that has no bound of its own.
+pub const BOUND: f64 = 1.02;
+
+/// C refers to each page of the memory once, and so has a buffer for each.
+const VMSPLICE: Operation = Operation {
+    name: "vmsplice",
+    // To pin a page is more than to refer to it.
+    bound: |_| 1.15,
+    call: |ends| ends.vmsplice(),
+    after: |ends| ends.drain(&ends.pipe),
+    ..MOVES
+};
+
+/// All of a huge page is one buffer.
+const VMSPLICE_HUGE: Operation = Operation {
+    least: 64 << 10,
+    bound: |bytes| if bytes < 1 << 20 { 0.35 } else { 0.05 },
+    ..VMSPLICE
+};
+
+const DROP: Operation = Operation {
+    name: "drop of user pages",
+    bound: |_| 1.15,
+    before: |ends| ends.vmsplice().map(drop).map_err(Into::into),
+    call: |ends| ends.splice(&ends.pipe.read, &ends.null),
+    ..MOVES
+};
+
+const DROP_HUGE: Operation = Operation {
+    least: 64 << 10,
+    bound: |_| BOUND,
+    ..DROP
+};
+
+/// What the operation of that name may cost at most for so many bytes, as a multiple of C.
+pub fn bound(name: &str, bytes: u64) -> f64 {
+    OPERATIONS
+        .iter()
+        .find(|operation| operation.name == name)
+        .map_or(BOUND, |operation| (operation.bound)(bytes))
+}
 
 /// All of them, in the order of the table. Those that fail move nothing, so
 /// their cost does not depend on the amount.
@@ -80,17 +132,37 @@ pub const OPERATIONS: &[Operation] = &[
         },
         ..MOVES
     },
+    VMSPLICE,
     Operation {
-        name: "vmsplice",
-        call: |ends| ends.vmsplice(),
-        after: |ends| ends.drain(&ends.pipe),
-        ..MOVES
+        name: "vmsplice of separate pages",
+        memory: Kind::Separate,
+        ..VMSPLICE
     },
     Operation {
-        name: "drop of user pages",
-        before: |ends| ends.vmsplice().map(drop).map_err(Into::into),
-        call: |ends| ends.splice(&ends.pipe.read, &ends.null),
-        ..MOVES
+        name: "vmsplice of THP",
+        memory: Kind::Thp,
+        ..VMSPLICE_HUGE
+    },
+    Operation {
+        name: "vmsplice of hugetlb",
+        memory: Kind::Hugetlb,
+        ..VMSPLICE_HUGE
+    },
+    DROP,
+    Operation {
+        name: "drop of separate pages",
+        memory: Kind::Separate,
+        ..DROP
+    },
+    Operation {
+        name: "drop of THP",
+        memory: Kind::Thp,
+        ..DROP_HUGE
+    },
+    Operation {
+        name: "drop of hugetlb",
+        memory: Kind::Hugetlb,
+        ..DROP_HUGE
     },
     Operation {
         name: "pipe to memory",
@@ -178,3 +250,33 @@ pub const OPERATIONS: &[Operation] = &[
         ..FAILS
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_operation_has_a_bound() {
+        for (name, bytes, most) in [
+            ("tee", 4096, 1.02),
+            ("EAGAIN: vmsplice into full", 0, 1.02),
+            ("vmsplice of separate pages", 1 << 20, 1.15),
+            ("vmsplice of THP", 64 << 10, 0.35),
+            ("vmsplice of hugetlb", 1 << 20, 0.05),
+            ("drop of THP", 1 << 20, 1.02),
+            ("nothing of that name", 4096, 1.02),
+        ] {
+            assert_eq!(bound(name, bytes), most, "{name}");
+        }
+    }
+
+    /// They are a column of a CSV file, and of a report they find their bounds by name.
+    #[test]
+    fn names_are_single_fields() {
+        let mut names: Vec<_> = OPERATIONS.iter().map(|operation| operation.name).collect();
+        assert!(names.iter().all(|name| !name.contains([',', '"', '|'])));
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), OPERATIONS.len());
+    }
+}
