@@ -125,7 +125,11 @@ pub fn wait(
     let (read, write) = pipe().context("pipe")?;
     let (other_read, other_write) = pipe().context("pipe")?;
     let other = UnixStream::pair().context("socketpair")?;
-    let data = pool.bytes(len as u32, len);
+    let data = if wait == WaitIn::VmspliceHugePageIn {
+        pool.huge_bytes(len as u32, len)
+    } else {
+        pool.bytes(len as u32, len)
+    };
     // What the thread reads from.
     let source = file(folder, data)?;
     let target = file(folder, b"")?;
@@ -172,7 +176,7 @@ pub fn wait(
                 WaitIn::SpliceToSocket => splice(fd, None, &other.0, None, len, NO_FLAGS),
                 WaitIn::Tee => tee(fd, &other_write, len, NO_FLAGS),
                 WaitIn::Write => rustix::io::write(fd, data),
-                WaitIn::VmspliceIn => vmsplice_from(fd, data),
+                WaitIn::VmspliceIn | WaitIn::VmspliceHugePageIn => vmsplice_from(fd, data),
                 WaitIn::SpliceFromFile => splice(&source, None, fd, None, len, NO_FLAGS),
                 WaitIn::SendfileToPipe => sendfile(fd, &source, None, len),
                 WaitIn::SpliceFromPipe => splice(&other_read, None, fd, None, len, NO_FLAGS),
@@ -260,7 +264,11 @@ pub fn tcp(
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
     let near = TcpStream::connect(listener.local_addr().context("listen")?).context("connect")?;
     let (far, _) = listener.accept().context("accept")?;
-    let bytes = pool.bytes(len as u32 + 3, len);
+    let bytes = if from == TcpFrom::HugePage {
+        pool.huge_bytes(len as u32 + 3, len)
+    } else {
+        pool.bytes(len as u32 + 3, len)
+    };
     let source = file(folder, bytes)?;
     let (read, write) = pipe().context("pipe")?;
     let flags = if more { SpliceFlags::MORE } else { NO_FLAGS };
@@ -272,7 +280,7 @@ pub fn tcp(
         let filled = match from {
             TcpFrom::Sendfile => None,
             TcpFrom::File => Some(splice(&source, None, &write, None, want, NO_FLAGS)),
-            TcpFrom::Memory => Some(vmsplice_from(write.as_fd(), part)),
+            TcpFrom::Memory | TcpFrom::HugePage => Some(vmsplice_from(write.as_fd(), part)),
             TcpFrom::Write => Some(rustix::io::write(&write, part)),
         };
         match filled {

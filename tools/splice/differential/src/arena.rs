@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that the operations read from and write to.
+//! Data, and private memory that the operations read from and write to.
 
 use std::ptr;
 
+use anyhow::Result;
 use rustix::mm::{mmap_anonymous, mprotect, munmap, MapFlags, MprotectFlags, ProtFlags};
+use splice_memory::{thp, Mapping};
 use xxhash_rust::xxh64::xxh64;
 
 /// So much can be written.
@@ -22,12 +24,15 @@ const READ_ONLY_OFFSET: usize = WRITABLE + 64;
 pub struct Pool {
     bytes: Vec<u8>,
     start: usize,
+    /// The same, in a huge page.
+    huge: Mapping,
 }
 
 impl Pool {
     const LEN: usize = 1 << 20;
 
-    pub fn new() -> Self {
+    /// Where no huge page is `required`, it may be in small ones.
+    pub fn new(required: bool) -> Result<Self> {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         let mut bytes = vec![0; Self::LEN + 4096];
         let start = bytes.as_ptr().align_offset(4096);
@@ -37,14 +42,30 @@ impl Pool {
             state ^= state << 17;
             word.copy_from_slice(&state.to_le_bytes());
         }
-        Self { bytes, start }
+        let mut huge = match thp(1) {
+            Err(_) if !required => Mapping::anonymous(Self::LEN, MapFlags::PRIVATE)?,
+            mapping => mapping?,
+        };
+        // SAFETY: It was mapped for reading and writing, and is known here only.
+        unsafe { huge.bytes_mut()[..Self::LEN].copy_from_slice(&bytes[start..][..Self::LEN]) };
+        Ok(Self { bytes, start, huge })
     }
 
     /// `len` bytes, different ones for each `content`.
     pub fn bytes(&self, content: u32, len: usize) -> &[u8] {
+        Self::part(&self.bytes[self.start..], content, len)
+    }
+
+    /// The same, from the huge page.
+    pub fn huge_bytes(&self, content: u32, len: usize) -> &[u8] {
+        // SAFETY: It was mapped for reading, and nothing writes to it any more.
+        Self::part(unsafe { self.huge.bytes() }, content, len)
+    }
+
+    fn part(bytes: &[u8], content: u32, len: usize) -> &[u8] {
         let len = len.min(Self::LEN);
-        let at = self.start + content as usize % (Self::LEN - len + 1);
-        &self.bytes[at..at + len]
+        let at = content as usize % (Self::LEN - len + 1);
+        &bytes[at..at + len]
     }
 }
 
@@ -67,8 +88,7 @@ impl Arena {
         let mut arena = Self {
             start: start.cast(),
         };
-        // The last quarter of it was never touched, as memory from a fresh allocation.
-        arena.fill(0, pool.bytes(1, WRITABLE / 4 * 3));
+        arena.fill(0, pool.bytes(1, WRITABLE));
         arena.write(WRITABLE, pool.bytes(2, READABLE - WRITABLE));
         for (at, end, prot) in [
             (WRITABLE, READABLE, MprotectFlags::READ),
@@ -140,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_is_written_changes_the_hash() {
-        let pool = Pool::new();
+        let pool = Pool::new(false).unwrap();
         let mut arena = Arena::new(&pool).unwrap();
         let before = arena.hash(0, LEN);
         arena.fill(WRITABLE - 5, pool.bytes(9, 5));
@@ -155,7 +175,8 @@ mod tests {
 
     #[test]
     fn contents_differ() {
-        let pool = Pool::new();
+        let pool = Pool::new(false).unwrap();
+        assert_eq!(pool.bytes(5, 70_000), pool.huge_bytes(5, 70_000));
         assert_ne!(pool.bytes(1, 100), pool.bytes(2, 100));
         assert_eq!(pool.bytes(5, 1 << 20).len(), 1 << 20);
     }

@@ -10,6 +10,7 @@ mod alone;
 mod arena;
 mod explain;
 mod jobs;
+mod memory;
 mod op;
 mod plan;
 mod shrink;
@@ -30,6 +31,7 @@ use clap::{Args, Parser, Subcommand};
 use arena::Pool;
 use explain::{compare, parse_result, Sides, LOST};
 use jobs::{parse_keep, supervise, watchdog, Job};
+use memory::Huge;
 use plan::plan;
 use transcript::Transcript;
 use world::{count_sigpipe, Folders, World};
@@ -41,6 +43,10 @@ struct Options {
     /// Changes the result of one operation, to show that this is noticed.
     #[arg(long, global = true, value_name = "SEED:INDEX", value_parser = parse_perturb)]
     perturb: Option<(u64, usize)>,
+
+    /// Fails where there are no huge pages. Those of hugetlb are reserved.
+    #[arg(long, global = true)]
+    require_huge_pages: bool,
 
     #[command(subcommand)]
     command: Mode,
@@ -167,8 +173,8 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let result = match &options.command {
         Mode::Run(run) => match run.worker {
-            Some(skip) => run.work(skip, options.perturb).map(|()| true),
-            None => run.supervise().map(|()| true),
+            Some(skip) => run.work(skip, &options).map(|()| true),
+            None => run.supervise(&options).map(|()| true),
         },
         Mode::Compare(compare) => compare.run(),
         Mode::Explain(explain) => explain.run(),
@@ -200,8 +206,12 @@ impl Run {
     }
 
     /// Has other processes do the jobs, so that a job that kills its process is one result.
-    fn supervise(&self) -> Result<()> {
+    fn supervise(&self, options: &Options) -> Result<()> {
         let jobs = self.jobs()?;
+        // What none of them could do without is no matter of single jobs.
+        if options.require_huge_pages {
+            Huge::new(true)?;
+        }
         let program = std::env::current_exe().context("this program")?;
         let command = |skip: usize| {
             let mut command = Command::new(&program);
@@ -219,13 +229,14 @@ impl Run {
         )
     }
 
-    fn work(&self, skip: usize, perturb: Option<(u64, usize)>) -> Result<()> {
+    fn work(&self, skip: usize, options: &Options) -> Result<()> {
         let process = std::process::id();
         let folders = Folders {
             tmpfs: self.tmpfs.join(format!("differential.{process}")),
             ext4: self.ext4.join(format!("differential.{process}")),
         };
-        let pool = Pool::new();
+        let pool = Pool::new(options.require_huge_pages)?;
+        let huge = Huge::new(options.require_huge_pages)?;
         let current = watchdog(Duration::from_secs(self.limit));
         count_sigpipe()?;
         let mut statistics = Statistics::default();
@@ -240,8 +251,8 @@ impl Run {
             // A thread of its own has nothing that the kernel keeps for a task from earlier jobs.
             let transcript = std::thread::scope(|scope| {
                 let run = || {
-                    World::new(&folders, &pool)?.run(&plan, &keep, |entry| {
-                        if perturb == Some((job.seed, entry.index)) {
+                    World::new(&folders, &pool, &huge)?.run(&plan, &keep, |entry| {
+                        if options.perturb == Some((job.seed, entry.index)) {
                             entry.perturb();
                         }
                         // At once: it may be the last before the time is up.
@@ -264,6 +275,9 @@ impl Run {
         }
         if self.statistics {
             eprint!("{}", statistics.text());
+            for (region, why) in &huge.missing {
+                eprintln!("memory: no {region}, ordinary memory instead: {why}");
+            }
         }
         Ok(())
     }
@@ -278,7 +292,7 @@ impl Statistics {
         for entry in &transcript.entries {
             let name = entry.call.split(' ').next().unwrap_or_default();
             let end = match entry.result {
-                _ if ["absent", "would block"]
+                _ if ["absent", "would block", "lent"]
                     .iter()
                     .any(|s| entry.after.starts_with(s)) =>
                 {

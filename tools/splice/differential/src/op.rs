@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use crate::memory::Region;
+
 /// An open file, by the number that the plan gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot(pub u16);
@@ -56,8 +58,8 @@ impl fmt::Display for Offset {
 /// An address argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address {
-    /// In the arena.
-    Arena(u32),
+    /// So far into a region.
+    In(Region, u32),
     Null,
     /// So high that the end wraps around.
     Wrap,
@@ -75,7 +77,7 @@ pub struct Segment {
 impl fmt::Display for Segment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.address {
-            Address::Arena(at) => write!(f, "{at:#x}")?,
+            Address::In(region, at) => write!(f, "{region}:{at:#x}")?,
             Address::Null => write!(f, "null")?,
             Address::Wrap => write!(f, "wrap")?,
             Address::Kernel => write!(f, "kernel")?,
@@ -118,6 +120,7 @@ pub enum WaitIn {
     SpliceFromPipe,
     TeeInto,
     VmspliceIn,
+    VmspliceHugePageIn,
     SendfileToPipe,
 }
 
@@ -154,6 +157,7 @@ pub enum EndBy {
 pub enum TcpFrom {
     File,
     Memory,
+    HugePage,
     Sendfile,
     Write,
 }
@@ -275,8 +279,7 @@ pub enum Op {
     },
     /// Changes memory; pages of it may be in pipes.
     Fill {
-        at: u32,
-        len: usize,
+        memory: Segment,
         content: u32,
     },
     /// A thread that waits, and what ends that, on a pipe of their own.
@@ -330,6 +333,18 @@ impl Op {
             | Self::Shutdown { fd, .. } => of(&[*fd]),
             Self::Poll { fds } => fds.clone(),
             Self::Fill { .. } | Self::Wait { .. } | Self::Tcp { .. } => Vec::new(),
+        }
+    }
+
+    /// The memory that it has to do with.
+    pub fn memory(&self) -> &[Segment] {
+        match self {
+            Self::Vmsplice { segments, .. } => segments,
+            Self::Read { to: memory, .. }
+            | Self::Write { from: memory, .. }
+            | Self::NoWait { memory, .. }
+            | Self::Fill { memory, .. } => std::slice::from_ref(memory),
+            _ => &[],
         }
     }
 }
@@ -431,7 +446,7 @@ impl fmt::Display for Op {
                 write!(f, "poll")?;
                 fds.iter().try_for_each(|fd| write!(f, " {fd}"))
             }
-            Self::Fill { at, len, content } => write!(f, "fill {at:#x}+{len} content={content}"),
+            Self::Fill { memory, content } => write!(f, "fill {memory} content={content}"),
             Self::Wait {
                 wait,
                 end,

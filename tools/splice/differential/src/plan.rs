@@ -4,12 +4,13 @@
 //! carried out has an influence on the sequence, so any part of it can be left
 //! out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::arena;
+use crate::memory::Region;
 use crate::op::{
     Address,
     EndBy,
@@ -44,6 +45,8 @@ struct Live {
     write: bool,
     /// The other end.
     peer: Option<Slot>,
+    /// A pipe that was to have room for large pieces.
+    large: bool,
 }
 
 /// The operations that `seed` stands for.
@@ -52,7 +55,10 @@ pub fn plan(seed: u64, count: usize) -> Vec<Op> {
         rng: ChaCha8Rng::seed_from_u64(seed),
         live: Vec::new(),
         next: 0,
+        regions: Vec::new(),
+        pending: VecDeque::new(),
     };
+    maker.choose_regions();
     let mut ops = Vec::with_capacity(count);
     while ops.len() < count {
         ops.push(maker.op());
@@ -99,6 +105,10 @@ struct Maker {
     rng: ChaCha8Rng,
     live: Vec<Live>,
     next: u16,
+    /// What memory the sequence uses.
+    regions: Vec<Region>,
+    /// What comes next.
+    pending: VecDeque<Op>,
 }
 
 impl Maker {
@@ -124,8 +134,28 @@ impl Maker {
             read,
             write,
             peer: None,
+            large: false,
         });
         slot
+    }
+
+    /// Some of them, so that there is more to do with each, and less to set up.
+    fn choose_regions(&mut self) {
+        let mut small = Region::SMALL.to_vec();
+        for _ in 0..3 {
+            let index = self.below(small.len() as u32) as usize;
+            self.regions.push(small.swap_remove(index));
+        }
+        let huge = self.choose(&Region::HUGE);
+        self.regions.push(huge);
+    }
+
+    fn region(&mut self) -> Region {
+        if self.one_in(2) {
+            return Region::Private;
+        }
+        let regions = self.regions.clone();
+        self.choose(&regions)
     }
 
     /// Makes the last two each other's ends.
@@ -191,12 +221,21 @@ impl Maker {
         }
     }
 
-    /// A length that nothing has.
+    /// One that takes more than the default pipe has room for.
+    fn large_len(&mut self) -> usize {
+        match self.below(4) {
+            0 => 4096 * (1 + self.below(256) as usize),
+            1 => 65_536 << self.below(5),
+            _ => 1 + self.below(1 << 20) as usize,
+        }
+    }
+
+    /// Also one that nothing has.
     fn splice_len(&mut self) -> usize {
-        if self.one_in(60) {
-            self.choose(&[usize::MAX, isize::MAX as usize, 1 << 31, 1 << 32])
-        } else {
-            self.len()
+        match self.below(60) {
+            0 => self.choose(&[usize::MAX, isize::MAX as usize, 1 << 31, 1 << 32]),
+            1..=6 => self.large_len(),
+            _ => self.len(),
         }
     }
 
@@ -249,29 +288,80 @@ impl Maker {
         flags
     }
 
-    fn segment(&mut self, most: usize) -> Segment {
+    /// At most `most` bytes, and where there are huge pages `large`.
+    fn segment(&mut self, most: usize, large: usize) -> Segment {
         let address = match self.below(80) {
             0 => Address::Null,
             1 => Address::Wrap,
             2 => Address::Kernel,
             // So that it reaches into what cannot be written, or is not there.
-            3 | 4 => Address::Arena((arena::WRITABLE - 1 - self.below(20_000) as usize) as u32),
-            5 => Address::Arena((arena::READABLE - 1 - self.below(20_000) as usize) as u32),
-            6..=40 => Address::Arena(self.below((arena::WRITABLE / 4096) as u32) * 4096),
-            _ => Address::Arena(self.below(arena::WRITABLE as u32)),
+            3 | 4 => {
+                let at = arena::WRITABLE - 1 - self.below(20_000) as usize;
+                Address::In(Region::Private, at as u32)
+            }
+            5 => {
+                let at = arena::READABLE - 1 - self.below(20_000) as usize;
+                Address::In(Region::Private, at as u32)
+            }
+            _ => {
+                let region = self.region();
+                Address::In(region, self.place(region))
+            }
         };
-        let mut len = self.len().min(most);
-        if let Address::Arena(at) = address {
-            len = len.min(arena::LEN - at as usize);
+        let mut len = match address {
+            Address::In(region, _) if region.is_huge() && self.one_in(2) => {
+                self.large_len().min(large)
+            }
+            _ => self.len().min(most),
+        };
+        if let Address::In(region, at) = address {
+            let at = at as usize;
+            len = len.min(region.len() - at);
             // Mostly in memory that is there.
-            if !self.one_in(25) && (at as usize) < arena::WRITABLE {
-                len = len.min(arena::WRITABLE - at as usize);
+            if at < region.usual() && !self.one_in(25) {
+                len = len.min(region.usual() - at);
             }
         }
         Segment { address, len }
     }
 
+    /// Where in a region something starts: at a page, or anywhere.
+    fn place(&mut self, region: Region) -> u32 {
+        let end = region.usual() as u32;
+        match self.below(16) {
+            0..=6 => self.below(end / 4096) * 4096,
+            // In what is large: at the beginning, so that there is much behind it, or where the
+            // one huge page ends.
+            7 | 8 if region.is_huge() => self.choose(&[0, 1, 100, 4095]),
+            9..=11 if region.is_huge() => Region::BOUNDARY as u32 - self.below(100_000),
+            _ => self.below(end),
+        }
+    }
+
+    /// Memory that can be written.
+    fn writable(&mut self) -> Segment {
+        let region = loop {
+            let region = self.region();
+            if region.is_writable() {
+                break region;
+            }
+        };
+        let at = self.place(region);
+        let len = if region.is_huge() {
+            self.splice_len()
+        } else {
+            self.len()
+        };
+        Segment {
+            address: Address::In(region, at),
+            len: len.min(region.usual() - at as usize),
+        }
+    }
+
     fn op(&mut self) -> Op {
+        if let Some(op) = self.pending.pop_front() {
+            return op;
+        }
         if self.live.len() < 8 || (self.live.len() < MOST_OPEN && self.one_in(9)) {
             return self.make();
         }
@@ -280,12 +370,15 @@ impl Maker {
         }
         match self.below(200) {
             0..=74 => self.splice(),
-            75..=89 => Op::Tee {
-                input: self.fd_of(Kind::Pipe, false),
-                output: self.fd_of(Kind::Pipe, true),
-                len: self.splice_len(),
-                flags: self.splice_flags(),
-            },
+            75..=89 => {
+                let len = self.splice_len();
+                Op::Tee {
+                    input: self.pipe_for(len, false),
+                    output: self.pipe_for(len, true),
+                    len,
+                    flags: self.splice_flags(),
+                }
+            }
             90..=109 => self.vmsplice(),
             110..=121 => self.sendfile(),
             122..=129 => Op::CopyFileRange {
@@ -339,17 +432,13 @@ impl Maker {
                 }
                 Op::Poll { fds }
             }
-            189..=193 => {
-                let at = self.below(arena::WRITABLE as u32);
-                Op::Fill {
-                    at,
-                    len: self.len().min(arena::WRITABLE - at as usize),
-                    content: self.below(1 << 20),
-                }
-            }
+            189..=193 => Op::Fill {
+                memory: self.writable(),
+                content: self.below(1 << 20),
+            },
             194 | 195 => Op::NoWait {
                 fd: self.fd(|live| live.kind == Kind::Pipe),
-                memory: self.segment(70_000),
+                memory: self.segment(70_000, 300_000),
                 write: self.one_in(2),
             },
             196..=198 => self.wait(),
@@ -357,6 +446,7 @@ impl Maker {
                 from: self.choose(&[
                     TcpFrom::File,
                     TcpFrom::Memory,
+                    TcpFrom::HugePage,
                     TcpFrom::Sendfile,
                     TcpFrom::Write,
                 ]),
@@ -417,6 +507,13 @@ impl Maker {
                     flags |= libc::O_EXCL;
                 }
                 let [read, write] = self.add_pair(Kind::Pipe, false);
+                if self.one_in(4) {
+                    self.pending.push_back(Op::SetPipeSize {
+                        fd: Fd::Slot(read),
+                        size: 1 << 20,
+                    });
+                    self.set_large(read, true);
+                }
                 Op::Pipe { read, write, flags }
             }
             14 => {
@@ -493,12 +590,18 @@ impl Maker {
             _ => self.unfit_offset(),
         };
         let (in_offset, out_offset) = (often(from), often(to));
+        let len = self.splice_len();
+        let mut end = |kind: Kind, write: bool| match kind {
+            Pipe => self.pipe_for(len, write),
+            _ => self.fd_of(kind, write),
+        };
+        let (input, output) = (end(from, false), end(to, true));
         Op::Splice {
-            input: self.fd_of(from, false),
+            input,
             in_offset,
-            output: self.fd_of(to, true),
+            output,
             out_offset,
-            len: self.splice_len(),
+            len,
             flags: self.splice_flags(),
         }
     }
@@ -510,10 +613,10 @@ impl Maker {
             2..=15 => 1,
             _ => 1 + self.below(6),
         };
-        let mut room = 300_000usize;
+        let mut room = 1 << 20;
         let segments: Vec<Segment> = (0..count)
             .map(|_| {
-                let segment = self.segment(room.min(100_000));
+                let segment = self.segment(room.min(100_000), room);
                 room -= segment.len;
                 segment
             })
@@ -523,12 +626,110 @@ impl Maker {
         } else {
             None
         };
+        let most = segments.iter().map(|segment| segment.len).max();
+        let large = self.wants_large(most.unwrap_or(0));
+        let fd = self.fd(|live| live.kind == Kind::Pipe && (live.large || !large));
+        let flags = self.splice_flags();
+        self.follow(fd, &segments);
         Op::Vmsplice {
-            fd: self.fd(|live| live.kind == Kind::Pipe),
+            fd,
             segments,
             count,
-            flags: self.splice_flags(),
+            flags,
         }
+    }
+
+    /// Whether a pipe for so much is to be a large one: if there is one.
+    fn wants_large(&self, len: usize) -> bool {
+        len > 65_536 && self.live.iter().any(|live| live.large)
+    }
+
+    /// An end of a pipe, one with room for so much if there is one.
+    fn pipe_for(&mut self, len: usize, write: bool) -> Fd {
+        let large = self.wants_large(len);
+        self.fd(|live| {
+            live.kind == Kind::Pipe
+                && if write { live.write } else { live.read }
+                && (live.large || !large)
+        })
+    }
+
+    /// Half the time has something done next with memory that is put into a pipe.
+    fn follow(&mut self, fd: Fd, segments: &[Segment]) {
+        let Fd::Slot(slot) = fd else {
+            return;
+        };
+        let write_end = self
+            .live
+            .iter()
+            .find(|live| live.slot == slot && live.write);
+        let other = write_end.and_then(|live| live.peer);
+        let Some(input) = other.filter(|peer| self.live.iter().any(|live| live.slot == *peer))
+        else {
+            return;
+        };
+        if self.one_in(2) {
+            return;
+        }
+        if let Some(&memory) = segments.first().filter(|_| self.one_in(3)) {
+            self.rewrite(memory);
+        }
+        let input = Fd::Slot(input);
+        let len = self.splice_len();
+        let op = match self.below(8) {
+            0 | 1 => Op::Tee {
+                input,
+                output: self.pipe_for(len, true),
+                len,
+                flags: self.splice_flags(),
+            },
+            kind @ 2..=4 => Op::Splice {
+                input,
+                in_offset: Offset::None,
+                output: match kind {
+                    2 => self.pipe_for(len, true),
+                    3 => self.fd_of(Kind::File, true),
+                    _ => self.fd(|live| matches!(live.kind, Kind::Socket | Kind::Special)),
+                },
+                out_offset: Offset::None,
+                len,
+                flags: self.splice_flags(),
+            },
+            5 => Op::Read {
+                fd: input,
+                to: self.segment(200_000, 1 << 20),
+                at: None,
+            },
+            6 => Op::Vmsplice {
+                fd: input,
+                segments: vec![self.segment(200_000, 1 << 20)],
+                count: None,
+                flags: self.splice_flags(),
+            },
+            _ => Op::SetPipeSize {
+                fd: input,
+                size: 4096 << self.below(9),
+            },
+        };
+        self.pending.push_back(op);
+    }
+
+    /// Changes a part of `memory` next, if it can be changed.
+    fn rewrite(&mut self, memory: Segment) {
+        let Address::In(region, at) = memory.address else {
+            return;
+        };
+        let end = (at as usize + memory.len).min(region.usual());
+        if !region.is_writable() || at as usize >= end {
+            return;
+        }
+        let from = at + self.below((end - at as usize) as u32);
+        let memory = Segment {
+            address: Address::In(region, from),
+            len: self.large_len().min(end - from as usize),
+        };
+        let content = self.below(1 << 20);
+        self.pending.push_back(Op::Fill { memory, content });
     }
 
     fn sendfile(&mut self) -> Op {
@@ -559,7 +760,7 @@ impl Maker {
                 5 => self.any_fd(),
                 _ => self.fd_of(Kind::File, false),
             },
-            to: self.segment(200_000),
+            to: self.segment(200_000, 1 << 20),
             at: if self.one_in(4) {
                 Some(self.position())
             } else {
@@ -576,7 +777,7 @@ impl Maker {
                 5 => self.any_fd(),
                 _ => self.fd_of(Kind::File, true),
             },
-            from: self.segment(200_000),
+            from: self.segment(200_000, 1 << 20),
             at: if self.one_in(4) {
                 Some(self.position())
             } else {
@@ -586,16 +787,30 @@ impl Maker {
     }
 
     fn set_pipe_size(&mut self) -> Op {
-        Op::SetPipeSize {
-            fd: self.fd(|live| live.kind == Kind::Pipe),
-            size: match self.below(12) {
-                0 => 0,
-                1 => self.choose(&[0x8000_0001, u32::MAX]),
-                2 => self.below(4096),
-                3..=6 => 4096 << self.below(5),
-                7 => self.below(1 << 20),
-                _ => 4096 * (1 + self.below(40)),
-            },
+        let fd = self.fd(|live| live.kind == Kind::Pipe);
+        let size = match self.below(16) {
+            0 => 0,
+            1 => self.choose(&[0x8000_0001, u32::MAX]),
+            2 => self.below(4096),
+            3..=6 => 4096 << self.below(5),
+            7 => self.below(1 << 20),
+            8..=11 => 1 << (17 + self.below(4)),
+            _ => 4096 * (1 + self.below(40)),
+        };
+        if let Fd::Slot(slot) = fd {
+            self.set_large(slot, (200_000..=1 << 20).contains(&size));
+        }
+        Op::SetPipeSize { fd, size }
+    }
+
+    /// Of both ends of a pipe.
+    fn set_large(&mut self, slot: Slot, large: bool) {
+        let peer = self.live.iter().find(|live| live.slot == slot);
+        let ends = [Some(slot), peer.and_then(|live| live.peer)];
+        for live in &mut self.live {
+            if ends.contains(&Some(live.slot)) {
+                live.large = large;
+            }
         }
     }
 
@@ -613,6 +828,7 @@ impl Maker {
             WaitIn::SpliceFromPipe,
             WaitIn::TeeInto,
             WaitIn::VmspliceIn,
+            WaitIn::VmspliceHugePageIn,
             WaitIn::SendfileToPipe,
         ]);
         let end = self.choose(&[EndBy::Transfer, EndBy::Splice, EndBy::Close, EndBy::Resize]);
@@ -649,7 +865,7 @@ mod tests {
         let all: String = (0..20).map(|seed| text(seed, 500)).collect();
         assert_eq!(
             format!("{:016x}", xxhash_rust::xxh64::xxh64(all.as_bytes(), 0)),
-            "040acbb9b406f529"
+            "85a9fb3793bc0275"
         );
     }
 
@@ -696,19 +912,44 @@ mod tests {
     #[test]
     fn memory_is_in_the_arena() {
         let check = |segment: &Segment| {
-            if let Address::Arena(at) = segment.address {
-                assert!(at as usize + segment.len <= arena::LEN);
+            if let Address::In(region, at) = segment.address {
+                assert!(at as usize + segment.len <= region.len());
             }
         };
         for op in (0..50).flat_map(|seed| plan(seed, 500)) {
-            match &op {
-                Op::Vmsplice { segments, .. } => segments.iter().for_each(check),
-                Op::Read { to: memory, .. }
-                | Op::Write { from: memory, .. }
-                | Op::NoWait { memory, .. } => check(memory),
-                Op::Fill { at, len, .. } => assert!(*at as usize + len <= arena::WRITABLE),
-                _ => (),
+            op.memory().iter().for_each(check);
+            if let Op::Fill { memory, .. } = op {
+                let Address::In(region, at) = memory.address else {
+                    panic!("{memory}");
+                };
+                assert!(region.is_writable());
+                assert!(at as usize + memory.len <= region.usual());
             }
+        }
+    }
+
+    #[test]
+    fn every_sort_of_memory_is_put_into_pipes() {
+        let ops: Vec<Op> = (0..50).flat_map(|seed| plan(seed, 500)).collect();
+        let most = |region: Region| {
+            let of = |segment: &Segment| match segment.address {
+                Address::In(its, _) if its == region => Some(segment.len),
+                _ => None,
+            };
+            ops.iter()
+                .filter(|op| matches!(op, Op::Vmsplice { .. }))
+                .flat_map(|op| op.memory().iter().filter_map(of))
+                .max()
+        };
+        for region in [Region::Private].iter().chain(&Region::SMALL) {
+            assert!(
+                most(*region) > Some(60_000),
+                "{region}: {:?}",
+                most(*region)
+            );
+        }
+        for region in Region::HUGE {
+            assert!(most(region) > Some(900_000), "{region}: {:?}", most(region));
         }
     }
 

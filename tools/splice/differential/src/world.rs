@@ -18,12 +18,17 @@ use rustix::pipe::{pipe_with, PipeFlags};
 use xxhash_rust::xxh64::{xxh64, Xxh64};
 
 use crate::alone;
-use crate::arena::{self, Arena, Pool};
-use crate::op::{Address, Fd, Offset, Op, Place, Segment, Slot, Special};
+use crate::arena::{self, Pool};
+use crate::memory::{Huge, Memory};
+use crate::op::{Fd, Offset, Op, Place, Segment, Slot, Special};
 use crate::transcript::{Entry, Transcript};
 
 /// Result of an operation on a slot that is not there: left out, closed, or could not be made.
 const ABSENT: &str = "absent";
+
+/// Result of an operation that would change what is in a pipe, or would not, depending on how the
+/// kernel refers to it.
+const LENT: &str = "lent";
 
 /// How many SIGPIPEs this process got.
 static SIGPIPES: AtomicU64 = AtomicU64::new(0);
@@ -69,7 +74,7 @@ pub struct Folders {
 pub struct World<'a> {
     folders: &'a Folders,
     pool: &'a Pool,
-    arena: Arena,
+    memory: Memory<'a>,
     open: BTreeMap<Slot, Open>,
 }
 
@@ -96,7 +101,7 @@ fn ready(fd: BorrowedFd<'_>) -> PollFlags {
 }
 
 impl<'a> World<'a> {
-    pub fn new(folders: &'a Folders, pool: &'a Pool) -> Result<Self> {
+    pub fn new(folders: &'a Folders, pool: &'a Pool, huge: &'a Huge) -> Result<Self> {
         for folder in [&folders.tmpfs, &folders.ext4] {
             let _ = std::fs::remove_dir_all(folder);
             std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
@@ -104,7 +109,7 @@ impl<'a> World<'a> {
         Ok(Self {
             folders,
             pool,
-            arena: Arena::new(pool).context("memory")?,
+            memory: Memory::new(folders, pool, huge)?,
             open: BTreeMap::new(),
         })
     }
@@ -132,6 +137,7 @@ impl<'a> World<'a> {
 
     fn entry(&mut self, index: usize, op: &Op) -> Result<Entry> {
         let mut after = String::new();
+        self.memory.need(op.memory())?;
         let result = match op {
             Op::Wait { .. } | Op::Tcp { .. } => self.alone(op, &mut after),
             _ => self.carry_out(op, &mut after)?.unwrap_or(0),
@@ -199,7 +205,7 @@ impl<'a> World<'a> {
 
     fn call(&self, number: libc::c_long, args: &[usize]) -> Raw {
         let arg = |i: usize| args.get(i).copied().unwrap_or(0);
-        // SAFETY: Addresses in `args` are those of the arena, which is there for system calls to
+        // SAFETY: Addresses in `args` are those of memory that is there for system calls to
         // read and write, of locals of the caller, or invalid ones that the kernel refuses. File
         // descriptors are the kernel's to check; those of `self.open` are not closed by this.
         let result =
@@ -223,23 +229,6 @@ impl<'a> World<'a> {
         match fd {
             Fd::Slot(slot) => self.open.get(&slot),
             Fd::Bad(_) => None,
-        }
-    }
-
-    fn memory(&self, segment: &Segment) -> [usize; 2] {
-        let address = match segment.address {
-            Address::Arena(at) => self.arena.address(at as usize),
-            Address::Null => 0,
-            Address::Wrap => usize::MAX - 100,
-            Address::Kernel => 0xffff_8880_0000_0000,
-        };
-        [address, segment.len]
-    }
-
-    fn hash(&self, segment: &Segment) -> Option<u64> {
-        match segment.address {
-            Address::Arena(at) => Some(self.arena.hash(at as usize, segment.len)),
-            _ => None,
         }
     }
 
@@ -308,8 +297,8 @@ impl<'a> World<'a> {
                 *place = at;
                 std::ptr::from_mut(place) as usize
             }
-            Offset::ReadOnly(at) => self.arena.read_only_offset(at).context("mprotect")?,
-            Offset::Unmapped => self.arena.address(arena::READABLE + 64),
+            Offset::ReadOnly(at) => self.memory.arena.read_only_offset(at).context("mprotect")?,
+            Offset::Unmapped => self.memory.arena.address(arena::READABLE + 64),
         })
     }
 
@@ -431,7 +420,7 @@ impl<'a> World<'a> {
             return Ok(None);
         }
         let result = self.on_open(op, after)?;
-        if result.is_none() {
+        if result.is_none() && after.is_empty() {
             *after = "would block".to_owned();
         }
         Ok(result)
@@ -504,8 +493,13 @@ impl<'a> World<'a> {
                 flags,
             } => {
                 let mut flags = *flags;
+                let into_pipe = self.is_writable(*pipe);
+                if !into_pipe && !self.memory.may_change(segments) {
+                    *after = LENT.to_owned();
+                    return Ok(None);
+                }
                 // vmsplice does not look at O_NONBLOCK.
-                let at_once = if self.is_writable(*pipe) {
+                let at_once = if into_pipe {
                     self.is_ready(*pipe, PollFlags::OUT)
                 } else {
                     self.is_ready(*pipe, PollFlags::IN)
@@ -513,7 +507,10 @@ impl<'a> World<'a> {
                 if !at_once {
                     flags |= libc::SPLICE_F_NONBLOCK;
                 }
-                let memory: Vec<[usize; 2]> = segments.iter().map(|s| self.memory(s)).collect();
+                let memory: Vec<[usize; 2]> = segments
+                    .iter()
+                    .map(|segment| self.memory.arguments(segment))
+                    .collect();
                 let args = [
                     fd(self, *pipe),
                     memory.as_ptr() as usize,
@@ -521,6 +518,11 @@ impl<'a> World<'a> {
                     flags as usize,
                 ];
                 let result = self.call(libc::SYS_vmsplice, &args);
+                if into_pipe {
+                    self.memory.lent(segments, result);
+                } else {
+                    self.memory.changed(segments, result);
+                }
                 for segment in segments {
                     self.note_memory(segment, after);
                 }
@@ -568,20 +570,26 @@ impl<'a> World<'a> {
                 if !self.can_read(*from) {
                     return Ok(None);
                 }
-                let [address, len] = self.memory(to);
+                let to = std::slice::from_ref(to);
+                if !self.memory.may_change(to) {
+                    *after = LENT.to_owned();
+                    return Ok(None);
+                }
+                let [address, len] = self.memory.arguments(&to[0]);
                 let from = fd(self, *from);
                 let result = match at {
                     Some(at) => self.call(libc::SYS_pread64, &[from, address, len, *at as usize]),
                     None => self.call(libc::SYS_read, &[from, address, len]),
                 };
-                self.note_memory(to, after);
+                self.memory.changed(to, result);
+                self.note_memory(&to[0], after);
                 result
             }
             Op::Write { fd: to, from, at } => {
                 if !self.can_write_all(*to, from.len) {
                     return Ok(None);
                 }
-                let [address, len] = self.memory(from);
+                let [address, len] = self.memory.arguments(from);
                 let to = fd(self, *to);
                 match at {
                     Some(at) => self.call(libc::SYS_pwrite64, &[to, address, len, *at as usize]),
@@ -597,12 +605,17 @@ impl<'a> World<'a> {
                 if !self.is(*pipe, Kind::Pipe) {
                     return Ok(None);
                 }
+                let memory = std::slice::from_ref(memory);
+                if !write && !self.memory.may_change(memory) {
+                    *after = LENT.to_owned();
+                    return Ok(None);
+                }
                 let number = if *write {
                     libc::SYS_pwritev2
                 } else {
                     libc::SYS_preadv2
                 };
-                let iov = [self.memory(memory)];
+                let iov = [self.memory.arguments(&memory[0])];
                 let args = [
                     fd(self, *pipe),
                     iov.as_ptr() as usize,
@@ -613,7 +626,8 @@ impl<'a> World<'a> {
                 ];
                 let result = self.call(number, &args);
                 if !write {
-                    self.note_memory(memory, after);
+                    self.memory.changed(memory, result);
+                    self.note_memory(&memory[0], after);
                 }
                 result
             }
@@ -672,9 +686,14 @@ impl<'a> World<'a> {
                 .iter()
                 .filter(|slot| self.open.contains_key(slot))
                 .count() as Raw,
-            Op::Fill { at, len, content } => {
-                self.arena
-                    .fill(*at as usize, self.pool.bytes(*content, *len));
+            Op::Fill { memory, content } => {
+                let segments = std::slice::from_ref(memory);
+                if !self.memory.may_change(segments) {
+                    *after = LENT.to_owned();
+                    return Ok(None);
+                }
+                self.memory.fill(memory, *content);
+                self.memory.changed(segments, memory.len as Raw);
                 0
             }
         }))
@@ -690,14 +709,14 @@ impl<'a> World<'a> {
     }
 
     fn note_memory(&self, segment: &Segment, after: &mut String) {
-        if let Some(hash) = self.hash(segment) {
+        if let Some(hash) = self.memory.hash(segment) {
             let _ = write!(after, " data={hash:016x}");
         }
     }
 
     /// What is left in everything, and that it can still be got.
     fn end(&mut self) -> Result<Vec<String>> {
-        let mut end = vec![format!("memory {:016x}", self.arena.hash(0, arena::LEN))];
+        let mut end = self.memory.end();
         let open = std::mem::take(&mut self.open);
         let mut buffer = vec![0; 256 << 10];
         for (slot, Open { fd, kind }) in &open {
