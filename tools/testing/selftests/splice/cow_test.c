@@ -1,0 +1,1077 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What is done to memory that vmsplice(2) has put into a pipe. No page table is
+ * changed for it, so writing is as before, and the reader sees what is written;
+ * and what else the process, its children or the system do to the memory, the
+ * reader gets the bytes that were there, and nobody else's.
+ *
+ * Some of this is not so in mainline, which takes references to pages that
+ * others may share: a page is then copied at the next write, and the pipe has
+ * the old one, or another process's. The tests of that say so.
+ */
+#include "splice_memory.h"
+
+#include <sys/resource.h>
+#include <sys/swap.h>
+
+/* Seeds: of the memory, and of what is written to it by one and another. */
+#define DATA MEMORY_DATA
+#define OTHER 2
+#define THIRD 3
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+
+struct state {
+	struct memory mem;
+	char *m;		/* where it is */
+	ssize_t size;
+	int p[2];		/* has room for all of it */
+	int turn[2][2];		/* parent to child, and back */
+	char swap[PATH_MAX];	/* a swap file to be removed */
+};
+
+static void set_up(struct __test_metadata *_metadata, struct state *self,
+		   enum memory_kind kind)
+{
+	self->size = MEMORY_SIZE;
+	make_pipe(_metadata, self->p);
+	ASSERT_EQ(self->size, fcntl(self->p[1], F_SETPIPE_SZ, self->size));
+	make_pipe(_metadata, self->turn[0]);
+	make_pipe(_metadata, self->turn[1]);
+	memory_map(_metadata, &self->mem, kind);
+	self->m = self->mem.p;
+}
+
+static void tear_down(struct __test_metadata *_metadata, struct state *self)
+{
+	memory_unmap(&self->mem);
+	close_all();
+	expect_no_pins(_metadata);
+	memory_give_back(_metadata, self->mem.kind);
+	if (*self->swap) {
+		EXPECT_EQ(0, swapoff(self->swap));
+		EXPECT_EQ(0, unlink(self->swap));
+	}
+}
+
+/* Memory of any kind. */
+FIXTURE(cow) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(cow) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(cow, pages) {
+	.kind = MEMORY_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(cow, thp) {
+	.kind = MEMORY_THP,
+};
+
+FIXTURE_VARIANT_ADD(cow, pte_thp) {
+	.kind = MEMORY_PTE_THP,
+};
+
+FIXTURE_VARIANT_ADD(cow, hugetlb) {
+	.kind = MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(cow, memfd) {
+	.kind = MEMORY_MEMFD,
+};
+
+FIXTURE_VARIANT_ADD(cow, memfd_hugetlb) {
+	.kind = MEMORY_MEMFD_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(cow, tmpfs_shared) {
+	.kind = MEMORY_TMPFS_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(cow, tmpfs_private) {
+	.kind = MEMORY_TMPFS_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(cow, ext4_shared) {
+	.kind = MEMORY_EXT4_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(cow, ext4_private) {
+	.kind = MEMORY_EXT4_PRIVATE,
+};
+
+FIXTURE_SETUP(cow)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &self->s, variant->kind);
+}
+
+FIXTURE_TEARDOWN(cow)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* Memory that can be written to. */
+FIXTURE(cow_write) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(cow_write) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(cow_write, pages) {
+	.kind = MEMORY_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, thp) {
+	.kind = MEMORY_THP,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, pte_thp) {
+	.kind = MEMORY_PTE_THP,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, hugetlb) {
+	.kind = MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, memfd) {
+	.kind = MEMORY_MEMFD,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, memfd_hugetlb) {
+	.kind = MEMORY_MEMFD_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, tmpfs_shared) {
+	.kind = MEMORY_TMPFS_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(cow_write, ext4_shared) {
+	.kind = MEMORY_EXT4_SHARED,
+};
+
+FIXTURE_SETUP(cow_write)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &self->s, variant->kind);
+}
+
+FIXTURE_TEARDOWN(cow_write)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* Mappings of files. */
+FIXTURE(cow_file) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(cow_file) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(cow_file, memfd) {
+	.kind = MEMORY_MEMFD,
+};
+
+FIXTURE_VARIANT_ADD(cow_file, memfd_hugetlb) {
+	.kind = MEMORY_MEMFD_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(cow_file, tmpfs_shared) {
+	.kind = MEMORY_TMPFS_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(cow_file, tmpfs_private) {
+	.kind = MEMORY_TMPFS_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(cow_file, ext4_shared) {
+	.kind = MEMORY_EXT4_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(cow_file, ext4_private) {
+	.kind = MEMORY_EXT4_PRIVATE,
+};
+
+FIXTURE_SETUP(cow_file)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &self->s, variant->kind);
+}
+
+FIXTURE_TEARDOWN(cow_file)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* Private mappings of files, read-only. */
+FIXTURE(cow_private) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(cow_private) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(cow_private, tmpfs_private) {
+	.kind = MEMORY_TMPFS_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(cow_private, ext4_private) {
+	.kind = MEMORY_EXT4_PRIVATE,
+};
+
+FIXTURE_SETUP(cow_private)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	set_up(_metadata, &self->s, variant->kind);
+}
+
+FIXTURE_TEARDOWN(cow_private)
+{
+	tear_down(_metadata, &self->s);
+}
+
+static bool is_writable(enum memory_kind kind)
+{
+	return !memory_is_private_file(kind);
+}
+
+/* Puts all of the memory into the pipe. */
+static void put(struct __test_metadata *_metadata, struct state *self)
+{
+	ASSERT_EQ(self->size, xvmsplice1(self->p[1], self->m, self->size, 0));
+}
+
+/* Checks that the next @len bytes in the pipe are those of @seed. */
+static void expect_read(struct __test_metadata *_metadata,
+			struct state *self, ssize_t len,
+			unsigned int seed, loff_t pos)
+{
+	EXPECT_EQ(len, read_pattern(self->p[0], len, seed, pos));
+}
+
+static void expect_all(struct __test_metadata *_metadata,
+		       struct state *self, unsigned int seed)
+{
+	expect_read(_metadata, self, self->size, seed, 0);
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+}
+
+static void expect_memory(struct __test_metadata *_metadata,
+			  struct state *self, unsigned int seed)
+{
+	EXPECT_EQ(self->size, match_pattern(self->m, self->size, seed, 0));
+}
+
+/* Puts all of it into the pipe, and has the reader see what comes after. */
+static void put_and_write(struct __test_metadata *_metadata,
+			  struct state *self)
+{
+	ssize_t half = self->size / 2;
+
+	put(_metadata, self);
+	fill_pattern(self->m, self->size, OTHER, 0);
+	expect_read(_metadata, self, half, OTHER, 0);
+	fill_pattern(self->m, self->size, THIRD, 0);
+	expect_read(_metadata, self, half, THIRD, half);
+	fill_pattern(self->m, self->size, DATA, 0);
+}
+
+/* Turns of two processes. */
+static void your_turn(int turn[2])
+{
+	while (xwrite(turn[1], "", 1) != 1)
+		;
+}
+
+static void my_turn(int turn[2])
+{
+	char c;
+
+	while (xread(turn[0], &c, 1) != 1)
+		;
+}
+
+static void finish(struct __test_metadata *_metadata, pid_t pid)
+{
+	int status;
+
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* A process on its own processor that uses this memory. */
+static bool spinning, stop_spinning;
+
+static void on_cpu(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
+static void *spin(void *mem)
+{
+	on_cpu(1);
+	while (!__atomic_load_n(&stop_spinning, __ATOMIC_SEQ_CST)) {
+		__atomic_load_n((char *)mem, __ATOMIC_RELAXED);
+		__atomic_store_n(&spinning, true, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+static pthread_t start_spinning(struct __test_metadata *_metadata, void *mem)
+{
+	pthread_t thread;
+
+	on_cpu(0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, spin, mem));
+	while (!__atomic_load_n(&spinning, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	return thread;
+}
+
+static void end_spinning(struct __test_metadata *_metadata, pthread_t thread)
+{
+	__atomic_store_n(&stop_spinning, true, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+}
+
+/* Interrupts that told a processor to flush translations, or -1. */
+static long shootdowns(void)
+{
+	static char line[4096];
+	FILE *f = fopen("/proc/interrupts", "r");
+	long sum = -1, n;
+	char *at, *end;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		at = line + strspn(line, " ");
+		if (strncmp(at, "TLB:", 4))
+			continue;
+		sum = 0;
+		for (at += 4; n = strtol(at, &end, 10), end != at; at = end)
+			sum += n;
+	}
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_minflt + usage.ru_majflt;
+}
+
+/* How much of the memory at @m, all of its mapping, is huge pages, in kB. */
+static ssize_t mapped_huge(const char *m)
+{
+	FILE *f = fopen("/proc/self/smaps", "r");
+	unsigned long start;
+	ssize_t kb = -ENOENT;
+	bool found = false;
+	char line[512];
+
+	while (f && kb < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%*x", &start) == 1 &&
+		    strchr(line, '-'))
+			found = start == (unsigned long)m;
+		if (found)
+			sscanf(line, "AnonHugePages: %zd", &kb);
+	}
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* What others do meanwhile is not ours: the quietest of some rounds counts. */
+#define ROUNDS 5
+
+/* Neither putting memory into a pipe nor writing to it then takes a fault. */
+TEST_F_TIMEOUT(cow_write, no_fault, 60)
+{
+	long least_faults = LONG_MAX, least_shootdowns = LONG_MAX, n, s;
+	bool alone = sysconf(_SC_NPROCESSORS_ONLN) < 2;
+	pthread_t thread;
+	int i;
+
+	if (!alone)
+		thread = start_spinning(_metadata, self->s.m);
+	for (i = 0; i < ROUNDS; i++) {
+		s = shootdowns();
+		n = faults();
+		put(_metadata, &self->s);
+		fill_pattern(self->s.m, self->s.size, i + OTHER, 0);
+		n = faults() - n;
+		s = shootdowns() - s;
+		if (n < least_faults)
+			least_faults = n;
+		if (s < least_shootdowns)
+			least_shootdowns = s;
+		expect_all(_metadata, &self->s, i + OTHER);
+	}
+	EXPECT_EQ(0, least_faults);
+	EXPECT_EQ(0, least_shootdowns);
+	if (!alone)
+		end_spinning(_metadata, thread);
+	if (variant->kind == MEMORY_THP)
+		EXPECT_EQ(self->s.size / 1024, mapped_huge(self->s.m));
+}
+
+/* If there were any, that test would see them. */
+TEST_F(cow_write, faults_are_seen)
+{
+	pthread_t thread;
+	long n, s;
+	pid_t pid;
+
+	n = faults();
+	s = shootdowns();
+	if (s >= 0 && sysconf(_SC_NPROCESSORS_ONLN) > 1) {
+		thread = start_spinning(_metadata, self->s.m);
+		ASSERT_EQ(0, mprotect(self->s.m, self->s.size, PROT_READ));
+		ASSERT_EQ(0, mprotect(self->s.m, self->s.size,
+				      PROT_READ | PROT_WRITE));
+		EXPECT_LT(s, shootdowns());
+		end_spinning(_metadata, thread);
+	}
+	if (!memory_is_anon(variant->kind))
+		return;
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		n = faults();
+		self->s.m[0] = 0;
+		_exit(faults() == n);
+	}
+	finish(_metadata, pid);
+	if (variant->kind == MEMORY_THP)
+		EXPECT_EQ(self->s.size / 1024, mapped_huge(self->s.m));
+}
+
+/* A write in flight is what the reader sees, and more than one, and in part. */
+TEST_F(cow_write, write_in_flight)
+{
+	put_and_write(_metadata, &self->s);
+	put(_metadata, &self->s);
+	expect_all(_metadata, &self->s, DATA);
+}
+
+/* By way of the file, too, which a private mapping need not show. */
+TEST_F(cow, file_write_in_flight)
+{
+	char *buf = alloc_pattern(_metadata, self->s.size, OTHER);
+
+	put(_metadata, &self->s);
+	if (variant->kind == MEMORY_MEMFD ||
+	    variant->kind == MEMORY_TMPFS_SHARED ||
+	    variant->kind == MEMORY_EXT4_SHARED) {
+		ASSERT_EQ(self->s.size,
+			  pwrite(self->s.mem.fd, buf, self->s.size, 0));
+		expect_all(_metadata, &self->s, OTHER);
+	} else {
+		expect_all(_metadata, &self->s, DATA);
+	}
+	free(buf);
+}
+
+/*
+ * Made writable and written to, a private mapping gets pages of its own, and
+ * the file stays as it is. Mainline has the file's pages in the pipe; here they
+ * are the process's own at once, so that the write is seen.
+ */
+TEST_F(cow_private, private_made_writable)
+{
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, mprotect(self->s.m, self->s.size, PROT_READ | PROT_WRITE));
+	fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	ASSERT_EQ(0, lseek(self->s.mem.fd, 0, SEEK_SET));
+	EXPECT_EQ(self->s.size, read_pattern(self->s.mem.fd, self->s.size, DATA, 0));
+	expect_all(_metadata, &self->s, OTHER);
+}
+
+/* Fork. What a child writes is seen where the memory is shared, and only there. */
+static void child_writes(struct __test_metadata *_metadata,
+			 struct state *self, bool fork_first)
+{
+	bool shared = memory_is_shared(self->mem.kind);
+	pid_t pid;
+
+	if (!fork_first)
+		put(_metadata, self);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		my_turn(self->turn[0]);
+		fill_pattern(self->m, self->size, OTHER, 0);
+		your_turn(self->turn[1]);
+		my_turn(self->turn[0]);
+		expect_memory(_metadata, self, OTHER);
+		_exit(0);
+	}
+	if (fork_first)
+		put(_metadata, self);
+	your_turn(self->turn[0]);
+	my_turn(self->turn[1]);
+	expect_memory(_metadata, self, shared ? OTHER : DATA);
+	expect_all(_metadata, self, shared ? OTHER : DATA);
+	your_turn(self->turn[0]);
+	finish(_metadata, pid);
+	expect_memory(_metadata, self, shared ? OTHER : DATA);
+}
+
+TEST_F(cow_write, child_writes_after_fork)
+{
+	child_writes(_metadata, &self->s, true);
+}
+
+TEST_F(cow_write, child_writes_after_vmsplice)
+{
+	child_writes(_metadata, &self->s, false);
+}
+
+/*
+ * What the parent writes is seen by the reader, as without a child, and by no
+ * child with a copy. In mainline the reader of anonymous memory does not see it.
+ */
+static void parent_writes(struct __test_metadata *_metadata,
+			  struct state *self, bool fork_first)
+{
+	bool shared = memory_is_shared(self->mem.kind);
+	pid_t pid;
+
+	if (!fork_first)
+		put(_metadata, self);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		my_turn(self->turn[0]);
+		expect_memory(_metadata, self, shared ? OTHER : DATA);
+		if (!shared)
+			fill_pattern(self->m, self->size, THIRD, 0);
+		_exit(0);
+	}
+	if (fork_first)
+		put(_metadata, self);
+	fill_pattern(self->m, self->size, OTHER, 0);
+	your_turn(self->turn[0]);
+	finish(_metadata, pid);
+	expect_memory(_metadata, self, OTHER);
+	expect_all(_metadata, self, OTHER);
+}
+
+/* Anonymous memory: not in mainline. */
+TEST_F(cow_write, parent_writes_after_fork)
+{
+	parent_writes(_metadata, &self->s, true);
+}
+
+/* Anonymous memory: not in mainline. */
+TEST_F(cow_write, parent_writes_after_vmsplice)
+{
+	parent_writes(_metadata, &self->s, false);
+}
+
+/*
+ * The child is gone, and the memory the parent's alone. Mainline makes a copy of
+ * anonymous memory at the first write, because the pipe has a reference.
+ */
+static void child_exits_first(struct __test_metadata *_metadata,
+			      struct state *self, bool fork_first)
+{
+	bool shared = memory_is_shared(self->mem.kind);
+	pid_t pid;
+
+	if (!fork_first)
+		put(_metadata, self);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		fill_pattern(self->m, self->size, OTHER, 0);
+		_exit(0);
+	}
+	if (fork_first)
+		put(_metadata, self);
+	finish(_metadata, pid);
+	expect_memory(_metadata, self, shared ? OTHER : DATA);
+	fill_pattern(self->m, self->size, THIRD, 0);
+	expect_all(_metadata, self, THIRD);
+}
+
+/* Anonymous memory: not in mainline. */
+TEST_F(cow_write, child_of_fork_exits_first)
+{
+	child_exits_first(_metadata, &self->s, true);
+}
+
+/* Anonymous memory: not in mainline. */
+TEST_F(cow_write, child_of_vmsplice_exits_first)
+{
+	child_exits_first(_metadata, &self->s, false);
+}
+
+/*
+ * The process of the call is gone, and its child, which has the memory now,
+ * writes to it. In mainline a child of hugetlb memory takes over the page that
+ * is in the pipe.
+ */
+static void parent_exits_first(struct __test_metadata *_metadata,
+			       struct state *self, bool fork_first)
+{
+	bool shared = memory_is_shared(self->mem.kind);
+	enum memory_kind kind = self->mem.kind;
+	pid_t pid, child;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* Memory that this process does not share with its parent. */
+		memory_unmap(&self->mem);
+		memory_map(_metadata, &self->mem, kind);
+		self->m = self->mem.p;
+		if (!fork_first)
+			put(_metadata, self);
+		child = fork();
+		ASSERT_LE(0, child);
+		if (!child) {
+			my_turn(self->turn[0]);
+			expect_memory(_metadata, self, DATA);
+			fill_pattern(self->m, self->size, OTHER, 0);
+			your_turn(self->turn[1]);
+			my_turn(self->turn[0]);
+			expect_memory(_metadata, self, OTHER);
+			your_turn(self->turn[1]);
+			_exit(0);
+		}
+		if (fork_first)
+			put(_metadata, self);
+		_exit(0);
+	}
+	finish(_metadata, pid);
+	your_turn(self->turn[0]);
+	my_turn(self->turn[1]);
+	expect_all(_metadata, self, shared ? OTHER : DATA);
+	your_turn(self->turn[0]);
+	my_turn(self->turn[1]);
+	expect_memory(_metadata, self, DATA);
+}
+
+/* hugetlb: not in mainline. */
+TEST_F(cow_write, parent_of_fork_exits_first)
+{
+	parent_exits_first(_metadata, &self->s, true);
+}
+
+/* hugetlb: not in mainline. */
+TEST_F(cow_write, parent_of_vmsplice_exits_first)
+{
+	parent_exits_first(_metadata, &self->s, false);
+}
+
+/*
+ * CVE-2020-29374: a child puts memory into a pipe that it shares with its
+ * parent since the fork, and gives its own mapping up. The parent, with the only
+ * mapping left, writes what the child is not to know. hugetlb: not in mainline.
+ */
+static void child_vmsplices(struct __test_metadata *_metadata,
+			    struct state *self, bool exits)
+{
+	unsigned int seed = memory_is_shared(self->mem.kind) ? OTHER : DATA;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		put(_metadata, self);
+		EXPECT_EQ(0, munmap(self->m, self->size));
+		if (exits)
+			_exit(0);
+		your_turn(self->turn[1]);
+		my_turn(self->turn[0]);
+		expect_all(_metadata, self, seed);
+		_exit(0);
+	}
+	if (exits)
+		finish(_metadata, pid);
+	else
+		my_turn(self->turn[1]);
+	fill_pattern(self->m, self->size, OTHER, 0);
+	if (exits) {
+		expect_all(_metadata, self, seed);
+	} else {
+		your_turn(self->turn[0]);
+		finish(_metadata, pid);
+	}
+	expect_memory(_metadata, self, OTHER);
+}
+
+TEST_F(cow_write, child_sees_no_later_write)
+{
+	child_vmsplices(_metadata, &self->s, false);
+}
+
+TEST_F(cow_write, child_leaves_no_later_write)
+{
+	child_vmsplices(_metadata, &self->s, true);
+}
+
+/*
+ * What the child puts into the pipe is its own from then on: the reader sees
+ * its writes, and its parent does not. Anonymous memory: not in mainline, where
+ * the reader does not see them.
+ */
+TEST_F(cow_write, child_vmsplices_and_writes)
+{
+	bool shared = memory_is_shared(variant->kind);
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		put(_metadata, &self->s);
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+		_exit(0);
+	}
+	finish(_metadata, pid);
+	expect_memory(_metadata, &self->s, shared ? OTHER : DATA);
+	expect_all(_metadata, &self->s, OTHER);
+}
+
+/* Both put the memory that they share into pipes, and each sees its own. */
+TEST_F(cow_write, both_vmsplice)
+{
+	bool shared = memory_is_shared(variant->kind);
+	pid_t pid;
+	int q[2];
+
+	make_pipe(_metadata, q);
+	ASSERT_EQ(self->s.size, fcntl(q[1], F_SETPIPE_SZ, self->s.size));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		ASSERT_EQ(self->s.size,
+			  xvmsplice1(q[1], self->s.m, self->s.size, 0));
+		your_turn(self->s.turn[1]);
+		my_turn(self->s.turn[0]);
+		EXPECT_EQ(self->s.size,
+			  read_pattern(q[0], self->s.size,
+				       shared ? OTHER : DATA, 0));
+		_exit(0);
+	}
+	put(_metadata, &self->s);
+	my_turn(self->s.turn[1]);
+	/* Copied or not, this is nothing to the child. */
+	fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	your_turn(self->s.turn[0]);
+	finish(_metadata, pid);
+	ASSERT_EQ(self->s.size, xvmsplice1(q[1], self->s.m, self->s.size, 0));
+	EXPECT_EQ(self->s.size, read_pattern(q[0], self->s.size, OTHER, 0));
+}
+
+/* Mappings. */
+
+TEST_F(cow, mprotect)
+{
+	ssize_t half = self->s.size / 2;
+
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, mprotect(self->s.m, self->s.size, PROT_NONE));
+	expect_read(_metadata, &self->s, half, DATA, 0);
+	ASSERT_EQ(0, mprotect(self->s.m, self->s.size, PROT_READ));
+	expect_memory(_metadata, &self->s, DATA);
+	if (!is_writable(variant->kind)) {
+		expect_read(_metadata, &self->s, half, DATA, half);
+		return;
+	}
+	ASSERT_EQ(0, mprotect(self->s.m, self->s.size, PROT_READ | PROT_WRITE));
+	fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_read(_metadata, &self->s, half, OTHER, half);
+	fill_pattern(self->s.m, self->s.size, DATA, 0);
+	put_and_write(_metadata, &self->s);
+}
+
+/* The memory is gone, and other memory where it was. */
+TEST_F(cow, munmap)
+{
+	struct memory other = { .p = self->s.m, .fd = -1 };
+
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, munmap(self->s.m, self->s.size));
+	ASSERT_TRUE(memory_mmap(&other, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS));
+	fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_all(_metadata, &self->s, DATA);
+	expect_memory(_metadata, &self->s, OTHER);
+}
+
+/* Some of it is unmapped, which splits what was mapped as one, if it can be. */
+TEST_F(cow, munmap_part)
+{
+	ssize_t page = page_size(), at = 100 * page;
+
+	put(_metadata, &self->s);
+	if (memory_is_hugetlb(variant->kind)) {
+		EXPECT_EQ(-EINVAL, or_errno(munmap(self->s.m + at, page)));
+		expect_all(_metadata, &self->s, DATA);
+		return;
+	}
+	ASSERT_EQ(0, munmap(self->s.m + at, page));
+	if (is_writable(variant->kind)) {
+		fill_pattern(self->s.m, at, OTHER, 0);
+		expect_read(_metadata, &self->s, at, OTHER, 0);
+	} else {
+		expect_read(_metadata, &self->s, at, DATA, 0);
+	}
+	expect_read(_metadata, &self->s, self->s.size - at, DATA, at);
+}
+
+/* What is written where the memory is now is seen. */
+TEST_F(cow, mremap)
+{
+	struct memory to = { .fd = -1 };
+
+	ASSERT_TRUE(memory_reserve_area(&to));
+	put(_metadata, &self->s);
+	ASSERT_EQ(to.p, mremap(self->s.m, self->s.size, self->s.size,
+			       MREMAP_MAYMOVE | MREMAP_FIXED, to.p));
+	if (is_writable(variant->kind)) {
+		fill_pattern(to.p, self->s.size, OTHER, 0);
+		expect_all(_metadata, &self->s, OTHER);
+	} else {
+		expect_all(_metadata, &self->s, DATA);
+	}
+	memory_unmap(&to);
+}
+
+/* Anonymous memory is new after this, that of a file is the same. */
+TEST_F(cow, dontneed)
+{
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, madvise(self->s.m, self->s.size, MADV_DONTNEED));
+	EXPECT_EQ(self->s.size, memory_is_anon(variant->kind) ?
+		  match_byte(self->s.m, self->s.size, 0) :
+		  match_pattern(self->s.m, self->s.size, DATA, 0));
+	if (is_writable(variant->kind))
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_all(_metadata, &self->s,
+		   memory_is_shared(variant->kind) ? OTHER : DATA);
+}
+
+/* A process that ends, in whatever way, takes nothing away. */
+enum end_of_process {
+	BY_EXIT,
+	BY_SIGNAL,
+	BY_EXEC,
+};
+
+static void process_ends(struct __test_metadata *_metadata,
+			 struct state *self, enum end_of_process how)
+{
+	enum memory_kind kind = self->mem.kind;
+	int status;
+	pid_t pid;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		/* Nobody else's. */
+		memory_unmap(&self->mem);
+		memory_map(_metadata, &self->mem, kind);
+		self->m = self->mem.p;
+		put(_metadata, self);
+		if (how == BY_SIGNAL)
+			kill(getpid(), SIGKILL);
+		if (how == BY_EXEC)
+			execlp("true", "true", NULL);
+		_exit(how != BY_EXIT);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(how == BY_SIGNAL ? SIGKILL : 0, status);
+	/* Whoever gets the memory, if it were free, has something else in it. */
+	if (is_writable(kind))
+		fill_pattern(self->m, self->size, OTHER, 0);
+	expect_all(_metadata, self, DATA);
+}
+
+TEST_F(cow, exit)
+{
+	process_ends(_metadata, &self->s, BY_EXIT);
+}
+
+TEST_F(cow, killed)
+{
+	process_ends(_metadata, &self->s, BY_SIGNAL);
+}
+
+TEST_F(cow, exec)
+{
+	process_ends(_metadata, &self->s, BY_EXEC);
+}
+
+/* Files. */
+
+TEST_F(cow_file, hole_punch)
+{
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, fallocate(self->s.mem.fd, FALLOC_FL_PUNCH_HOLE |
+			       FALLOC_FL_KEEP_SIZE, 0, self->s.size));
+	if (is_writable(variant->kind)) {
+		EXPECT_EQ(self->s.size, match_byte(self->s.m, self->s.size, 0));
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	}
+	expect_all(_metadata, &self->s, DATA);
+}
+
+TEST_F(cow_file, truncate)
+{
+	put(_metadata, &self->s);
+	ASSERT_EQ(0, ftruncate(self->s.mem.fd, 0));
+	expect_read(_metadata, &self->s, self->s.size / 2, DATA, 0);
+	ASSERT_EQ(0, ftruncate(self->s.mem.fd, self->s.size));
+	EXPECT_EQ(self->s.size, match_byte(self->s.m, self->s.size, 0));
+	if (is_writable(variant->kind))
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_read(_metadata, &self->s, self->s.size / 2, DATA, self->s.size / 2);
+}
+
+/* What the system does on its own. */
+
+static bool have_swap(void)
+{
+	FILE *f = fopen("/proc/swaps", "r");
+	char line[256];
+	int lines = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		lines++;
+	if (f)
+		fclose(f);
+	return lines > 1;
+}
+
+/* Makes a swap file of 32 MiB; returns why not, or NULL. */
+static const char *make_swap(struct __test_metadata *_metadata,
+			     struct state *self)
+{
+	const char *dir = getenv("SPLICE_EXT4_DIR");
+	ssize_t page = page_size(), size = 32 << 20;
+	char path[PATH_MAX], *header;
+	int fd;
+
+	if (!dir)
+		return "SPLICE_EXT4_DIR is not set";
+	snprintf(path, sizeof(path), "%s/swap.XXXXXX", dir);
+	fd = mkstemp(path);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, posix_fallocate(fd, 0, size));
+	/* union swap_header: version, last page, number of bad ones, magic. */
+	header = calloc(1, page);
+	ASSERT_NE(NULL, header);
+	memcpy(header + 1024, (__u32[]) { 1, size / page - 1, 0 }, 12);
+	memcpy(header + page - 10, "SWAPSPACE2", 10);
+	ASSERT_EQ(page, pwrite(fd, header, page, 0));
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+	free(header);
+	if (swapon(path, 0)) {
+		unlink(path);
+		return "swapon() failed";
+	}
+	snprintf(self->swap, sizeof(self->swap), "%s", path);
+	return NULL;
+}
+
+/* Does the process have some of this memory in swap? */
+static bool is_swapped(const char *m, ssize_t size)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	unsigned long page = page_size(), nr = (unsigned long)m / page;
+	bool swapped = false;
+
+	for (; nr < ((unsigned long)m + size) / page && !swapped; nr++)
+		swapped = read_entry(fd, nr) >> 62 & 1;
+	close(fd);
+	return swapped;
+}
+
+/* Memory in the pipe stays where it is, while other memory goes to swap. */
+TEST_F_TIMEOUT(cow, pageout, 60)
+{
+	ssize_t half = self->s.size / 2;
+	const char *missing;
+	struct memory other;
+
+	missing = have_swap() ? NULL : make_swap(_metadata, &self->s);
+	if (missing)
+		SKIP(return, "no swap: %s", missing);
+	memory_map(_metadata, &other, MEMORY_PAGES);
+	put(_metadata, &self->s);
+	EXPECT_EQ(memory_is_hugetlb(variant->kind) ? -EINVAL : 0,
+		  or_errno(madvise(self->s.m, self->s.size, MADV_PAGEOUT)));
+	ASSERT_EQ(0, madvise(other.p, self->s.size, MADV_PAGEOUT));
+	EXPECT_TRUE(is_swapped(other.p, self->s.size));
+	expect_read(_metadata, &self->s, half, DATA, 0);
+	expect_memory(_metadata, &self->s, DATA);
+	if (is_writable(variant->kind)) {
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+		expect_read(_metadata, &self->s, half, OTHER, half);
+		expect_memory(_metadata, &self->s, OTHER);
+	} else {
+		expect_read(_metadata, &self->s, half, DATA, half);
+	}
+	memory_unmap(&other);
+}
+
+/* Pages in the pipe are not moved, neither to become huge pages ... */
+TEST_F(cow_write, collapse)
+{
+	put(_metadata, &self->s);
+	madvise(self->s.m, self->s.size, MADV_HUGEPAGE);
+	/* It need not have done it. */
+	madvise(self->s.m, self->s.size, MADV_COLLAPSE);
+	fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_all(_metadata, &self->s, OTHER);
+	expect_memory(_metadata, &self->s, OTHER);
+}
+
+/* ... nor to make room for others. */
+TEST_F_TIMEOUT(cow, compaction, 60)
+{
+	put(_metadata, &self->s);
+	if (!write_number("/proc/sys/vm/compact_memory", 1))
+		SKIP(return, "no compaction: %s", strerror(errno));
+	if (is_writable(variant->kind))
+		fill_pattern(self->s.m, self->s.size, OTHER, 0);
+	expect_all(_metadata, &self->s, is_writable(variant->kind) ? OTHER : DATA);
+}
+
+TEST_HARNESS_MAIN
