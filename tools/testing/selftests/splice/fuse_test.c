@@ -8,7 +8,7 @@
  * waits for it, however the test ends. It serves one file, which it keeps in
  * another file, the backing file.
  */
-#include "splice_common.h"
+#include "splice_memory.h"
 
 #include <linux/fuse.h>
 #include <sys/prctl.h>
@@ -33,6 +33,7 @@ enum how {
 	MOVE_FILE,		/* the same, with SPLICE_F_MOVE */
 	MOVE_ANON,		/* the same from pages that write() allocated */
 	MOVE_GIFT,		/* the same from pages that vmsplice() gave */
+	MOVE_THP,		/* the same from a huge page, not given */
 	PASSTHROUGH,		/* not at all: the kernel does it */
 };
 
@@ -92,6 +93,10 @@ FIXTURE_VARIANT_ADD(fuse, move_gift) {
 	.how = MOVE_GIFT,
 };
 
+FIXTURE_VARIANT_ADD(fuse, move_thp) {
+	.how = MOVE_THP,
+};
+
 FIXTURE_VARIANT_ADD(fuse, passthrough) {
 	.how = PASSTHROUGH,
 };
@@ -108,6 +113,11 @@ FIXTURE_VARIANT_ADD(fuse, passthrough) {
 static bool by_splice(const struct server *s)
 {
 	return s->how != PLAIN && s->how != PASSTHROUGH;
+}
+
+static bool from_memory(enum how how)
+{
+	return how == MOVE_ANON || how == MOVE_GIFT || how == MOVE_THP;
 }
 
 /* What a read of /dev/fuse says once nothing is mounted any more. */
@@ -162,8 +172,18 @@ static void reply(struct server *s, int error, const void *data, size_t len)
 static void load_pages(struct server *s, ssize_t len, loff_t off)
 {
 	ssize_t size = (len + page_size() - 1) & -page_size();
+	struct memory huge = { .fd = -1 };
 	char *mem;
 
+	if (s->how == MOVE_THP) {
+		CHECK(memory_reserve_area(&huge) && memory_map_thp(&huge));
+		/* Neither the page nor the data begins where the other does. */
+		mem = huge.p + 10;
+		CHECK(pread(s->backing, mem, len, off) == len);
+		CHECK(xvmsplice1(s->pages[1], mem, len, 0) == len);
+		memory_unmap(&huge);
+		return;
+	}
 	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(mem != MAP_FAILED);
@@ -206,7 +226,7 @@ static void reply_read(struct server *s)
 
 	out.len = sizeof(out) + len;
 	CHECK(write_full(s->out[1], &out, sizeof(out)) == sizeof(out));
-	if (s->how == MOVE_ANON || s->how == MOVE_GIFT) {
+	if (from_memory(s->how)) {
 		load_pages(s, len, off);
 		if (s->shared->keep)
 			CHECK(xtee(s->pages[0], s->keep[1], len, 0) == len);
@@ -376,6 +396,8 @@ FIXTURE_SETUP(fuse)
 
 	if (missing)
 		SKIP(return, "%s is not set", missing);
+	if (variant->how == MOVE_THP && memory_missing(MEMORY_THP))
+		SKIP(return, "%s", memory_missing(MEMORY_THP));
 	s.dev = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (s.dev < 0)
 		SKIP(return, "/dev/fuse: %s", strerror(errno));
@@ -437,6 +459,8 @@ FIXTURE_TEARDOWN(fuse)
 	EXPECT_EQ(self->server, waitpid(self->server, &status, 0));
 	EXPECT_EQ(self->shared->hang ? SIGKILL : 0, status);
 	rmdir(self->dir);
+	close_all();
+	expect_no_pins(_metadata);
 }
 
 /* The whole file, as the server has it. */
@@ -581,7 +605,7 @@ TEST_F_TIMEOUT(fuse, shared_page_is_not_moved, 60)
 	EXPECT_EQ(SIZE, write_pattern(self->fd, SIZE, OTHER, 0));
 
 	len = pipe_bytes(self->keep[0]);
-	if (variant->how == MOVE_ANON || variant->how == MOVE_GIFT) {
+	if (from_memory(variant->how)) {
 		EXPECT_LE(SOME, len);
 		EXPECT_EQ(len, read_pattern(self->keep[0], len, DATA, 0));
 	} else {
