@@ -7,7 +7,7 @@
  * The machine has to have three ports: what is written to "splice.out" can be
  * read from "splice.in", and "splice.none" has nobody on the host's side.
  */
-#include "splice_common.h"
+#include "splice_memory.h"
 
 #include <dirent.h>
 
@@ -131,16 +131,15 @@ static void settle_pages(struct __test_metadata *_metadata, void *mem)
 /*
  * The driver has as many slots for one call as there are buffers, and a copy
  * that does not begin where a page does takes two: then there are too few. So
- * it can be seen what it copies: all user memory, even if nobody else has it any
- * more, but what was given away, in a kernel that makes use of that. What counts
- * pins does not.
+ * it can be seen what it copies: all user memory, even if nobody else has it
+ * any more, unless it was given away on a kernel that does not pin.
  */
 TEST_F(port, out_of_slots)
 {
-	bool takes_gifts = access("/sys/kernel/debug/splice/counters", F_OK);
 	ssize_t page = page_size(), done;
+	bool pins = have_counters() &&
+		    read_line_of(COUNTERS, "bytes.memory_to_pipe.copied") >= 0;
 	unsigned int flags;
-	bool taken;
 	char *mem;
 	int i;
 
@@ -156,16 +155,61 @@ TEST_F(port, out_of_slots)
 					       flags));
 		if (i)
 			ASSERT_EQ(0, munmap(mem, 2 * page));
-		taken = flags && takes_gifts;
-		done = 100 + (taken ? 2 : 1) * page;
+		done = 100 + (flags && !pins ? 2 : 1) * page;
 		EXPECT_EQ(done, xsplice(self->p[0], NULL, self->out, NULL,
 					100 + 2 * page, 0));
 		expect_data(_metadata, self, done, 0);
 		EXPECT_EQ(100 + 2 * page - done, pipe_bytes(self->p[0]));
-		if (!taken)
+		if (!flags || pins)
 			EXPECT_EQ(page, read_pattern(self->p[0], page, DATA,
 						     done));
 	}
+}
+
+/* A buffer larger than a page, however it begins: the driver gets pages. */
+TEST_F_TIMEOUT(port, huge_pages, 60)
+{
+	static const enum memory_kind kinds[] = {
+		MEMORY_THP, MEMORY_PTE_THP, MEMORY_HUGETLB,
+	};
+	static const ssize_t offsets[] = { 0, 100, 4095 };
+	ssize_t capacity = pipe_capacity(self->p[0]), len, off;
+	struct memory m;
+	int i, j;
+
+	for (i = 0; i < ARRAY_LEN(kinds); i++) {
+		const char *missing = memory_missing(kinds[i]);
+
+		if (missing)
+			SKIP(return, "%s", missing);
+		memory_map(_metadata, &m, kinds[i]);
+		for (j = 0; j < ARRAY_LEN(offsets); j++) {
+			struct job reader;
+
+			off = offsets[j];
+			len = capacity - off;
+			reader = job_reader(self->in, self->buf, len);
+			job_start(_metadata, &reader);
+			ASSERT_EQ(len, xvmsplice1(self->p[1], m.p + off,
+						  MEMORY_SIZE - off, 0));
+			EXPECT_EQ(len, splice_full(self->p[0], self->out,
+						   capacity));
+			EXPECT_EQ(len, job_finish(_metadata, &reader));
+			EXPECT_EQ(len, match_pattern(self->buf, len, DATA,
+						     off));
+			EXPECT_EQ(0, pipe_bytes(self->p[0]));
+			/* Behind data of another kind. */
+			ASSERT_EQ(100, write_full(self->p[1], m.p, 100));
+			ASSERT_EQ(SOME, xvmsplice1(self->p[1], m.p + 100, SOME,
+						   0));
+			EXPECT_EQ(SOME + 100, splice_full(self->p[0], self->out,
+							  SOME + 100));
+			expect_data(_metadata, self, SOME + 100, 0);
+		}
+		memory_unmap(&m);
+		memory_give_back(_metadata, kinds[i]);
+	}
+	expect_no_pins(_metadata);
 }
 
 /* Is the first page of the file in the page cache? */
