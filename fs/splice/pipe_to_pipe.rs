@@ -146,7 +146,7 @@ fn move_buffers(
             };
         };
 
-        let len = match vacancy.fill_part(from, left) {
+        let taken = match vacancy.fill_part(from, left) {
             Ok(Some(Part::Whole(len))) => {
                 moved.buffers = moved.buffers.wrapping_add(1);
                 len
@@ -159,7 +159,7 @@ fn move_buffers(
             Ok(None) => 0,
             Err(err) => return done_or(bytes, err),
         };
-        left = left.wrapping_sub(len);
+        left = left.wrapping_sub(taken);
         if left == 0 {
             return Ok(Outcome::Done(len));
         }

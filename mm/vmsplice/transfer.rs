@@ -121,7 +121,7 @@ fn link(
             break;
         }
     }
-    let bytes = linked.referenced + linked.copied;
+    let bytes = linked.referenced.wrapping_add(linked.copied);
     Counter::BuffersLinked.add(linked.buffers);
     Counter::MemoryToPipeReferenced.add(linked.referenced);
     if linked.copied > 0 {
@@ -135,7 +135,7 @@ fn link(
 
 /// Puts in `range`, which is what comes next in `source`, and which there is room for: pinned as
 /// far as its user may pin as much, and the memory can be; what is left is copied.
-#[inline]
+#[inline(always)]
 fn link_range(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
@@ -146,15 +146,28 @@ fn link_range(
     let mut left = range;
     let mut charge = MemlockCharge::up_to(range.pages());
     while !left.is_empty() {
-        let bytes = match (charge.pages() > 0).then(|| Loan::pin(left, &mut charge, call)) {
-            Some(Ok(mut lent)) => {
-                let (buffers, bytes) = ring.append(&mut lent);
+        let is_charged = charge.pages() > 0;
+        let lent = if is_charged {
+            Loan::append(ring, left, &mut charge, call)
+        } else {
+            Err(ENOMEM)
+        };
+        let bytes = match lent {
+            Ok((buffers, bytes)) => {
                 source.advance(bytes);
-                linked.buffers += buffers;
-                linked.referenced += bytes;
+                linked.buffers = linked.buffers.wrapping_add(buffers);
+                linked.referenced = linked.referenced.wrapping_add(bytes);
                 bytes
             }
-            failed => copy_page(ring, source, failed.is_some(), &mut charge, linked)?,
+            Err(_) => {
+                let bytes = copy_page(ring, source)?;
+                linked.buffers = linked.buffers.wrapping_add(1);
+                linked.copied = linked.copied.wrapping_add(bytes);
+                if is_charged {
+                    drop(charge.split_to(1));
+                }
+                bytes
+            }
         };
         left = left.skip(bytes);
     }
@@ -163,21 +176,10 @@ fn link_range(
 
 /// Puts in a copy of what comes next, as far as it is in one page; says how many bytes that were.
 #[cold]
-fn copy_page(
-    ring: &mut PipeRing<'_>,
-    source: &mut UserSource<'_>,
-    is_charged: bool,
-    charge: &mut MemlockCharge,
-    linked: &mut Linked,
-) -> Result<usize> {
+fn copy_page(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>) -> Result<usize> {
     let copy = source.copy_page()?;
     let bytes = copy.len();
     ring.vacancy().ok_or(EAGAIN)?.fill(copy);
-    linked.buffers += 1;
-    linked.copied += bytes;
-    if is_charged {
-        drop(charge.split_to(1));
-    }
     Ok(bytes)
 }
 

@@ -10,20 +10,22 @@
 #define RANGE_FLAGS (FOLL_PIN | FOLL_LONGTERM)
 
 /*
- * @ranges:	what was found so far
+ * @ranges:	what was found so far, but for their number
+ * @nr:		their number
  * @next:	the page that would make the last range longer, if any would
  * @addr:	how far this has come
  * @pgdat:	the node that @count pins are to be counted for
  */
 struct range_walk {
 	struct user_ranges *ranges;
+	unsigned int nr;
 	struct page *next;
 	unsigned long addr;
 	struct pglist_data *pgdat;
 	unsigned int count;
 };
 
-static void range_count_flush(struct range_walk *walk)
+static __always_inline void range_count_flush(struct range_walk *walk)
 {
 	if (walk->count)
 		mod_node_page_state(walk->pgdat, NR_FOLL_PIN_ACQUIRED,
@@ -31,33 +33,37 @@ static void range_count_flush(struct range_walk *walk)
 	walk->count = 0;
 }
 
-/* The pages from @page on are the last range; @folio is what they are of. */
-static void range_set_next(struct range_walk *walk, struct folio *folio,
-			   struct page *page, unsigned int nr_pages)
+/* The pages from @page on are the last range, and of large folio @folio. */
+static __always_inline void range_set_next(struct range_walk *walk,
+					   struct folio *folio,
+					   struct page *page,
+					   unsigned int nr_pages)
 {
 	walk->next = NULL;
-	if (folio_test_large(folio) &&
-	    folio_page_idx(folio, page) + nr_pages < folio_nr_pages(folio))
+	if (folio_page_idx(folio, page) + nr_pages < folio_nr_pages(folio))
 		walk->next = page + nr_pages;
 }
 
 /* The range is pinned. */
-static void range_add(struct range_walk *walk, struct folio *folio,
-		      struct page *page, unsigned int nr_pages)
+static __always_inline void range_add(struct range_walk *walk,
+				      struct folio *folio, bool large,
+				      struct page *page, unsigned int nr_pages)
 {
-	struct user_ranges *ranges = walk->ranges;
+	unsigned int nr = walk->nr;
 
-	ranges->pages[ranges->nr] = page;
-	ranges->nr_pages[ranges->nr] = nr_pages;
-	ranges->nr++;
-	range_set_next(walk, folio, page, nr_pages);
+	walk->ranges->pages[nr] = page;
+	walk->ranges->nr_pages[nr] = nr_pages;
+	walk->nr = nr + 1;
+	walk->next = NULL;
+	if (large)
+		range_set_next(walk, folio, page, nr_pages);
 }
 
-static void range_extend(struct range_walk *walk, unsigned int nr_pages)
+static __always_inline void range_extend(struct range_walk *walk,
+					 unsigned int nr_pages)
 {
-	struct user_ranges *ranges = walk->ranges;
-	unsigned int *last = &ranges->nr_pages[ranges->nr - 1];
-	struct page *page = ranges->pages[ranges->nr - 1];
+	unsigned int *last = &walk->ranges->nr_pages[walk->nr - 1];
+	struct page *page = walk->ranges->pages[walk->nr - 1];
 
 	*last += nr_pages;
 	range_set_next(walk, page_folio(page), page, *last);
@@ -69,36 +75,34 @@ static void range_extend(struct range_walk *walk, unsigned int nr_pages)
  * together with others.
  */
 static __always_inline struct folio *range_pin(struct range_walk *walk,
-					       struct page *page)
+					       struct page *page, bool *is_large)
 {
-	struct folio *folio;
-	bool large;
-	int refs;
+	struct folio *folio = page_folio(page);
+	bool large = folio_test_large(folio);
+	int refs = large ? 1 : GUP_PIN_COUNTING_BIAS;
 
-	if (unlikely(is_pci_p2pdma_page(page)))
+	*is_large = large;
+	/* Nobody pins the zero page, so there would be nothing to give back. */
+	if (unlikely(is_pci_p2pdma_page(page)) || unlikely(is_zero_page(page)))
 		return NULL;
-	if (unlikely(is_zero_page(page)))
-		return page_folio(page);
-	/*
-	 * What is a small folio here may be another one by the time that there is
-	 * a reference.
-	 */
-	large = PageCompound(page);
-	refs = large ? 1 : GUP_PIN_COUNTING_BIAS;
-	folio = try_get_folio(page, refs);
-	if (unlikely(!folio))
+	if (unlikely(!folio_ref_try_add(folio, refs)))
 		return NULL;
-	if (unlikely(folio_has_pincount(folio) != large) ||
+	/* It may have been split, or freed and used for something else. */
+	if (unlikely(page_folio(page) != folio) ||
+	    unlikely(folio_test_large(folio) != large) ||
+	    unlikely(folio_ref_count(folio) < 0) ||
 	    unlikely(!folio_is_longterm_pinnable(folio))) {
 		folio_put_refs(folio, refs);
 		return NULL;
 	}
-	if (large)
+	if (large && folio_has_pincount(folio))
 		atomic_inc(&folio->_pincount);
+	else if (large)
+		folio_ref_add(folio, GUP_PIN_COUNTING_BIAS - 1);
 	/* Pairs with the barrier in folio_try_share_anon_rmap_*(). */
 	smp_mb__after_atomic();
 
-	if (folio_pgdat(folio) != walk->pgdat) {
+	if (unlikely(folio_pgdat(folio) != walk->pgdat)) {
 		range_count_flush(walk);
 		walk->pgdat = folio_pgdat(folio);
 	}
@@ -107,9 +111,9 @@ static __always_inline struct folio *range_pin(struct range_walk *walk,
 }
 
 /* As gup_fast_folio_allowed(); what it is about are small folios of files. */
-static __always_inline bool range_allowed(struct folio *folio)
+static __always_inline bool range_allowed(struct folio *folio, bool large)
 {
-	return folio_test_large(folio) || folio_test_anon(folio) ||
+	return large || folio_test_anon(folio) ||
 	       gup_fast_folio_allowed(folio, RANGE_FLAGS);
 }
 
@@ -122,49 +126,44 @@ static __always_inline bool range_allowed(struct folio *folio)
  */
 #define range_found(walk, page, nr_pages, writable, anon_page, unchanged)	\
 ({										\
-	struct range_walk *__walk = (walk);					\
-	struct page *__page = (page);						\
-	bool __ok = true;							\
+	bool __ok = true, __large;						\
+	struct folio *__folio;							\
 										\
-	if (__page == __walk->next) {						\
+	if ((page) == (walk)->next) {						\
 		if (!(writable) &&						\
 		    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page)))		\
 			__ok = false;						\
 		else								\
-			range_extend(__walk, (nr_pages));			\
-	} else if (unlikely(__walk->ranges->nr == USER_RANGES_MAX)) {		\
+			range_extend(walk, nr_pages);				\
+	} else if (unlikely((walk)->nr == USER_RANGES_MAX) ||			\
+		   unlikely(!(__folio = range_pin(walk, page, &__large)))) {	\
+		__ok = false;							\
+	} else if (unlikely(!(unchanged)) ||					\
+		   unlikely(!range_allowed(__folio, __large)) ||		\
+		   (!(writable) &&						\
+		    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page))) ||	\
+		   arch_make_folio_accessible(__folio)) {			\
+		gup_put_folio(__folio, 1, FOLL_PIN);				\
 		__ok = false;							\
 	} else {								\
-		struct folio *__folio = range_pin(__walk, __page);		\
-										\
-		if (unlikely(!__folio)) {					\
-			__ok = false;						\
-		} else if (unlikely(!(unchanged)) ||				\
-			   !range_allowed(__folio) ||				\
-			   (!(writable) &&					\
-			    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page))) ||	\
-			   arch_make_folio_accessible(__folio)) {		\
-			gup_put_folio(__folio, 1, FOLL_PIN);			\
-			__ok = false;						\
-		} else {							\
-			folio_set_referenced(__folio);				\
-			range_add(__walk, __folio, __page, (nr_pages));		\
-		}								\
+		folio_set_referenced(__folio);					\
+		range_add(walk, __folio, __large, page, nr_pages);		\
 	}									\
 	__ok;									\
 })
 
 #ifdef CONFIG_ARCH_HAS_PTE_SPECIAL
-static bool range_pte_table(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
-			    unsigned long end)
+static __always_inline bool range_ptes(struct range_walk *walk, pmd_t pmd,
+				       pmd_t *pmdp, unsigned long end)
 {
-	bool ok = false;
 	pte_t *ptep, *first;
 
-	first = ptep = pte_offset_map(&pmd, walk->addr);
-	if (!ptep)
+	/* As pte_offset_map(), whose other checks were made. */
+	if (unlikely(pmd_bad(pmd)))
 		return false;
-	for (;;) {
+	rcu_read_lock();
+	first = ptep = __pte_map(&pmd, walk->addr);
+	do {
 		pte_t pte = ptep_get_lockless(ptep);
 		struct page *page;
 
@@ -176,140 +175,118 @@ static bool range_pte_table(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
 				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp)) &&
 				 pte_val(pte) == pte_val(ptep_get_lockless(ptep))))
 			break;
-		walk->addr += PAGE_SIZE;
-		if (walk->addr == end) {
-			ok = true;
-			break;
-		}
-		ptep++;
-	}
+	} while (ptep++, walk->addr += PAGE_SIZE, walk->addr != end);
 	pte_unmap(first);
-	return ok;
+	return walk->addr == end;
 }
 #else
-static bool range_pte_table(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
-			    unsigned long end)
+static bool range_ptes(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
+		       unsigned long end)
 {
 	return false;
 }
 #endif
 
-static bool range_pmd_table(struct range_walk *walk, pud_t pud, pud_t *pudp,
-			    unsigned long end)
+/*
+ * Goes down from the top for each entry of the next to last level: what that
+ * costs is little beside what there is to be done for one.
+ */
+static __always_inline void range_walk_tables(struct range_walk *walk,
+					      unsigned long end)
 {
-	pmd_t *pmdp = pmd_offset_lockless(pudp, pud, walk->addr);
+	struct mm_struct *mm = current->mm;
 
 	do {
-		unsigned long addr = walk->addr;
-		unsigned long next = pmd_addr_end(addr, end);
-		pmd_t pmd = pmdp_get_lockless(pmdp);
+		unsigned long addr = walk->addr, next;
+		pgd_t *pgdp = pgd_offset(mm, addr), pgd = pgdp_get(pgdp);
 		struct page *page;
+		p4d_t *p4dp, p4d;
+		pud_t *pudp, pud;
+		pmd_t *pmdp, pmd;
 
+		if (pgd_none(pgd))
+			return;
+		p4dp = p4d_offset_lockless(pgdp, pgd, addr);
+		p4d = p4dp_get(p4dp);
+		if (!p4d_present(p4d))
+			return;
+		pudp = pud_offset_lockless(p4dp, p4d, addr);
+		pud = pudp_get(pudp);
+		if (!pud_present(pud))
+			return;
+		if (unlikely(pud_leaf(pud))) {
+			next = pud_addr_end(addr, end);
+			if (!pud_access_permitted(pud, false) || pud_special(pud))
+				return;
+			page = pud_page(pud) + ((addr & ~PUD_MASK) >> PAGE_SHIFT);
+			if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
+					 pud_write(pud), &page_folio(page)->page,
+					 pud_val(pud) == pud_val(pudp_get(pudp))))
+				return;
+			walk->addr = next;
+			continue;
+		}
+
+		next = pmd_addr_end(addr, end);
+		pmdp = pmd_offset_lockless(pudp, pud, addr);
+		pmd = pmdp_get_lockless(pmdp);
 		if (!pmd_present(pmd))
-			return false;
+			return;
 		if (!pmd_leaf(pmd)) {
-			if (!range_pte_table(walk, pmd, pmdp, next))
-				return false;
+			if (!range_ptes(walk, pmd, pmdp, next))
+				return;
 			continue;
 		}
 		if (pmd_protnone(pmd) || !pmd_access_permitted(pmd, false) ||
 		    pmd_special(pmd))
-			return false;
+			return;
 		page = pmd_page(pmd) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 		if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
 				 pmd_write(pmd), &page_folio(page)->page,
 				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp))))
-			return false;
-		walk->addr = next;
-	} while (pmdp++, walk->addr != end);
-	return true;
-}
-
-static bool range_pud_table(struct range_walk *walk, p4d_t p4d, p4d_t *p4dp,
-			    unsigned long end)
-{
-	pud_t *pudp = pud_offset_lockless(p4dp, p4d, walk->addr);
-
-	do {
-		unsigned long addr = walk->addr;
-		unsigned long next = pud_addr_end(addr, end);
-		pud_t pud = pudp_get(pudp);
-		struct page *page;
-
-		if (unlikely(!pud_present(pud)))
-			return false;
-		if (!pud_leaf(pud)) {
-			if (!range_pmd_table(walk, pud, pudp, next))
-				return false;
-			continue;
-		}
-		if (!pud_access_permitted(pud, false) || pud_special(pud))
-			return false;
-		page = pud_page(pud) + ((addr & ~PUD_MASK) >> PAGE_SHIFT);
-		if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
-				 pud_write(pud), &page_folio(page)->page,
-				 pud_val(pud) == pud_val(pudp_get(pudp))))
-			return false;
-		walk->addr = next;
-	} while (pudp++, walk->addr != end);
-	return true;
-}
-
-static void range_walk_tables(struct range_walk *walk, unsigned long end)
-{
-	pgd_t *pgdp = pgd_offset(current->mm, walk->addr);
-
-	do {
-		unsigned long pgd_end = pgd_addr_end(walk->addr, end);
-		pgd_t pgd = pgdp_get(pgdp);
-		p4d_t *p4dp;
-
-		if (pgd_none(pgd))
 			return;
-		p4dp = p4d_offset_lockless(pgdp, pgd, walk->addr);
-		do {
-			unsigned long next = p4d_addr_end(walk->addr, pgd_end);
-			p4d_t p4d = p4dp_get(p4dp);
+		walk->addr = next;
+	} while (walk->addr != end);
+}
 
-			if (!p4d_present(p4d) ||
-			    !range_pud_table(walk, p4d, p4dp, next))
-				return;
-		} while (p4dp++, walk->addr != pgd_end);
-	} while (pgdp++, walk->addr != end);
+/* There was a fork: what was found since then may be shared by now. */
+static noinline void range_undo(struct user_ranges *ranges, unsigned int found,
+				unsigned int nr, unsigned int last)
+{
+	while (found > nr)
+		gup_put_folio(page_folio(ranges->pages[--found]), 1, FOLL_PIN);
+	if (nr)
+		ranges->nr_pages[nr - 1] = last;
 }
 
 /* As gup_fast(). Where it gets nowhere, the slow way is next. */
-static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
+static __always_inline void pin_user_ranges_fast(struct range_walk *result,
+						 unsigned long end)
 {
-	struct user_ranges *ranges = walk->ranges;
-	unsigned long start = walk->addr;
-	unsigned int nr = ranges->nr;
+	struct range_walk walk = *result;
+	struct user_ranges *ranges = walk.ranges;
+	unsigned int nr = walk.nr;
 	unsigned int last = nr ? ranges->nr_pages[nr - 1] : 0;
 	unsigned long flags;
 	unsigned int seq;
 
-	if (!gup_fast_permitted(start, end))
+	if (!gup_fast_permitted(walk.addr, end))
 		return;
 	if (!raw_seqcount_try_begin(&current->mm->write_protect_seq, seq))
 		return;
 
 	local_irq_save(flags);
-	range_walk_tables(walk, end);
+	range_walk_tables(&walk, end);
 	local_irq_restore(flags);
-	range_count_flush(walk);
+	range_count_flush(&walk);
 
-	if (!read_seqcount_retry(&current->mm->write_protect_seq, seq)) {
-		sanity_check_pinned_pages(ranges->pages + nr, ranges->nr - nr);
+	if (unlikely(read_seqcount_retry(&current->mm->write_protect_seq, seq))) {
+		range_undo(ranges, walk.nr, nr, last);
+		result->next = NULL;
 		return;
 	}
-	/* There was a fork: what was found may be shared by now. */
-	while (ranges->nr > nr)
-		gup_put_folio(page_folio(ranges->pages[--ranges->nr]), 1,
-			      FOLL_PIN);
-	if (nr)
-		ranges->nr_pages[nr - 1] = last;
-	walk->next = NULL;
-	walk->addr = start;
+	sanity_check_pinned_pages(ranges->pages + nr, walk.nr - nr);
+	*result = walk;
 }
 #else
 static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
@@ -318,10 +295,11 @@ static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
 #endif
 
 /* Brings pages into memory and pins them. Returns how many, or an error. */
-static long pin_user_ranges_slow(struct range_walk *walk, unsigned long end)
+static noinline long pin_user_ranges_slow(struct range_walk *walk,
+					 unsigned long end)
 {
 	struct page *pages[USER_RANGES_MAX];
-	unsigned int room = USER_RANGES_MAX - walk->ranges->nr;
+	unsigned int room = USER_RANGES_MAX - walk->nr;
 	long i, nr;
 
 	nr = min_t(unsigned long, (end - walk->addr) >> PAGE_SHIFT, room);
@@ -331,12 +309,17 @@ static long pin_user_ranges_slow(struct range_walk *walk, unsigned long end)
 	for (i = 0; i < nr; i++) {
 		struct folio *folio = page_folio(pages[i]);
 
+		if (is_zero_folio(folio)) {
+			unpin_user_pages(pages + i, nr - i);
+			return i ? i : -EFAULT;
+		}
 		if (pages[i] == walk->next) {
 			/* There is a pin for these already. */
 			gup_put_folio(folio, 1, FOLL_PIN);
 			range_extend(walk, 1);
 		} else {
-			range_add(walk, folio, pages[i], 1);
+			range_add(walk, folio, folio_test_large(folio),
+				  pages[i], 1);
 		}
 		walk->addr += PAGE_SIZE;
 	}
@@ -352,6 +335,7 @@ static long pin_user_ranges_slow(struct range_walk *walk, unsigned long end)
  * As pin_user_pages_fast() with FOLL_LONGTERM, but with one pin for each range
  * of contiguous pages of a folio. An anonymous page that is shared since a fork
  * is given to the caller alone, and so is a page of a private mapping of a file.
+ * The zero page cannot be pinned.
  * May sleep. Give back with unpin_user_ranges().
  *
  * Return: the number of pages; fewer than @nr_pages where these are more ranges
@@ -365,7 +349,6 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 	unsigned long end;
 	long ret;
 
-	ranges->nr = 0;
 	start = untagged_addr(start) & PAGE_MASK;
 	if (check_add_overflow(start, nr_pages << PAGE_SHIFT, &end) ||
 	    end > TASK_SIZE_MAX)
@@ -375,7 +358,7 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 	walk.addr = start;
 	for (;;) {
 		pin_user_ranges_fast(&walk, end);
-		if (walk.addr == end || ranges->nr == USER_RANGES_MAX)
+		if (walk.addr == end || walk.nr == USER_RANGES_MAX)
 			break;
 		ret = pin_user_ranges_slow(&walk, end);
 		if (ret < 0 && walk.addr == start)
@@ -383,6 +366,7 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		if (ret <= 0 || walk.addr == end)
 			break;
 	}
+	ranges->nr = walk.nr;
 	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
 	return ranges->total;
 }
@@ -400,8 +384,6 @@ void unpin_user_ranges(struct user_ranges *ranges)
 		struct folio *folio = page_folio(ranges->pages[i]);
 		int refs = 1;
 
-		if (is_zero_folio(folio))
-			continue;
 		sanity_check_pinned_pages(&ranges->pages[i], 1);
 		if (folio_pgdat(folio) != pgdat) {
 			if (count)

@@ -168,7 +168,14 @@ __rust_helper void rust_helper_memlock_uncharge(struct user_struct *user,
 						unsigned long pages)
 {
 	atomic_long_sub(pages, &user->locked_vm);
-	free_uid(user);
+	if (unlikely(!refcount_dec_not_one(&user->__count)))
+		free_uid(user);
+}
+
+/* What KBox allocates goes through krealloc(). */
+__rust_helper void *rust_helper_user_loan_alloc(size_t size)
+{
+	return kmalloc(size, GFP_KERNEL_ACCOUNT);
 }
 
 __rust_helper struct user_struct *rust_helper_get_uid(struct user_struct *user)

@@ -519,9 +519,9 @@ impl PipeRing<'_> {
 
     /// Has `buf`, which is about to be put in, count for its pages.
     #[cold]
-    fn lend_to(&mut self, buf: &mut PipeBuffer) {
+    fn lend_to(&mut self, mut buf: PipeBuffer) -> PipeBuffer {
         if !buf.is_of_pages() {
-            return;
+            return buf;
         }
         let more = buf.slots() - 1;
         if more < self.space() {
@@ -530,6 +530,7 @@ impl PipeRing<'_> {
             // Whoever puts it in did not look; then it is no larger for us than those of C.
             buf.count_as_one();
         }
+        buf
     }
 
     /// Drops the first `n` bytes of `buf`, which is in this ring; says whether that made room.
@@ -766,20 +767,22 @@ impl PipeRing<'_> {
         let mut space = indices.space(self.max_usage());
         while space > 0 {
             let Some(mut buf) = bufs.next() else { break };
-            space -= 1;
+            space = space.wrapping_sub(1);
             if buf.is_of_pages() {
-                self.lend_to(&mut buf);
+                // It counts from here on, and is in the ring at once.
+                // SAFETY: The slots up to `head` hold buffers.
+                unsafe { self.set_head(head) };
+                buf = self.lend_to(buf);
                 space = space.saturating_sub(buf.slots() - 1);
             }
             // A pipe holds no more bytes than memory has.
             bytes = bytes.wrapping_add(buf.len());
             // SAFETY: There is room, so the slot at the head holds no buffer; it does after.
-            unsafe {
-                ptr::write(slots.at(head).as_ptr(), buf.into_raw());
-                head = head.wrapping_add(1);
-                self.set_head(head);
-            }
+            unsafe { ptr::write(slots.at(head).as_ptr(), buf.into_raw()) };
+            head = head.wrapping_add(1);
         }
+        // SAFETY: By the above.
+        unsafe { self.set_head(head) };
         (head.wrapping_sub(indices.head()) as usize, bytes)
     }
 
@@ -950,7 +953,7 @@ impl Vacancy<'_> {
         copy.truncate(len);
         if copy.is_of_pages() {
             copy.truncate(copy.len_in_slots(self.slots()));
-            self.ring.lend_to(&mut copy);
+            copy = self.ring.lend_to(copy);
         }
         let len = copy.len();
         // SAFETY: The reference goes along.
@@ -987,7 +990,7 @@ impl Vacancy<'_> {
     #[inline]
     pub fn fill(mut self, mut buf: PipeBuffer) {
         if buf.is_of_pages() {
-            self.ring.lend_to(&mut buf);
+            buf = self.ring.lend_to(buf);
         }
         // SAFETY: The reference goes along.
         unsafe { self.fill_slot(buf.into_raw()) };
@@ -1006,7 +1009,8 @@ impl Vacancy<'_> {
         unsafe {
             if from.has_lent() {
                 from.take_back_for(source);
-                self.ring.lend_to(&mut *source.cast::<PipeBuffer>());
+                let buf = PipeBuffer::from_raw(ptr::read(source));
+                ptr::write(source, self.ring.lend_to(buf).into_raw());
             }
             ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
             let len = (*source).len as usize;

@@ -8,11 +8,10 @@
 
 use super::notify::Call;
 use crate::{
-    alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
     mm::gup::{MemlockCharge, PinnedRanges, UserRange},
     page::PAGE_SIZE,
-    pipe::{OpsTable, PipeBuffer, PipeBufferOps, Provenance},
+    pipe::{OpsTable, PipeBuffer, PipeBufferOps, PipeRing, Provenance},
     prelude::*,
     sync::{
         aref::AlwaysRefCounted,
@@ -21,7 +20,7 @@ use crate::{
         Refcount, //
     },
 };
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 /// Memory that one `vmsplice(2)` lends to the kernel, or a part of it.
 pub struct Loan {
@@ -43,112 +42,129 @@ unsafe impl AlwaysRefCounted for Loan {
     unsafe fn dec_ref(obj: NonNull<Self>) {
         // SAFETY: By the caller's promise it is valid.
         if unsafe { obj.as_ref() }.refs.dec_and_test() {
-            // SAFETY: That was the last reference to what `Loan::pin` allocated.
-            drop(unsafe { KBox::from_raw(obj.as_ptr()) });
+            // SAFETY: That was the last reference to what `Loan::append` made.
+            unsafe { Self::free(obj.as_ptr()) };
         }
     }
 }
 
 impl Loan {
-    /// Pins the beginning of `range`, as [`PinnedRanges::pin`] does, and takes what that counts
-    /// for out of `charge`. Nothing beyond what there is in `charge` is pinned. Returns the buffers
-    /// that it becomes.
-    ///
-    /// Fails with [`ENOMEM`], or where the first page cannot be pinned.
+    /// Room for one. Not by a `KBox`: that goes the long way round of `krealloc`.
     #[inline]
-    pub fn pin(
+    fn alloc() -> Result<*mut Self> {
+        // SAFETY: Any size will do.
+        let loan = unsafe { bindings::user_loan_alloc(size_of::<Self>()) };
+        if loan.is_null() {
+            return Err(ENOMEM);
+        }
+        Ok(loan.cast())
+    }
+
+    /// # Safety
+    ///
+    /// `loan` comes from [`Self::alloc`], is initialized, and is not used again.
+    #[inline(never)]
+    unsafe fn free(loan: *mut Self) {
+        // SAFETY: By the caller's promise.
+        unsafe {
+            ptr::drop_in_place(loan);
+            bindings::kfree(loan.cast());
+        }
+    }
+
+    /// Pins the beginning of `range`, as [`PinnedRanges::pin`] does, takes what that counts for out
+    /// of `charge`, and puts it into the pipe, one buffer for each range. Nothing is pinned beyond
+    /// what there is in `charge`. Says how many buffers and bytes that were.
+    ///
+    /// There has to be room in the pipe; where there is too little, what there is none for is left
+    /// out. Fails with [`ENOMEM`], or where the first page cannot be pinned.
+    #[inline]
+    pub fn append(
+        ring: &mut PipeRing<'_>,
         range: UserRange,
         charge: &mut MemlockCharge,
         call: Option<&Arc<Call>>,
-    ) -> Result<LoanBuffers> {
+    ) -> Result<(usize, usize)> {
         let range = range.first_pages(charge.pages());
-        let mut loan = KBox::try_init(
-            try_init!(Self {
-                refs: Refcount::new(0),
-                ranges <- PinnedRanges::pin(range),
-                charge: MemlockCharge::none(),
-                call: None,
-            }? Error),
-            GFP_KERNEL_ACCOUNT,
-        )?;
-        loan.charge = charge.split_to(loan.ranges.pages());
-        loan.call = call.cloned();
-        // One for each buffer. CAST: There are 16 at most.
-        loan.refs.set(loan.ranges.len() as i32);
-        // INVARIANT: None was taken out.
-        Ok(LoanBuffers {
-            ops: if loan.call.is_some() {
-                REPORTED.as_raw()
-            } else {
+        let loan = Self::alloc()?;
+        // SAFETY: There is room for a `Loan`, which nobody else knows; where this fails nothing is
+        // initialized.
+        unsafe {
+            let ranges = PinnedRanges::pin(range);
+            if let Err(err) = ranges.__init(&raw mut (*loan).ranges) {
+                bindings::kfree(loan.cast());
+                return Err(err);
+            }
+            let pages = (*loan).ranges.pages();
+            (&raw mut (*loan).refs).write(Refcount::new(0));
+            (&raw mut (*loan).charge).write(charge.split_to(pages));
+            (&raw mut (*loan).call).write(call.cloned());
+        }
+
+        // SAFETY: Valid, and not shared before there is a buffer that is taken out of the ring.
+        let ranges = unsafe { &(*loan).ranges };
+        let mut bufs = LoanBuffers {
+            loan,
+            ops: if call.is_none() {
                 LENT.as_raw()
+            } else {
+                REPORTED.as_raw()
             },
-            next: 0,
-            end: loan.ranges.len(),
-            loan: NonNull::from(KBox::leak(loan)),
-            offset: range.offset(),
             left: range.len(),
-        })
+            offset: range.offset(),
+            ranges,
+            next: 0,
+        };
+        let (buffers, bytes) = ring.append(&mut bufs);
+        // One reference for each. SAFETY: As above: whoever takes a buffer out has to lock the
+        // pipe first. CAST: There are 16 at most.
+        unsafe { (*loan).refs.set(buffers as i32) };
+        if buffers == 0 {
+            // SAFETY: Nobody else knows it.
+            unsafe { Self::free(loan) };
+        }
+        Ok((buffers, bytes))
     }
 }
 
-/// See [`Loan::pin`].
-///
-/// # Invariants
-///
-/// For each range from `next` to `end` there is a reference to `loan`, which is owned by this value.
-/// Its buffers have the operations `ops`.
-pub struct LoanBuffers {
-    loan: NonNull<Loan>,
+/// Buffers of a loan, whose references are counted afterwards.
+struct LoanBuffers<'a> {
+    loan: *mut Loan,
     ops: *const bindings::pipe_buf_operations,
+    ranges: &'a PinnedRanges,
     next: usize,
-    end: usize,
     offset: usize,
     left: usize,
 }
 
-impl Iterator for LoanBuffers {
+impl Iterator for LoanBuffers<'_> {
     type Item = PipeBuffer;
 
     #[inline]
     fn next(&mut self) -> Option<PipeBuffer> {
-        if self.next >= self.end {
-            return None;
-        }
-        // SAFETY: By the type invariant there is a reference still.
-        let range = unsafe { self.loan.as_ref() }.ranges.get(self.next)?;
-        // A page that the offset is in, and not more than the pipe holds, 2 GiB.
+        let range = self.ranges.get(self.next)?;
+        // The offset is one in the first page.
         let len = range
             .pages
             .wrapping_mul(PAGE_SIZE)
             .wrapping_sub(self.offset)
             .min(self.left);
-        // SAFETY: The bytes are within the range, which the loan keeps; the reference goes along.
-        // CAST: By the above.
+        // SAFETY: The bytes are within the range, which the loan keeps; whoever uses this counts
+        // the reference.
+        // CAST: A pipe holds no more than 2 GiB.
         let buf = unsafe {
             PipeBuffer::lent(
                 range.page,
                 self.offset as u32,
                 len as u32,
                 self.ops,
-                self.loan,
+                NonNull::new_unchecked(self.loan),
             )
         };
-        // INVARIANT: That reference is the buffer's now.
-        self.next += 1;
+        self.next = self.next.wrapping_add(1);
         self.left = self.left.wrapping_sub(len);
         self.offset = 0;
         Some(buf)
-    }
-}
-
-impl Drop for LoanBuffers {
-    #[inline]
-    fn drop(&mut self) {
-        while self.next < self.end {
-            self.next += 1;
-            // SAFETY: By the type invariant there is a reference.
-            unsafe { Loan::dec_ref(self.loan) };
-        }
     }
 }
 
