@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    pipe::{Part, Pipe, PipeRing},
+    pipe::{Pipe, PipeRing},
     prelude::*,
     splice::{
         broken_pipe,
@@ -86,7 +86,12 @@ pub(crate) fn splice(
 
         let mut moved = Moved::default();
         let (mut from, mut to) = Pipe::lock_both(input, output)?;
-        let outcome = move_buffers(&mut from.ring(), &mut to.ring(), len, flags, &mut moved);
+        let (mut input_ring, mut output_ring) = (from.ring(), to.ring());
+        let outcome = if input_ring.has_lent() {
+            move_lent(&mut input_ring, &mut output_ring, len, flags, &mut moved)
+        } else {
+            move_buffers::<false>(&mut input_ring, &mut output_ring, len, flags, &mut moved)
+        };
         drop(from);
         drop(to);
 
@@ -114,30 +119,30 @@ struct Moved {
 }
 
 /// Moves what can be moved at once, and says in `moved` what that did. An error is one that came
-/// before anything was moved.
+/// before anything was moved. `HAS_LENT`: buffers may be too large for the room there is.
 #[inline]
-fn move_buffers(
+fn move_buffers<const HAS_LENT: bool>(
     from: &mut PipeRing<'_>,
     to: &mut PipeRing<'_>,
     len: usize,
     flags: SpliceFlags,
     moved: &mut Moved,
 ) -> Result<Outcome> {
+    // This cannot change as long as the pipe is locked.
+    if !to.has_readers() {
+        return Err(broken_pipe());
+    }
     let mut left = len;
     loop {
         let bytes = len.wrapping_sub(left);
-        if !to.has_readers() {
-            let err = broken_pipe();
-            return done_or(bytes, err);
-        }
         let writable = to.vacancy();
-        if from.is_empty() {
+        let Some(buf) = from.front() else {
             return if bytes != 0 || !from.has_writers() {
                 Ok(Outcome::Done(bytes))
             } else {
                 stuck(flags)
             };
-        }
+        };
         let Some(vacancy) = writable else {
             return if bytes != 0 {
                 Ok(Outcome::Done(bytes))
@@ -146,24 +151,42 @@ fn move_buffers(
             };
         };
 
-        let taken = match vacancy.fill_part(from, left) {
-            Ok(Some(Part::Whole(len))) => {
-                moved.buffers = moved.buffers.wrapping_add(1);
-                len
-            }
-            Ok(Some(Part::Split { len, made_room })) => {
-                moved.made_room |= made_room;
-                Counter::BuffersTeed.add(1);
-                len
-            }
-            Ok(None) => 0,
-            Err(err) => return done_or(bytes, err),
+        let most = if HAS_LENT {
+            left.min(buf.len_in_slots(vacancy.slots()))
+        } else {
+            left
         };
-        left = left.wrapping_sub(taken);
+        if most >= buf.len() {
+            left = left.wrapping_sub(vacancy.fill_from(from).unwrap_or(0));
+            moved.buffers = moved.buffers.wrapping_add(1);
+        } else {
+            let space = from.space();
+            match from.split_front(most) {
+                Some(Ok(part)) => vacancy.fill(part),
+                Some(Err(err)) => return done_or(bytes, err),
+                None => return Ok(Outcome::Done(bytes)),
+            }
+            left = left.wrapping_sub(most);
+            moved.made_room |= from.space() > space;
+            Counter::BuffersTeed.add(1);
+        }
         if left == 0 {
             return Ok(Outcome::Done(len));
         }
     }
+}
+
+/// As [`move_buffers`], out of the way of it.
+#[cold]
+#[inline(never)]
+fn move_lent(
+    from: &mut PipeRing<'_>,
+    to: &mut PipeRing<'_>,
+    len: usize,
+    flags: SpliceFlags,
+    moved: &mut Moved,
+) -> Result<Outcome> {
+    move_buffers::<true>(from, to, len, flags, moved)
 }
 
 /// What was transferred counts for more than what went wrong afterwards.
@@ -201,7 +224,11 @@ pub(crate) fn tee(
     wait_for_output(output, flags)?;
 
     let (mut from, mut to) = Pipe::lock_both(input, output)?;
-    let bytes = link_buffers(&mut from.ring(), &mut to.ring(), len);
+    let bytes = if from.ring().has_lent() {
+        link_lent(&mut from.ring(), &mut to.ring(), len)
+    } else {
+        link_buffers::<false>(&mut from.ring(), &mut to.ring(), len)
+    };
     drop(from);
     drop(to);
 
@@ -212,22 +239,42 @@ pub(crate) fn tee(
     bytes
 }
 
-/// Links what can be linked at once. An error is one that came before anything was linked.
+/// As [`link_buffers`], out of the way of it.
+#[cold]
+#[inline(never)]
+fn link_lent(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Result<usize> {
+    link_buffers::<true>(from, to, len)
+}
+
+/// Links what can be linked at once. `HAS_LENT`: buffers may be too large for the room there is. An error is one that came before anything was linked.
 #[inline]
-fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Result<usize> {
+fn link_buffers<const HAS_LENT: bool>(
+    from: &mut PipeRing<'_>,
+    to: &mut PipeRing<'_>,
+    len: usize,
+) -> Result<usize> {
+    // As in `move_buffers`.
+    if !to.has_readers() {
+        return Err(broken_pipe());
+    }
     let mut bytes = 0;
     let mut bufs = from.iter();
     loop {
-        if !to.has_readers() {
-            let err = broken_pipe();
-            return if bytes != 0 { Ok(bytes) } else { Err(err) };
-        }
-        let Some(buf) = bufs.next() else { break };
+        let Some(mut buf) = bufs.next() else { break };
         let Some(vacancy) = to.vacancy() else { break };
-        match vacancy.fill_clone(buf, len - bytes) {
-            Ok(copied) => bytes += copied,
+        let mut copy = match buf.try_clone() {
+            Ok(copy) => copy,
             Err(_) if bytes != 0 => break,
             Err(err) => return Err(err),
+        };
+        copy.truncate(len - bytes);
+        if HAS_LENT {
+            copy.truncate(copy.len_in_slots(vacancy.slots()));
+            bytes += copy.len();
+            vacancy.fill(copy);
+        } else {
+            bytes += copy.len();
+            vacancy.fill_one(copy);
         }
         Counter::BuffersTeed.add(1);
         if bytes == len {

@@ -151,6 +151,15 @@ impl<'a> Pieces<'a> {
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
     ) -> Result<bool> {
+        if ring.has_lent() {
+            return self.gather_slots(ring, wanted);
+        }
+        self.gather_while::<false>(ring, wanted, |buf| buf.confirm_unless_reported())
+    }
+
+    /// As [`Self::gather_unless_reported`], where buffers may take the room of several.
+    #[cold]
+    fn gather_slots(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
         self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_reported())
     }
 
@@ -194,7 +203,6 @@ impl<'a> Pieces<'a> {
         let mut len = self.len;
         let mut left = wanted;
         let mut most = self.slots.len();
-        let has_lent = ring.has_lent();
         let mut bufs = ring.iter();
         let ret = loop {
             let Some(mut buf) = bufs.next() else {
@@ -213,7 +221,7 @@ impl<'a> Pieces<'a> {
                 break Ok(true);
             };
             let mut bytes = left.min(buf.len());
-            if COUNT_SLOTS && has_lent {
+            if COUNT_SLOTS {
                 let slots = buf.slots() as usize;
                 if slots > 1 {
                     // CAST: Not more than there are pieces, which are few.

@@ -488,9 +488,10 @@ impl PipeRing<'_> {
         self.slots().at(index)
     }
 
-    /// Whether there may be buffers that count for more than one.
+    /// Whether there may be buffers that take the room of more than one
+    /// ([`PipeBuffer::slots`]).
     #[inline]
-    pub(crate) fn has_lent(&self) -> bool {
+    pub fn has_lent(&self) -> bool {
         // SAFETY: The pipe is valid, and its lock guards this.
         unsafe { (*self.as_ptr()).lent != 0 }
     }
@@ -566,7 +567,7 @@ impl PipeRing<'_> {
     /// Cuts the first `n` bytes off the oldest buffer, which has more, into one of their own, on
     /// the same pages. As [`PipeBuffer::split_to`]. `None` where there is no buffer.
     #[inline]
-    fn split_front(&mut self, n: usize) -> Option<Result<PipeBuffer>> {
+    pub fn split_front(&mut self, n: usize) -> Option<Result<PipeBuffer>> {
         let indices = self.indices();
         if indices.is_empty() {
             return None;
@@ -681,12 +682,26 @@ impl PipeRing<'_> {
     /// Drops the first `n` bytes, or all where there are fewer, releasing the buffers that are
     /// used up; says whether that made room.
     #[inline]
-    pub fn consume(&mut self, mut n: usize) -> bool {
+    pub fn consume(&mut self, n: usize) -> bool {
+        if self.has_lent() {
+            self.consume_lent(n)
+        } else {
+            self.consume_if::<false>(n)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn consume_lent(&mut self, n: usize) -> bool {
+        self.consume_if::<true>(n)
+    }
+
+    #[inline]
+    fn consume_if<const HAS_LENT: bool>(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
         let indices = self.indices();
         let mut left = indices.occupied();
         let mut tail = indices.tail();
-        let has_lent = self.has_lent();
         let mut room = false;
         while n > 0 {
             let Some(index) = left.next() else { break };
@@ -694,14 +709,18 @@ impl PipeRing<'_> {
             // SAFETY: The slots in use hold buffers, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
             if n < buf.len() {
-                room = self.advance(buf, n);
+                if HAS_LENT {
+                    room = self.advance_pages(buf, n);
+                } else {
+                    buf.advance(n);
+                }
                 break;
             }
             n -= buf.len();
             tail = index.wrapping_add(1);
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
-                if has_lent {
+                if HAS_LENT {
                     self.take_back_for(slot.as_ptr());
                 }
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
@@ -713,15 +732,38 @@ impl PipeRing<'_> {
 
     /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
     /// says how many bytes it used up; a buffer without any left is released. `released` is called
-    /// where there is more room than before. `Ok(false)`: `f` used nothing, or `Ok(None)` was its answer.
+    /// where there is more room than before. `Ok(false)`: `f` used nothing, or `Ok(None)` was its
+    /// answer.
     #[inline(always)]
     pub fn drain(
+        &mut self,
+        f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
+        released: impl FnMut(),
+    ) -> Result<bool> {
+        if self.has_lent() {
+            self.drain_lent(f, released)
+        } else {
+            self.drain_if::<false>(f, released)
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn drain_lent(
+        &mut self,
+        f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
+        released: impl FnMut(),
+    ) -> Result<bool> {
+        self.drain_if::<true>(f, released)
+    }
+
+    #[inline(always)]
+    fn drain_if<const HAS_LENT: bool>(
         &mut self,
         mut f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
         mut released: impl FnMut(),
     ) -> Result<bool> {
         let slots = self.slots();
-        let has_lent = self.has_lent();
         for index in self.indices().occupied() {
             let slot = slots.at(index);
             // SAFETY: The slots in use hold buffers, by the type invariant.
@@ -739,13 +781,15 @@ impl PipeRing<'_> {
                     break;
                 }
                 // The rest is offered again at once.
-                if self.advance(buf, used) {
+                if HAS_LENT && self.advance_pages(buf, used) {
                     released();
+                } else if !HAS_LENT {
+                    buf.advance(used);
                 }
             }
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
-                if has_lent {
+                if HAS_LENT {
                     self.take_back_for(slot.as_ptr());
                 }
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
@@ -915,19 +959,6 @@ impl Slots {
     }
 }
 
-/// What [`Vacancy::fill_part`] moved.
-pub enum Part {
-    /// The whole buffer, of that many bytes.
-    Whole(usize),
-    /// So many bytes of it; the rest is where it was.
-    Split {
-        /// How many bytes.
-        len: usize,
-        /// The rest takes less room.
-        made_room: bool,
-    },
-}
-
 /// Room for one buffer in a ring: filling it cannot fail.
 ///
 /// # Invariants
@@ -945,53 +976,28 @@ impl Vacancy<'_> {
         self.ring.space()
     }
 
-    /// Puts a second buffer for the first `len` bytes of `buf` in, or for as many as there is room
-    /// for; says how many these are. Fails as [`PipeBuffer::try_clone`] does.
-    #[inline]
-    pub fn fill_clone(mut self, mut buf: BufferRef<'_>, len: usize) -> Result<usize> {
-        let mut copy = buf.try_clone()?;
-        copy.truncate(len);
-        if copy.is_of_pages() {
-            copy.truncate(copy.len_in_slots(self.slots()));
-            copy = self.ring.lend_to(copy);
-        }
-        let len = copy.len();
-        // SAFETY: The reference goes along.
-        unsafe { self.fill_slot(copy.into_raw()) };
-        Ok(len)
-    }
-
-    /// Moves the first `len` bytes of the oldest buffer of `from` over, or as many as there is room
-    /// for; `None` where there is none. Fails as [`PipeBuffer::try_clone`] does.
-    #[inline]
-    pub fn fill_part(self, from: &mut PipeRing<'_>, len: usize) -> Result<Option<Part>> {
-        let Some(buf) = from.front() else {
-            return Ok(None);
-        };
-        let mut most = len;
-        if buf.is_of_pages() {
-            most = most.min(buf.len_in_slots(self.slots()));
-        }
-        if most >= buf.len() {
-            return Ok(self.fill_from(from).map(Part::Whole));
-        }
-        let space = from.space();
-        let Some(part) = from.split_front(most) else {
-            return Ok(None);
-        };
-        self.fill(part?);
-        Ok(Some(Part::Split {
-            len: most,
-            made_room: from.space() > space,
-        }))
-    }
-
     /// Puts `buf` in, as the youngest.
     #[inline]
-    pub fn fill(mut self, mut buf: PipeBuffer) {
+    pub fn fill(self, buf: PipeBuffer) {
         if buf.is_of_pages() {
-            buf = self.ring.lend_to(buf);
+            return self.fill_pages(buf);
         }
+        // SAFETY: The reference goes along.
+        unsafe { self.fill_slot(buf.into_raw()) };
+    }
+
+    /// As [`Self::fill`], for a buffer that takes no more room than that of one; it does afterwards.
+    #[inline]
+    pub fn fill_one(self, mut buf: PipeBuffer) {
+        buf.count_as_one();
+        // SAFETY: The reference goes along.
+        unsafe { self.fill_slot(buf.into_raw()) };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_pages(mut self, buf: PipeBuffer) {
+        let buf = self.ring.lend_to(buf);
         // SAFETY: The reference goes along.
         unsafe { self.fill_slot(buf.into_raw()) };
     }
@@ -999,6 +1005,9 @@ impl Vacancy<'_> {
     /// Moves the oldest buffer of `from` over, and returns its length; `None` where there is none.
     #[inline]
     pub fn fill_from(mut self, from: &mut PipeRing<'_>) -> Option<usize> {
+        if from.has_lent() {
+            return self.fill_from_lent(from);
+        }
         let indices = from.indices();
         if indices.is_empty() {
             return None;
@@ -1007,11 +1016,6 @@ impl Vacancy<'_> {
         // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head does not;
         // both rings are borrowed, so these are different slots. The reference goes along.
         unsafe {
-            if from.has_lent() {
-                from.take_back_for(source);
-                let buf = PipeBuffer::from_raw(ptr::read(source));
-                ptr::write(source, self.ring.lend_to(buf).into_raw());
-            }
             ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
             let len = (*source).len as usize;
             (*source).ops = ptr::null();
@@ -1019,6 +1023,15 @@ impl Vacancy<'_> {
             self.ring.set_head(self.head.wrapping_add(1));
             Some(len)
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn fill_from_lent(self, from: &mut PipeRing<'_>) -> Option<usize> {
+        let buf = from.pop_front()?;
+        let len = buf.len();
+        self.fill(buf);
+        Some(len)
     }
 
     /// # Safety
