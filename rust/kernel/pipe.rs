@@ -696,7 +696,7 @@ impl PipeRing<'_> {
         self.consume_if::<true>(n)
     }
 
-    #[inline]
+    #[inline(always)]
     fn consume_if<const HAS_LENT: bool>(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
         let indices = self.indices();

@@ -337,6 +337,17 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// Gives memory a content that is known, if it can be written.
+    pub fn settle(&mut self, segment: &Segment) {
+        let Address::In(region, at) = segment.address else {
+            return;
+        };
+        if region.is_writable() && at as usize + segment.len <= region.usual() {
+            self.fill(segment, 0);
+            self.changed(std::slice::from_ref(segment), segment.len as i64);
+        }
+    }
+
     /// Whether it is determined what a reader of a pipe sees when these are written to.
     pub fn may_change(&mut self, segments: &[Segment]) -> bool {
         let mut may = true;

@@ -566,8 +566,12 @@ impl<'a> World<'a> {
                 note_offsets(&places, [*in_offset, *out_offset], after);
                 result
             }
-            Op::Read { fd: from, to, at } => {
-                if !self.can_read(*from) {
+            Op::Read {
+                fd: from_fd,
+                to,
+                at,
+            } => {
+                if !self.can_read(*from_fd) {
                     return Ok(None);
                 }
                 let to = std::slice::from_ref(to);
@@ -576,12 +580,17 @@ impl<'a> World<'a> {
                     return Ok(None);
                 }
                 let [address, len] = self.memory.arguments(&to[0]);
-                let from = fd(self, *from);
+                let from = fd(self, *from_fd);
                 let result = match at {
                     Some(at) => self.call(libc::SYS_pread64, &[from, address, len, *at as usize]),
                     None => self.call(libc::SYS_read, &[from, address, len]),
                 };
                 self.memory.changed(to, result);
+                // What a direct read that fails in the end has brought in until then depends on
+                // what was cached.
+                if result == -i64::from(libc::EINVAL) && self.is(*from_fd, Kind::File) {
+                    self.memory.settle(&to[0]);
+                }
                 self.note_memory(&to[0], after);
                 result
             }
