@@ -44,10 +44,10 @@ static __always_inline void range_set_next(struct range_walk *walk,
 		walk->next = page + nr_pages;
 }
 
-/* The range is pinned. */
-static __always_inline void range_add(struct range_walk *walk,
-				      struct folio *folio, bool large,
-				      struct page *page, unsigned int nr_pages)
+/* There is another range, which is pinned. */
+static __always_inline void range_begin(struct range_walk *walk,
+					struct folio *folio, bool large,
+					struct page *page, unsigned int nr_pages)
 {
 	unsigned int nr = walk->nr;
 
@@ -59,6 +59,7 @@ static __always_inline void range_add(struct range_walk *walk,
 		range_set_next(walk, folio, page, nr_pages);
 }
 
+/* The last range goes on. */
 static __always_inline void range_extend(struct range_walk *walk,
 					 unsigned int nr_pages)
 {
@@ -72,7 +73,7 @@ static __always_inline void range_extend(struct range_walk *walk,
 #ifdef CONFIG_HAVE_GUP_FAST
 /*
  * As try_grab_folio_fast() for RANGE_FLAGS and one reference; the pin is counted
- * together with others.
+ * together with others. NULL also where there is no room for another range.
  */
 static __always_inline struct folio *range_pin(struct range_walk *walk,
 					       struct page *page, bool *is_large)
@@ -82,6 +83,8 @@ static __always_inline struct folio *range_pin(struct range_walk *walk,
 	int refs = large ? 1 : GUP_PIN_COUNTING_BIAS;
 
 	*is_large = large;
+	if (unlikely(walk->nr == USER_RANGES_MAX))
+		return NULL;
 	/* Nobody pins the zero page, so there would be nothing to give back. */
 	if (unlikely(is_pci_p2pdma_page(page)) || unlikely(is_zero_page(page)))
 		return NULL;
@@ -118,41 +121,72 @@ static __always_inline bool range_allowed(struct folio *folio, bool large)
 }
 
 /*
- * What was found at an entry of a page table, @nr_pages from @page on: makes the
- * last range longer, or begins another. False where the fast way ends.
+ * Begins a range of @nr_pages from @page on, which range_pin() pinned; or gives
+ * that back. @unchanged: the entry of the page table was the same afterwards.
+ */
+static __always_inline bool range_add(struct range_walk *walk,
+				      struct folio *folio, bool large,
+				      struct page *page, unsigned int nr_pages,
+				      bool must_unshare, bool unchanged)
+{
+	if (unlikely(!unchanged) || unlikely(must_unshare) ||
+	    unlikely(!range_allowed(folio, large)) ||
+	    arch_make_folio_accessible(folio)) {
+		gup_put_folio(folio, 1, FOLL_PIN);
+		return false;
+	}
+	folio_set_referenced(folio);
+	range_begin(walk, folio, large, page, nr_pages);
+	return true;
+}
+
+/*
+ * For an entry of a page table with @nr_pages from @page on, of which @anon says
+ * whether they are the task's own: makes the last range longer, or begins one.
+ * False where the fast way ends.
  *
- * @unchanged looks at the entry again. Where the folio is pinned already the
+ * @recheck reads the entry at @entry again. Where the folio is pinned already the
  * entry was read after that, which comes to the same.
  */
-#define range_found(walk, page, nr_pages, writable, anon_page, unchanged)	\
-({										\
-	bool __ok = true, __large;						\
-	struct folio *__folio;							\
-										\
-	if ((page) == (walk)->next) {						\
-		if (!(writable) &&						\
-		    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page)))		\
-			__ok = false;						\
-		else								\
-			range_extend(walk, nr_pages);				\
-	} else if (unlikely((walk)->nr == USER_RANGES_MAX) ||			\
-		   unlikely(!(__folio = range_pin(walk, page, &__large)))) {	\
-		__ok = false;							\
-	} else if (unlikely(!(unchanged)) ||					\
-		   unlikely(!range_allowed(__folio, __large)) ||		\
-		   (!(writable) &&						\
-		    gup_must_unshare(NULL, RANGE_FLAGS, (anon_page))) ||	\
-		   arch_make_folio_accessible(__folio)) {			\
-		gup_put_folio(__folio, 1, FOLL_PIN);				\
-		__ok = false;							\
-	} else {								\
-		folio_set_referenced(__folio);					\
-		range_add(walk, __folio, __large, page, nr_pages);		\
-	}									\
-	__ok;									\
-})
+typedef bool (*range_recheck_t)(const void *entry);
+
+static __always_inline bool range_found(struct range_walk *walk,
+					struct page *page, unsigned int nr_pages,
+					bool writable, struct page *anon,
+					range_recheck_t recheck,
+					const void *entry)
+{
+	struct folio *folio;
+	bool large;
+
+	if (page == walk->next) {
+		if (!writable && gup_must_unshare(NULL, RANGE_FLAGS, anon))
+			return false;
+		range_extend(walk, nr_pages);
+		return true;
+	}
+	folio = range_pin(walk, page, &large);
+	if (unlikely(!folio))
+		return false;
+	return range_add(walk, folio, large, page, nr_pages,
+			 !writable && gup_must_unshare(NULL, RANGE_FLAGS, anon),
+			 recheck(entry));
+}
 
 #ifdef CONFIG_ARCH_HAS_PTE_SPECIAL
+struct range_pte {
+	pmd_t pmd, *pmdp;
+	pte_t pte, *ptep;
+};
+
+static __always_inline bool range_pte_same(const void *entry)
+{
+	const struct range_pte *e = entry;
+
+	return pmd_val(e->pmd) == pmd_val(pmdp_get_lockless(e->pmdp)) &&
+	       pte_val(e->pte) == pte_val(ptep_get_lockless(e->ptep));
+}
+
 static __always_inline bool range_ptes(struct range_walk *walk, pmd_t pmd,
 				       pmd_t *pmdp, unsigned long end)
 {
@@ -162,9 +196,11 @@ static __always_inline bool range_ptes(struct range_walk *walk, pmd_t pmd,
 	if (unlikely(pmd_bad(pmd)))
 		return false;
 	rcu_read_lock();
-	first = ptep = __pte_map(&pmd, walk->addr);
+	first = __pte_map(&pmd, walk->addr);
+	ptep = first;
 	do {
 		pte_t pte = ptep_get_lockless(ptep);
+		struct range_pte entry = { pmd, pmdp, pte, ptep };
 		struct page *page;
 
 		if (pte_protnone(pte) || !pte_access_permitted(pte, false) ||
@@ -172,8 +208,7 @@ static __always_inline bool range_ptes(struct range_walk *walk, pmd_t pmd,
 			break;
 		page = pte_page(pte);
 		if (!range_found(walk, page, 1, pte_write(pte), page,
-				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp)) &&
-				 pte_val(pte) == pte_val(ptep_get_lockless(ptep))))
+				 range_pte_same, &entry))
 			break;
 	} while (ptep++, walk->addr += PAGE_SIZE, walk->addr != end);
 	pte_unmap(first);
@@ -186,6 +221,28 @@ static bool range_ptes(struct range_walk *walk, pmd_t pmd, pmd_t *pmdp,
 	return false;
 }
 #endif
+
+struct range_pud {
+	pud_t pud, *pudp;
+};
+
+static __always_inline bool range_pud_same(const void *entry)
+{
+	const struct range_pud *e = entry;
+
+	return pud_val(e->pud) == pud_val(pudp_get(e->pudp));
+}
+
+struct range_pmd {
+	pmd_t pmd, *pmdp;
+};
+
+static __always_inline bool range_pmd_same(const void *entry)
+{
+	const struct range_pmd *e = entry;
+
+	return pmd_val(e->pmd) == pmd_val(pmdp_get_lockless(e->pmdp));
+}
 
 /*
  * Goes down from the top for each entry of the next to last level: what that
@@ -221,7 +278,8 @@ static __always_inline void range_walk_tables(struct range_walk *walk,
 			page = pud_page(pud) + ((addr & ~PUD_MASK) >> PAGE_SHIFT);
 			if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
 					 pud_write(pud), &page_folio(page)->page,
-					 pud_val(pud) == pud_val(pudp_get(pudp))))
+					 range_pud_same,
+					 &(struct range_pud){ pud, pudp }))
 				return;
 			walk->addr = next;
 			continue;
@@ -243,7 +301,8 @@ static __always_inline void range_walk_tables(struct range_walk *walk,
 		page = pmd_page(pmd) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 		if (!range_found(walk, page, (next - addr) >> PAGE_SHIFT,
 				 pmd_write(pmd), &page_folio(page)->page,
-				 pmd_val(pmd) == pmd_val(pmdp_get_lockless(pmdp))))
+				 range_pmd_same,
+				 &(struct range_pmd){ pmd, pmdp }))
 			return;
 		walk->addr = next;
 	} while (walk->addr != end);
@@ -296,7 +355,7 @@ static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
 
 /* Brings pages into memory and pins them. Returns how many, or an error. */
 static noinline long pin_user_ranges_slow(struct range_walk *walk,
-					 unsigned long end)
+					  unsigned long end)
 {
 	struct page *pages[USER_RANGES_MAX];
 	unsigned int room = USER_RANGES_MAX - walk->nr;
@@ -318,8 +377,8 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
 			gup_put_folio(folio, 1, FOLL_PIN);
 			range_extend(walk, 1);
 		} else {
-			range_add(walk, folio, folio_test_large(folio),
-				  pages[i], 1);
+			range_begin(walk, folio, folio_test_large(folio),
+				    pages[i], 1);
 		}
 		walk->addr += PAGE_SIZE;
 	}

@@ -162,7 +162,7 @@ impl PinnedRanges {
     /// How many pages there are.
     #[inline]
     pub fn pages(&self) -> usize {
-        self.0.total as usize
+        self.0.total
     }
 }
 

@@ -244,7 +244,7 @@ static inline unsigned long long read_entry(int fd, unsigned long nr)
 }
 
 /* In how many pieces, each within one folio, is that memory? */
-static inline ssize_t count_ranges(const char *p, ssize_t len)
+static inline ssize_t count_ranges_once(const char *p, ssize_t len)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY);
 	int flags = open("/proc/kpageflags", O_RDONLY);
@@ -268,6 +268,21 @@ static inline ssize_t count_ranges(const char *p, ssize_t len)
 	}
 	close(pagemap);
 	close(flags);
+	return ranges;
+}
+
+/* As above, but not from the middle of a migration. */
+static inline ssize_t count_ranges(const char *p, ssize_t len)
+{
+	ssize_t ranges = count_ranges_once(p, len), before;
+	int i;
+
+	for (i = 0; i < 10; i++) {
+		before = ranges;
+		ranges = count_ranges_once(p, len);
+		if (ranges == before)
+			break;
+	}
 	return ranges;
 }
 
