@@ -258,9 +258,7 @@ fn link_buffers<const HAS_LENT: bool>(
         return Err(broken_pipe());
     }
     let mut bytes = 0;
-    let mut bufs = from.iter();
-    loop {
-        let Some(mut buf) = bufs.next() else { break };
+    for mut buf in from.iter() {
         let Some(vacancy) = to.vacancy() else { break };
         let mut copy = match buf.try_clone() {
             Ok(copy) => copy,
