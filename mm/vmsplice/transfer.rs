@@ -166,6 +166,9 @@ fn link_range(
                 if is_charged {
                     drop(charge.split_to(1));
                 }
+                if bytes < left.first_pages(1).len() {
+                    return Err(EFAULT);
+                }
                 bytes
             }
         };
@@ -177,9 +180,10 @@ fn link_range(
 /// Puts in a copy of what comes next, as far as it is in one page; says how many bytes that were.
 #[cold]
 fn copy_page(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>) -> Result<usize> {
+    let vacancy = ring.vacancy().ok_or(EAGAIN)?;
     let copy = source.copy_page()?;
     let bytes = copy.len();
-    ring.vacancy().ok_or(EAGAIN)?.fill(copy);
+    vacancy.fill(copy);
     Ok(bytes)
 }
 

@@ -72,7 +72,8 @@ static __always_inline void range_extend(struct range_walk *walk,
 
 #ifdef CONFIG_HAVE_GUP_FAST
 /*
- * As try_grab_folio_fast() for RANGE_FLAGS and one reference; the pin is counted
+ * As try_grab_folio_fast() for RANGE_FLAGS and one reference, but the pin is taken
+ * at once, before it is known that the page is of the folio still, and counted
  * together with others. NULL also where there is no room for another range.
  */
 static __always_inline struct folio *range_pin(struct range_walk *walk,
@@ -122,15 +123,15 @@ static __always_inline bool range_allowed(struct folio *folio, bool large)
 
 /*
  * Begins a range of @nr_pages from @page on, which range_pin() pinned; or gives
- * that back. @unchanged: the entry of the page table was the same afterwards.
+ * that back. @good: the entry of the page table was the same afterwards, and the
+ * pages need not be made the task's own first.
  */
 static __always_inline bool range_add(struct range_walk *walk,
 				      struct folio *folio, bool large,
 				      struct page *page, unsigned int nr_pages,
-				      bool must_unshare, bool unchanged)
+				      bool good)
 {
-	if (unlikely(!unchanged) || unlikely(must_unshare) ||
-	    unlikely(!range_allowed(folio, large)) ||
+	if (unlikely(!good) || unlikely(!range_allowed(folio, large)) ||
 	    arch_make_folio_accessible(folio)) {
 		gup_put_folio(folio, 1, FOLL_PIN);
 		return false;
@@ -157,7 +158,7 @@ static __always_inline bool range_found(struct range_walk *walk,
 					const void *entry)
 {
 	struct folio *folio;
-	bool large;
+	bool large, good;
 
 	if (page == walk->next) {
 		if (!writable && gup_must_unshare(NULL, RANGE_FLAGS, anon))
@@ -168,9 +169,10 @@ static __always_inline bool range_found(struct range_walk *walk,
 	folio = range_pin(walk, page, &large);
 	if (unlikely(!folio))
 		return false;
-	return range_add(walk, folio, large, page, nr_pages,
-			 !writable && gup_must_unshare(NULL, RANGE_FLAGS, anon),
-			 recheck(entry));
+	/* In this order: an entry that has changed says nothing of the page. */
+	good = recheck(entry);
+	good = good && (writable || !gup_must_unshare(NULL, RANGE_FLAGS, anon));
+	return range_add(walk, folio, large, page, nr_pages, good);
 }
 
 #ifdef CONFIG_ARCH_HAS_PTE_SPECIAL
@@ -382,6 +384,8 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
 		}
 		walk->addr += PAGE_SIZE;
 	}
+	/* Entries for more of the last folio are read after this; see range_pin(). */
+	smp_mb();
 	return nr;
 }
 

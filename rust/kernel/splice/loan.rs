@@ -116,8 +116,9 @@ impl Loan {
             next: 0,
         };
         let (buffers, bytes) = ring.append(&mut bufs);
-        // One reference for each. SAFETY: As above: whoever takes a buffer out has to lock the
-        // pipe first. CAST: There are 16 at most.
+        // One reference for each. `append` drops none of them, and whoever takes one out has to
+        // lock the pipe first. SAFETY: By that nobody has given one back. CAST: There are 16 at
+        // most.
         unsafe { (*loan).refs.set(buffers as i32) };
         if buffers == 0 {
             // SAFETY: Nobody else knows it.
