@@ -246,7 +246,8 @@ fn link_lent(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Resu
     link_buffers::<true>(from, to, len)
 }
 
-/// Links what can be linked at once. `HAS_LENT`: buffers may be too large for the room there is. An error is one that came before anything was linked.
+/// Links what can be linked at once. `HAS_LENT`: buffers may be too large for the room there is.
+/// An error is one that came before anything was linked.
 #[inline]
 fn link_buffers<const HAS_LENT: bool>(
     from: &mut PipeRing<'_>,

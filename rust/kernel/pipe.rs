@@ -458,7 +458,7 @@ impl PipeRing<'_> {
     #[inline]
     pub fn issuer(&mut self) -> Option<&mut Issuer> {
         // SAFETY: The pipe is valid, and its lock guards this field; where it is not null it is
-        // what `set_issuer` put there.
+        // what `issuer_or_new` put there.
         unsafe { (*self.as_ptr()).notices.cast::<Issuer>().as_mut() }
     }
 
@@ -534,16 +534,8 @@ impl PipeRing<'_> {
         buf
     }
 
-    /// Drops the first `n` bytes of `buf`, which is in this ring; says whether that made room.
-    #[inline]
-    fn advance(&mut self, buf: &mut PipeBuffer, n: usize) -> bool {
-        if buf.is_of_pages() {
-            return self.advance_pages(buf, n);
-        }
-        buf.advance(n);
-        false
-    }
-
+    /// Drops the first `n` bytes of `buf`, which is in this ring and has more; says whether that
+    /// made room.
     #[cold]
     fn advance_pages(&mut self, buf: &mut PipeBuffer, n: usize) -> bool {
         let before = buf.slots();
@@ -578,7 +570,7 @@ impl PipeRing<'_> {
         let first = unsafe { buf.try_clone_in(self.as_ptr()) };
         Some(first.map(|mut first| {
             first.truncate(n);
-            self.advance(buf, n);
+            self.advance_pages(buf, n);
             first
         }))
     }
@@ -986,7 +978,7 @@ impl Vacancy<'_> {
         unsafe { self.fill_slot(buf.into_raw()) };
     }
 
-    /// As [`Self::fill`], for a buffer that takes no more room than that of one; it does afterwards.
+    /// As [`Self::fill`], for a buffer that takes the room of one; any other does afterwards.
     #[inline]
     pub fn fill_one(self, mut buf: PipeBuffer) {
         buf.count_as_one();
