@@ -350,27 +350,7 @@ impl Socket {
     /// bytes were taken. Errors are those of `sendmsg(2)`.
     #[inline]
     pub fn send_pages(&self, pieces: &Pieces<'_>, more: bool, dont_wait: bool) -> Result<usize> {
-        let mut flags = bindings::MSG_SPLICE_PAGES;
-        if more {
-            flags |= bindings::MSG_MORE;
-        }
-        if dont_wait {
-            flags |= bindings::MSG_DONTWAIT;
-        }
-        let (vecs, len, bytes) = pieces.as_raw();
-        // SAFETY: The socket is valid, and `pieces` are for the duration of the call.
-        // CAST: The bits of an int, as C has them.
-        let ret = unsafe {
-            bindings::sock_send_bvec(
-                self.0.get(),
-                vecs,
-                len,
-                bytes,
-                flags as c_int,
-                core::ptr::null_mut(),
-            )
-        };
-        Ok(to_size(ret as isize)?.min(bytes))
+        self.send(pieces, bindings::MSG_SPLICE_PAGES, None, more, dont_wait)
     }
 
     /// Sends pages by reference, and keeps `loan` until the last one is released, which may be
@@ -389,7 +369,19 @@ impl Socket {
             return Err(EOPNOTSUPP);
         }
         let sending = Sending::new(loan)?;
-        let mut flags = bindings::MSG_ZEROCOPY;
+        let flags = bindings::MSG_ZEROCOPY;
+        self.send(pieces, flags, Some(&sending), more, dont_wait)
+    }
+
+    #[inline(always)]
+    fn send(
+        &self,
+        pieces: &Pieces<'_>,
+        mut flags: u32,
+        sending: Option<&Sending>,
+        more: bool,
+        dont_wait: bool,
+    ) -> Result<usize> {
         if more {
             flags |= bindings::MSG_MORE;
         }
@@ -397,8 +389,9 @@ impl Socket {
             flags |= bindings::MSG_DONTWAIT;
         }
         let (vecs, len, bytes) = pieces.as_raw();
-        // SAFETY: As in `send_pages`. The socket takes references to `sending` of its own.
-        // CAST: As there.
+        // SAFETY: The socket is valid, and `pieces` are for the duration of the call. The socket
+        // takes references to `sending` of its own.
+        // CAST: The bits of an int, as C has them.
         let ret = unsafe {
             bindings::sock_send_bvec(
                 self.0.get(),
@@ -406,7 +399,7 @@ impl Socket {
                 len,
                 bytes,
                 flags as c_int,
-                sending.as_ptr(),
+                sending.map_or(core::ptr::null_mut(), Sending::as_ptr),
             )
         };
         Ok(to_size(ret as isize)?.min(bytes))
