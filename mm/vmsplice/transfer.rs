@@ -146,13 +146,7 @@ fn link_range(
     let mut left = range;
     let mut charge = MemlockCharge::up_to(range.pages());
     while !left.is_empty() {
-        let is_charged = charge.pages() > 0;
-        let lent = if is_charged {
-            Loan::append(ring, left, &mut charge, call)
-        } else {
-            Err(ENOMEM)
-        };
-        let bytes = match lent {
+        let bytes = match Loan::append(ring, left, &mut charge, call) {
             Ok((buffers, bytes)) => {
                 source.advance(bytes);
                 linked.buffers = linked.buffers.wrapping_add(buffers);
@@ -163,9 +157,8 @@ fn link_range(
                 let bytes = copy_page(ring, source)?;
                 linked.buffers = linked.buffers.wrapping_add(1);
                 linked.copied = linked.copied.wrapping_add(bytes);
-                if is_charged {
-                    drop(charge.split_to(1));
-                }
+                // Where there was a charge for it, this page does not count.
+                drop(charge.split_to(1));
                 if bytes < left.first_pages(1).len() {
                     return Err(EFAULT);
                 }

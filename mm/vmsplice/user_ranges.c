@@ -141,6 +141,8 @@ static __always_inline bool range_add(struct range_walk *walk,
 	return true;
 }
 
+typedef bool (*range_recheck_t)(const void *entry);
+
 /*
  * For an entry of a page table with @nr_pages from @page on, of which @anon says
  * whether they are the task's own: makes the last range longer, or begins one.
@@ -149,8 +151,6 @@ static __always_inline bool range_add(struct range_walk *walk,
  * @recheck reads the entry at @entry again. Where the folio is pinned already the
  * entry was read after that, which comes to the same.
  */
-typedef bool (*range_recheck_t)(const void *entry);
-
 static __always_inline bool range_found(struct range_walk *walk,
 					struct page *page, unsigned int nr_pages,
 					bool writable, struct page *anon,
@@ -403,14 +403,14 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
  *
  * Return: the number of pages; fewer than @nr_pages where these are more ranges
  * than there is room for, or where pages cannot be pinned. Where that is so for
- * the first one, an error of pin_user_pages().
+ * the first one, an error of pin_user_pages(); never 0.
  */
 long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		     struct user_ranges *ranges)
 {
 	struct range_walk walk = { .ranges = ranges };
 	unsigned long end;
-	long ret;
+	long ret = 0;
 
 	start = untagged_addr(start) & PAGE_MASK;
 	if (check_add_overflow(start, nr_pages << PAGE_SHIFT, &end) ||
@@ -424,11 +424,11 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		if (walk.addr == end || walk.nr == USER_RANGES_MAX)
 			break;
 		ret = pin_user_ranges_slow(&walk, end);
-		if (ret < 0 && walk.addr == start)
-			return ret;
 		if (ret <= 0 || walk.addr == end)
 			break;
 	}
+	if (walk.addr == start)
+		return ret ?: -EFAULT;
 	ranges->nr = walk.nr;
 	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
 	return ranges->total;

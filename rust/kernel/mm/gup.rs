@@ -115,9 +115,6 @@ unsafe impl Sync for PinnedRanges {}
 
 #[expect(clippy::len_without_is_empty)]
 impl PinnedRanges {
-    /// How many ranges there can be.
-    pub const MAX: usize = bindings::USER_RANGES_MAX as usize;
-
     /// Pins memory of the current task, from the beginning of `range` on: as much as there are
     /// ranges for, and as can be pinned. May sleep. C: `pin_user_ranges`.
     ///
@@ -129,7 +126,7 @@ impl PinnedRanges {
         unsafe {
             pin_init::init_from_closure(move |slot: *mut Self| {
                 let ret = bindings::pin_user_ranges(range.addr, range.pages(), slot.cast());
-                if ret <= 0 {
+                if ret < 0 {
                     // CAST: An error number.
                     return Err(Error::from_errno(ret as c_int));
                 }

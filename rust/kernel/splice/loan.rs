@@ -77,7 +77,8 @@ impl Loan {
     /// what there is in `charge`. Says how many buffers and bytes that were.
     ///
     /// There has to be room in the pipe; where there is too little, what there is none for is left
-    /// out. Fails with [`ENOMEM`], or where the first page cannot be pinned.
+    /// out. Fails with [`ENOMEM`], which is also for an empty `charge`, or where the first page
+    /// cannot be pinned.
     #[inline]
     pub fn append(
         ring: &mut PipeRing<'_>,
@@ -85,6 +86,9 @@ impl Loan {
         charge: &mut MemlockCharge,
         call: Option<&Arc<Call>>,
     ) -> Result<(usize, usize)> {
+        if charge.pages() == 0 {
+            return Err(ENOMEM);
+        }
         let range = range.first_pages(charge.pages());
         let loan = Self::alloc()?;
         // SAFETY: There is room for a `Loan`, which nobody else knows; where this fails nothing is
