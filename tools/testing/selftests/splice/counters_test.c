@@ -11,8 +11,6 @@
 
 #include <sys/mount.h>
 
-#define COUNTERS "/sys/kernel/debug/splice/counters"
-
 /* Two buffers, the second one partly filled. */
 #define SOME 5000
 
@@ -32,10 +30,12 @@ enum counter {
 	PIPE_TO_FILE_REFERENCED,
 	PIPE_TO_FILE_COPIED,
 	PIPE_TO_SOCKET_REFERENCED,
+	PIPE_TO_SOCKET_COPIED,
 	PIPE_TO_PIPE_REFERENCED,
 	TEE_REFERENCED,
 	PIPE_TO_ACTOR_REFERENCED,
 	MEMORY_TO_PIPE_REFERENCED,
+	MEMORY_TO_PIPE_COPIED,
 	PIPE_TO_MEMORY_COPIED,
 	NR_COUNTERS,
 };
@@ -54,10 +54,12 @@ static const char *const names[NR_COUNTERS] = {
 	[PIPE_TO_FILE_REFERENCED] = "bytes.pipe_to_file.referenced",
 	[PIPE_TO_FILE_COPIED] = "bytes.pipe_to_file.copied",
 	[PIPE_TO_SOCKET_REFERENCED] = "bytes.pipe_to_socket.referenced",
+	[PIPE_TO_SOCKET_COPIED] = "bytes.pipe_to_socket.copied",
 	[PIPE_TO_PIPE_REFERENCED] = "bytes.pipe_to_pipe.referenced",
 	[TEE_REFERENCED] = "bytes.tee.referenced",
 	[PIPE_TO_ACTOR_REFERENCED] = "bytes.pipe_to_actor.referenced",
 	[MEMORY_TO_PIPE_REFERENCED] = "bytes.memory_to_pipe.referenced",
+	[MEMORY_TO_PIPE_COPIED] = "bytes.memory_to_pipe.copied",
 	[PIPE_TO_MEMORY_COPIED] = "bytes.pipe_to_memory.copied",
 };
 
@@ -128,13 +130,6 @@ FIXTURE(counters) {
 
 /* An array of changes, the rest of them nought. */
 #define CHANGES(...) (&(struct counters) { .value = { __VA_ARGS__ } })
-
-static bool have_counters(void)
-{
-	if (access(COUNTERS, F_OK))
-		mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	return !access(COUNTERS, F_OK);
-}
 
 FIXTURE_SETUP(counters)
 {

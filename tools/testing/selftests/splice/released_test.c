@@ -95,23 +95,6 @@ static ssize_t signals(int efd)
 	return n;
 }
 
-static ssize_t counter(const char *name)
-{
-	char line[128], key[96];
-	unsigned long long value;
-	ssize_t ret = -ENOENT;
-	FILE *f = fopen("/sys/kernel/debug/splice/counters", "r");
-
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%95s %llu", key, &value) == 2 &&
-		    !strcmp(key, name))
-			ret = value;
-	fclose(f);
-	return ret;
-}
-
 /* Each call has the next number, and is released when its data is gone. */
 TEST_F(released, numbers)
 {
@@ -431,14 +414,14 @@ static void expect_copied(struct __test_metadata *_metadata, int pipe[2],
 		ASSERT_EQ(0, connect(sv[0], (struct sockaddr *)&addr, len));
 	}
 
-	before = counter("bytes.pipe_to_socket.copied");
+	before = read_counter("bytes.pipe_to_socket.copied");
 	ASSERT_LE(0, before);
 	ASSERT_EQ(size, xnotify(pipe[1], mem, size));
 	ASSERT_EQ(size, xsplice(pipe[0], NULL, sv[0], NULL, size, 0));
 	EXPECT_EQ(1, released(pipe[1]));
 	memset(mem, 0, size);
 	EXPECT_EQ(size, read_pattern(sv[1], size, DATA, 0));
-	EXPECT_EQ(before + size, counter("bytes.pipe_to_socket.copied"));
+	EXPECT_EQ(before + size, read_counter("bytes.pipe_to_socket.copied"));
 }
 
 TEST_F(released, unix_stream)
@@ -478,16 +461,16 @@ TEST_F(released, tcp)
 	int sv[2];
 
 	make_tcp_pair(_metadata, sv);
-	copied = counter("bytes.pipe_to_socket.copied");
-	referenced = counter("bytes.pipe_to_socket.referenced");
+	copied = read_counter("bytes.pipe_to_socket.copied");
+	referenced = read_counter("bytes.pipe_to_socket.referenced");
 	ASSERT_LE(0, copied);
 	ASSERT_EQ(size, xnotify(self->p[1], self->mem, size));
 	ASSERT_EQ(size, splice_full(self->p[0], sv[0], size));
 	EXPECT_EQ(size, read_pattern(sv[1], size, DATA, 0));
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
-	EXPECT_EQ(copied, counter("bytes.pipe_to_socket.copied"));
+	EXPECT_EQ(copied, read_counter("bytes.pipe_to_socket.copied"));
 	EXPECT_EQ(referenced + size,
-		  counter("bytes.pipe_to_socket.referenced"));
+		  read_counter("bytes.pipe_to_socket.referenced"));
 }
 
 /* What a socket that is closed has not sent is released, too. */
@@ -560,7 +543,7 @@ TEST_F_TIMEOUT(released, ring, 1200)
 	const char *mib = getenv("SPLICE_RING_MIB");
 	struct receiver r = { .total = (ssize_t)(mib ? atoi(mib) : 32) << 20 };
 	ssize_t chunk = self->size, sent = 0, number = 0, left, ret;
-	ssize_t copied = counter("bytes.pipe_to_socket.copied");
+	ssize_t copied = read_counter("bytes.pipe_to_socket.copied");
 	unsigned long long last[RING] = {};
 	pthread_t thread;
 	char *ring, *buf;
@@ -593,7 +576,7 @@ TEST_F_TIMEOUT(released, ring, 1200)
 	EXPECT_EQ(r.total, r.good);
 	EXPECT_EQ(number, wait_released(self->p[1], number));
 	EXPECT_EQ(number, issued(self->p[1]));
-	EXPECT_EQ(copied, counter("bytes.pipe_to_socket.copied"));
+	EXPECT_EQ(copied, read_counter("bytes.pipe_to_socket.copied"));
 	munmap(ring, RING * chunk);
 }
 

@@ -746,4 +746,36 @@ static inline struct job job_sendfile(int out, int in, ssize_t count)
 	};
 }
 
+#define COUNTERS "/sys/kernel/debug/splice/counters"
+
+/* The number behind @name in a file of such lines, or the negated errno. */
+static inline ssize_t read_line_of(const char *path, const char *name)
+{
+	ssize_t ret = -ENOENT, value;
+	char line[256], key[96];
+	FILE *f = fopen(path, "r");
+
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f))
+		if (sscanf(line, "%95s %zd", key, &value) == 2 &&
+		    !strcmp(key, name))
+			ret = value;
+	fclose(f);
+	return ret;
+}
+
+static inline bool have_counters(void)
+{
+	if (access(COUNTERS, F_OK))
+		mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	return !access(COUNTERS, F_OK);
+}
+
+/* Of the counters, where there are any. */
+static inline ssize_t read_counter(const char *name)
+{
+	return read_line_of(COUNTERS, name);
+}
+
 #endif /* SPLICE_COMMON_H */

@@ -16,7 +16,6 @@
 #define MEMORY_SIZE	(2 << 20)
 #define MEMORY_DATA	1
 
-#define COUNTERS	"/sys/kernel/debug/splice/counters"
 #define NO_COUNTERS	"a kernel that does not pin: no " COUNTERS
 
 #define THP		"/sys/kernel/mm/transparent_hugepage/"
@@ -56,30 +55,6 @@ static inline bool write_number(const char *path, ssize_t number)
 	return !fclose(f) && ok;
 }
 
-/* The number behind @name in a file of such lines, or the negated errno. */
-static inline ssize_t read_line_of(const char *path, const char *name)
-{
-	ssize_t ret = -ENOENT, value;
-	char line[256], key[96];
-	FILE *f = fopen(path, "r");
-
-	if (!f)
-		return -errno;
-	while (fgets(line, sizeof(line), f))
-		if (sscanf(line, "%95s %zd", key, &value) == 2 &&
-		    !strcmp(key, name))
-			ret = value;
-	fclose(f);
-	return ret;
-}
-
-static inline bool have_counters(void)
-{
-	if (access(COUNTERS, F_OK))
-		mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
-	return !access(COUNTERS, F_OK);
-}
-
 /* What vmsplice() has done, by the kernel's account. */
 struct account {
 	ssize_t buffers;
@@ -90,10 +65,9 @@ struct account {
 static inline struct account read_account(struct __test_metadata *_metadata)
 {
 	struct account a = {
-		.buffers = read_line_of(COUNTERS, "buffers.linked"),
-		.referenced = read_line_of(COUNTERS,
-					   "bytes.memory_to_pipe.referenced"),
-		.copied = read_line_of(COUNTERS, "bytes.memory_to_pipe.copied"),
+		.buffers = read_counter("buffers.linked"),
+		.referenced = read_counter("bytes.memory_to_pipe.referenced"),
+		.copied = read_counter("bytes.memory_to_pipe.copied"),
 	};
 
 	ASSERT_LE(0, a.buffers);

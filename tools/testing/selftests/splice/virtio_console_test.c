@@ -138,7 +138,7 @@ TEST_F(port, out_of_slots)
 {
 	ssize_t page = page_size(), done;
 	bool pins = have_counters() &&
-		    read_line_of(COUNTERS, "bytes.memory_to_pipe.copied") >= 0;
+		    read_counter("bytes.memory_to_pipe.copied") >= 0;
 	unsigned int flags;
 	char *mem;
 	int i;
