@@ -4,13 +4,9 @@
  * and every copy from and to user memory: the call says what it moved, or why
  * it moved nothing; the rest is where it was, and moves when called again; no
  * reference to a page stays behind.
- *
- * /proc/thread-self/fail-nth has exactly the n-th of these fail, in the whole
- * call: n is counted up until the call gets through without a failure.
  */
-#include <linux/splice.h>
-
-#include "splice_common.h"
+#include "splice_fault.h"
+#include "splice_notify.h"
 
 #define DATA 1
 
@@ -24,67 +20,8 @@
 #define SEGMENTS 39
 #define RANGE (LEN / SEGMENTS)
 
-/* Ends of the loops that a bug might make endless. */
-#define MAX_POINTS 5000
+/* The end of a loop that a bug might make endless. */
 #define MAX_CALLS 100
-#define MAX_WAITS 1000
-
-/* A number that the kernel shows in a file of debugfs, as it was at first. */
-struct setting {
-	const char *file;
-	const char *value;
-	char before[32];
-};
-
-static struct setting settings[] = {
-	/* All kinds of allocations, and without a dump of the stack for each. */
-	{ .file = "failslab/ignore-gfp-wait", .value = "N" },
-	{ .file = "failslab/cache-filter", .value = "N" },
-	{ .file = "fail_page_alloc/ignore-gfp-wait", .value = "N" },
-	{ .file = "fail_page_alloc/ignore-gfp-highmem", .value = "N" },
-	{ .file = "fail_page_alloc/min-order", .value = "0" },
-	{ .file = "failslab/verbose", .value = "0" },
-	{ .file = "fail_page_alloc/verbose", .value = "0" },
-	{ .file = "fail_usercopy/verbose", .value = "0" },
-};
-
-#define DEBUGFS "/sys/kernel/debug/"
-
-/* Reads or writes a small file; returns the bytes, or an errno. */
-static ssize_t small_file(const char *path, bool out, char *buf, size_t size)
-{
-	int fd = open(path, out ? O_WRONLY : O_RDONLY);
-	ssize_t ret;
-
-	if (fd < 0)
-		return -errno;
-	ret = out ? xwrite(fd, buf, strlen(buf)) : xread(fd, buf, size - 1);
-	if (ret >= 0 && !out)
-		buf[ret] = 0;
-	close(fd);
-	return ret;
-}
-
-/* Returns the setting that cannot be made, or NULL. */
-static const char *apply_settings(bool back)
-{
-	static char path[PATH_MAX];
-	int i;
-
-	for (i = 0; i < ARRAY_LEN(settings); i++) {
-		struct setting *s = &settings[i];
-
-		snprintf(path, sizeof(path), DEBUGFS "%s", s->file);
-		if (back) {
-			small_file(path, true, s->before, 0);
-			continue;
-		}
-		if (small_file(path, false, s->before, sizeof(s->before)) <= 0 ||
-		    small_file(path, true, (char *)s->value, 0) <= 0)
-			return path;
-	}
-	return NULL;
-}
 
 enum call {
 	FROM_END,		/* splice() from an end into a pipe */
@@ -337,21 +274,12 @@ static bool has_end(const struct _fixture_variant_fault *v)
 	       v->call != TEE && v->call != RESIZE;
 }
 
-/* A file with the data in it, that tells whether its pages are referred to. */
-static void make_memfd(struct __test_metadata *_metadata, struct scene *s)
-{
-	s->memfd = memfd_create("splice", MFD_ALLOW_SEALING);
-	ASSERT_LE(0, s->memfd);
-	ASSERT_EQ(LEN, write_pattern(s->memfd, LEN, DATA, 0));
-	ASSERT_EQ(0, lseek(s->memfd, 0, SEEK_SET));
-}
-
 /* A pipe that has all the data in it, by reference, and no writer. */
 static int full_source(struct __test_metadata *_metadata, struct scene *s)
 {
 	int p[2];
 
-	make_memfd(_metadata, s);
+	s->memfd = make_memfd(_metadata, LEN, DATA);
 	make_pipe(_metadata, p);
 	if (s->v->large && s->v->call != RESIZE)
 		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
@@ -382,7 +310,7 @@ static void empty_sink(struct __test_metadata *_metadata, struct scene *s)
 static void open_from(struct __test_metadata *_metadata, struct scene *s)
 {
 	if (s->v->kind == END_TMPFS) {
-		make_memfd(_metadata, s);
+		s->memfd = make_memfd(_metadata, LEN, DATA);
 		s->in = dup(s->memfd);
 		return;
 	}
@@ -422,7 +350,7 @@ static void make_memory(struct __test_metadata *_metadata, struct scene *s)
 	int i;
 
 	if (s->v->call == VMSPLICE_IN && !s->v->fresh) {
-		make_memfd(_metadata, s);
+		s->memfd = make_memfd(_metadata, LEN, DATA);
 		s->mem = mmap(NULL, LEN, PROT_READ, MAP_SHARED | MAP_POPULATE,
 			      s->memfd, 0);
 	} else {
@@ -467,7 +395,7 @@ static void open_all(struct __test_metadata *_metadata, struct scene *s)
 		make_memory(_metadata, s);
 		break;
 	case SENDFILE:
-		make_memfd(_metadata, s);
+		s->memfd = make_memfd(_metadata, LEN, DATA);
 		s->in = dup(s->memfd);
 		open_to(_metadata, s);
 		break;
@@ -486,8 +414,6 @@ static void open_all(struct __test_metadata *_metadata, struct scene *s)
 
 static void close_all(struct __test_metadata *_metadata, struct scene *s)
 {
-	int i;
-
 	if (s->in >= 0)
 		close(s->in);
 	if (s->out >= 0)
@@ -498,19 +424,7 @@ static void close_all(struct __test_metadata *_metadata, struct scene *s)
 		ASSERT_EQ(0, munmap(s->mem, LEN));
 	if (s->memfd < 0)
 		return;
-	/*
-	 * This is refused where there are more references than the file's own.
-	 * TCP has some until the other side has acknowledged the data.
-	 */
-	for (i = 0; i < MAX_WAITS; i++) {
-		if (!fcntl(s->memfd, F_ADD_SEALS, F_SEAL_WRITE))
-			break;
-		ASSERT_EQ(EBUSY, errno);
-		usleep(10000);
-	}
-	EXPECT_GT(MAX_WAITS, i) {
-		TH_LOG("pages are still referred to");
-	}
+	expect_unreferenced(_metadata, s->memfd);
 	close(s->memfd);
 }
 
@@ -548,81 +462,9 @@ static ssize_t make_call(struct scene *s, ssize_t done)
 	return -EINVAL;
 }
 
-/*
- * The call with its n-th point failing, none for 0, or every allocation for ALL.
- * It is made by a thread of its own: one that has no pipe yet for transfers
- * between files.
- */
-#define ALL -1
-
-struct shot {
-	struct scene *scene;
-	struct job *job;	/* instead of the scene's call, if not NULL */
-	int n;
-	ssize_t ret;
-	ssize_t error;		/* of the thread itself */
-	bool fired;
-	bool done;
-	pthread_t thread;
-};
-
-static void *shoot(void *data)
+static ssize_t call_scene(void *scene)
 {
-	struct shot *shot = data;
-	char stack[16384], buf[16], left[16] = "";
-	ssize_t ret;
-	int fd;
-
-	/* It is the call that is to fail, and not a page fault of this. */
-	memset(stack, 0, sizeof(stack));
-	asm volatile("" : : "r"(stack) : "memory");
-	snprintf(buf, sizeof(buf), "%d", abs(shot->n));
-	fd = open(shot->n == ALL ? "/proc/thread-self/make-it-fail" :
-				   "/proc/thread-self/fail-nth", O_RDWR);
-	if (fd < 0) {
-		shot->error = -errno;
-		return NULL;
-	}
-	if (xwrite(fd, buf, strlen(buf)) < 0)
-		shot->error = -errno;
-	if (shot->job) {
-		__atomic_store_n(&shot->job->tid, syscall(SYS_gettid),
-				 __ATOMIC_SEQ_CST);
-		shot->ret = job_call(shot->job);
-	} else {
-		shot->ret = make_call(shot->scene, 0);
-	}
-	__atomic_store_n(&shot->done, true, __ATOMIC_SEQ_CST);
-	/* If this fails it was this that failed, and not the call. */
-	ret = xread(fd, left, sizeof(left) - 1);
-	shot->fired = shot->n > 0 && ret > 0 && !atoi(left);
-	/* Fails only by taking the last point itself. */
-	ret = xwrite(fd, "0", 1);
-	if (ret != 1 && ret != -EFAULT)
-		shot->error = ret;
-	close(fd);
-	return NULL;
-}
-
-static void fire_start(struct __test_metadata *_metadata, struct shot *shot)
-{
-	shot->error = 0;
-	shot->done = false;
-	if (shot->job)
-		shot->job->tid = 0;
-	ASSERT_EQ(0, pthread_create(&shot->thread, NULL, shoot, shot));
-}
-
-static void fire_end(struct __test_metadata *_metadata, struct shot *shot)
-{
-	ASSERT_EQ(0, pthread_join(shot->thread, NULL));
-	ASSERT_EQ(0, shot->error);
-}
-
-static void fire(struct __test_metadata *_metadata, struct shot *shot)
-{
-	fire_start(_metadata, shot);
-	fire_end(_metadata, shot);
+	return make_call(scene, 0);
 }
 
 /* Takes out the @len bytes put in last; returns how many are right. */
@@ -647,11 +489,8 @@ static ssize_t take(struct scene *s, ssize_t len, ssize_t done)
 static void check_notices(struct __test_metadata *_metadata, struct scene *s,
 			  int moves)
 {
-	struct splice_notify_state st = { .flags = 0 };
-
-	ASSERT_EQ(0, ioctl(s->out, SPLICE_IOC_NOTIFY_STATE, &st));
-	ASSERT_EQ(moves, st.issued);
-	ASSERT_EQ(moves, st.released);
+	ASSERT_EQ(moves, issued(s->out));
+	ASSERT_EQ(moves, released(s->out));
 }
 
 /* Whatever it did, the rest moves when it is called again, and no more. */
@@ -769,7 +608,7 @@ TEST_F_TIMEOUT(fault, every_point, 900)
 {
 	int points = 0, errors = 0, misses = 0;
 	struct scene *s = &self->scene;
-	struct shot shot = { .scene = s, .n = 0 };
+	struct shot shot = { .call = call_scene, .arg = s, .n = 0 };
 
 	/* The first time without a failure; the last ones should be such, too. */
 	while (misses < 3) {
@@ -807,33 +646,16 @@ TEST_F_TIMEOUT(fault, every_point, 900)
 /* What is survived because there is another way fails if that fails, too. */
 TEST_F_TIMEOUT(fault, all_at_once, 120)
 {
-	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
-	static char * const values[][2] = {
-		{ "task-filter", "Y" }, { "times", "-1" },
-		{ "probability", "100" },
-	};
 	struct scene *s = &self->scene;
-	struct shot shot = { .scene = s, .n = ALL };
+	struct shot shot = { .call = call_scene, .arg = s, .n = ALL };
 	bool sink = s->v->call == TO_END || s->v->call == SENDFILE;
-	char path[PATH_MAX];
-	int i, j;
 
 	if (sink && s->v->kind == END_TCP)
 		SKIP(return, "TCP waits for memory for as long as it takes");
 	open_all(_metadata, s);
-	for (i = 0; i < ARRAY_LEN(kinds); i++) {
-		for (j = 0; j < ARRAY_LEN(values); j++) {
-			snprintf(path, sizeof(path), DEBUGFS "%s/%s", kinds[i],
-				 values[j][0]);
-			ASSERT_LT(0, small_file(path, true, values[j][1], 0));
-		}
-	}
+	ASSERT_EQ(NULL, set_probability("100"));
 	fire(_metadata, &shot);
-	for (i = 0; i < ARRAY_LEN(kinds); i++) {
-		snprintf(path, sizeof(path), DEBUGFS "%s/probability",
-			 kinds[i]);
-		ASSERT_LT(0, small_file(path, true, "0", 0));
-	}
+	ASSERT_EQ(NULL, set_probability("0"));
 	TH_LOG("it returned %zd", shot.ret);
 	EXPECT_TRUE(is_expected(s->v, shot.ret));
 	if (s->v->outcome == NOTHING)
@@ -865,9 +687,9 @@ FIXTURE_TEARDOWN(waiting)
 
 TEST_F_TIMEOUT(waiting, enlarged, 300)
 {
-	struct shot shot = { .n = 0 };
 	int p[2], after_wait = 0;
 	struct job job;
+	struct shot shot = { .call = call_job, .arg = &job, .n = 0 };
 	bool waited;
 
 	do {
@@ -875,7 +697,6 @@ TEST_F_TIMEOUT(waiting, enlarged, 300)
 		ASSERT_EQ(0, lseek(self->file, 0, SEEK_SET));
 		make_pipe(_metadata, p);
 		job = job_splice(p[0], self->file, LEN);
-		shot.job = &job;
 		fire_start(_metadata, &shot);
 		while (!__atomic_load_n(&shot.done, __ATOMIC_SEQ_CST) &&
 		       !task_blocked(__atomic_load_n(&job.tid, __ATOMIC_SEQ_CST),
@@ -953,7 +774,7 @@ FIXTURE_TEARDOWN(trace)
 TEST_F_TIMEOUT(trace, every_point, 300)
 {
 	struct job job = job_splice(self->fd, self->p[1], 65536);
-	struct shot shot = { .job = &job, .n = 0 };
+	struct shot shot = { .call = call_job, .arg = &job, .n = 0 };
 	char buf[65536], text[40], *found;
 	int errors = 0;
 	ssize_t len;
@@ -1047,27 +868,5 @@ TEST_F_TIMEOUT(pages, read_into, 300)
 
 int main(int argc, char **argv)
 {
-	const char *missing = NULL;
-	cpu_set_t cpus;
-	int ret;
-
-	/* What one CPU frees of another's, the network may keep for a while. */
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	if (sched_setaffinity(0, sizeof(cpus), &cpus))
-		missing = "sched_setaffinity()";
-	else if (access("/proc/self/fail-nth", W_OK))
-		missing = "/proc/self/fail-nth";
-	else
-		missing = apply_settings(false);
-	if (missing) {
-		ksft_print_header();
-		ksft_set_plan(1);
-		ksft_test_result_skip("cannot use %s (CONFIG_FAULT_INJECTION)\n",
-				      missing);
-		ksft_finished();
-	}
-	ret = test_harness_run(argc, argv);
-	apply_settings(true);
-	return ret;
+	return fault_main(argc, argv);
 }

@@ -3,11 +3,10 @@
  * SPLICE_F_NOTIFY: being told when the kernel is done with memory that was put
  * into a pipe.
  */
-#include <linux/splice.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 
-#include "splice_common.h"
+#include "splice_notify.h"
 
 /* Seed of the data. */
 #define DATA 1
@@ -42,42 +41,6 @@ FIXTURE_SETUP(released)
 FIXTURE_TEARDOWN(released)
 {
 	munmap(self->mem, self->size);
-}
-
-static ssize_t xnotify(int fd, const void *buf, size_t len)
-{
-	return xvmsplice1(fd, buf, len, SPLICE_F_NOTIFY);
-}
-
-static ssize_t state(int fd, unsigned int flags, unsigned long long number,
-		     struct splice_notify_state *st)
-{
-	*st = (struct splice_notify_state) { .flags = flags, .number = number };
-	return or_errno(ioctl(fd, SPLICE_IOC_NOTIFY_STATE, st));
-}
-
-static ssize_t wait_released(int fd, unsigned long long number)
-{
-	struct splice_notify_state st;
-	ssize_t ret = state(fd, SPLICE_NOTIFY_WAIT, number, &st);
-
-	return ret ? ret : (ssize_t)st.released;
-}
-
-static ssize_t issued(int fd)
-{
-	struct splice_notify_state st;
-	ssize_t ret = state(fd, 0, 0, &st);
-
-	return ret ? ret : (ssize_t)st.issued;
-}
-
-static ssize_t released(int fd)
-{
-	struct splice_notify_state st;
-	ssize_t ret = state(fd, 0, 0, &st);
-
-	return ret ? ret : (ssize_t)st.released;
 }
 
 static ssize_t attach(int fd, int efd)
@@ -235,12 +198,12 @@ TEST_F(released, bad_requests)
 	int bad = -1;
 
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));
-	EXPECT_EQ(-EBADF, state(self->p[0], 0, 0, &st));
-	EXPECT_EQ(-ENOTTY, state(file, 0, 0, &st));
-	EXPECT_EQ(-EINVAL, state(self->p[1], 2, 0, &st));
-	EXPECT_EQ(-EINVAL, state(self->p[1], 0, 1, &st));
-	EXPECT_EQ(-EINVAL, state(self->p[1], SPLICE_NOTIFY_WAIT, 2, &st));
-	EXPECT_EQ(-EINVAL, state(self->q[1], SPLICE_NOTIFY_WAIT, 1, &st));
+	EXPECT_EQ(-EBADF, notify_state(self->p[0], 0, 0, &st));
+	EXPECT_EQ(-ENOTTY, notify_state(file, 0, 0, &st));
+	EXPECT_EQ(-EINVAL, notify_state(self->p[1], 2, 0, &st));
+	EXPECT_EQ(-EINVAL, notify_state(self->p[1], 0, 1, &st));
+	EXPECT_EQ(-EINVAL, notify_state(self->p[1], SPLICE_NOTIFY_WAIT, 2, &st));
+	EXPECT_EQ(-EINVAL, notify_state(self->q[1], SPLICE_NOTIFY_WAIT, 1, &st));
 	st = (struct splice_notify_state) { .reserved = 1 };
 	EXPECT_EQ(-EINVAL, or_errno(ioctl(self->p[1], SPLICE_IOC_NOTIFY_STATE,
 					  &st)));

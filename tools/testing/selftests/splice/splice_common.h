@@ -328,6 +328,38 @@ static inline int make_file(struct __test_metadata *_metadata, const char *dir)
 	return fd;
 }
 
+/* A file with the pattern in it that expect_unreferenced() can be asked about. */
+static inline int make_memfd(struct __test_metadata *_metadata, ssize_t len,
+			     unsigned int seed)
+{
+	int fd = memfd_create("splice", MFD_ALLOW_SEALING);
+
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(len, write_pattern(fd, len, seed, 0));
+	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
+	return fd;
+}
+
+/*
+ * Nobody but the file itself refers to its pages: otherwise it cannot be sealed.
+ * TCP does until the other side has acknowledged the data.
+ */
+static inline void expect_unreferenced(struct __test_metadata *_metadata,
+				       int memfd)
+{
+	int i;
+
+	for (i = 0; i < 1000; i++) {
+		if (!fcntl(memfd, F_ADD_SEALS, F_SEAL_WRITE))
+			return;
+		ASSERT_EQ(EBUSY, errno);
+		usleep(10000);
+	}
+	EXPECT_TRUE(false) {
+		TH_LOG("pages are still referred to");
+	}
+}
+
 /* What can be at the far end of a splice. */
 enum end_kind {
 	END_EXT4,
@@ -744,6 +776,33 @@ static inline struct job job_sendfile(int out, int in, ssize_t count)
 	return (struct job) {
 		.nr = SYS_sendfile, .arg = { out, in, 0, count },
 	};
+}
+
+/* Reads a small file, as text; returns the bytes, or the negated errno. */
+static inline ssize_t read_text(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = xread(fd, buf, size - 1);
+	if (ret >= 0)
+		buf[ret] = 0;
+	close(fd);
+	return ret;
+}
+
+static inline ssize_t write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	ssize_t ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = xwrite(fd, text, strlen(text));
+	close(fd);
+	return ret;
 }
 
 #define COUNTERS "/sys/kernel/debug/splice/counters"

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * SPLICE_F_NOTIFY, and what the kernel says of the numbers that calls with it
+ * get. Results are the negated errno where there is one.
+ */
+#ifndef SPLICE_NOTIFY_H
+#define SPLICE_NOTIFY_H
+
+#include <linux/splice.h>
+
+#include "splice_common.h"
+
+static inline ssize_t xnotify(int fd, const void *buf, size_t len)
+{
+	return xvmsplice1(fd, buf, len, SPLICE_F_NOTIFY);
+}
+
+static inline ssize_t notify_state(int fd, unsigned int flags,
+				   unsigned long long number,
+				   struct splice_notify_state *st)
+{
+	*st = (struct splice_notify_state) { .flags = flags, .number = number };
+	return or_errno(ioctl(fd, SPLICE_IOC_NOTIFY_STATE, st));
+}
+
+static inline ssize_t wait_released(int fd, unsigned long long number)
+{
+	struct splice_notify_state st;
+	ssize_t ret = notify_state(fd, SPLICE_NOTIFY_WAIT, number, &st);
+
+	return ret ? ret : (ssize_t)st.released;
+}
+
+static inline ssize_t issued(int fd)
+{
+	struct splice_notify_state st;
+	ssize_t ret = notify_state(fd, 0, 0, &st);
+
+	return ret ? ret : (ssize_t)st.issued;
+}
+
+static inline ssize_t released(int fd)
+{
+	struct splice_notify_state st;
+	ssize_t ret = notify_state(fd, 0, 0, &st);
+
+	return ret ? ret : (ssize_t)st.released;
+}
+
+#endif /* SPLICE_NOTIFY_H */
