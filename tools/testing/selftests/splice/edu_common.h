@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Helpers for the tests of splice_edu, the driver of a PCI device of QEMU that
+ * has a DMA engine (qemu -device edu). What is spliced to /dev/splice-eduN
+ * comes back from it.
+ *
+ * A transfer of a page takes the device 100 ms, so tests that fill it are not
+ * about speed.
+ */
+#ifndef EDU_COMMON_H
+#define EDU_COMMON_H
+
+#include "device_common.h"
+
+#include <dirent.h>
+
+#define EDU_MODULE	"splice_edu"
+#define EDU_DRIVER	"/sys/bus/pci/drivers/splice_edu/"
+#define PCI_DEVICES	"/sys/bus/pci/devices/"
+
+#define NO_EDU		"no PCI device 1234:11e8 (qemu -device edu)"
+
+/* What the driver takes until somebody reads, at most. */
+#define EDU_PAGE	4096
+#define EDU_REQUESTS	16
+#define EDU_WAITING	(16 * EDU_PAGE)
+#define EDU_MEMORY	EDU_PAGE
+
+/* All pages that it has to put into pipes. */
+#define EDU_PAGES	32
+
+/* So much that the device has to stop, until somebody reads. */
+#define STALL		(EDU_WAITING + EDU_MEMORY + 3 * EDU_PAGE)
+
+/* Seeds: of the data, and of what is in front of it. */
+#define DATA 1
+#define FILLER 2
+
+/* Where nothing has happened for so long, in milliseconds, nothing will. */
+#define QUIET 500
+
+static inline long pci_id(const char *bdf, const char *which)
+{
+	char path[PATH_MAX], text[32];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/%s", bdf, which);
+	return read_text(path, text, sizeof(text)) <= 0 ? -1 :
+	       strtol(text, NULL, 0);
+}
+
+/* Where a device is on the bus, such as 0000:00:04.0. */
+struct bdf {
+	char name[32];
+};
+
+/* Finds devices, bound to a driver or not; returns how many, up to @max. */
+static inline int edu_find(struct bdf *bdf, int max)
+{
+	DIR *dir = opendir(PCI_DEVICES);
+	struct dirent *entry;
+	int nr = 0;
+
+	while (dir && nr < max && (entry = readdir(dir))) {
+		if (pci_id(entry->d_name, "vendor") != 0x1234 ||
+		    pci_id(entry->d_name, "device") != 0x11e8)
+			continue;
+		snprintf(bdf[nr++].name, sizeof(bdf->name), "%.31s",
+			 entry->d_name);
+	}
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+static inline bool have_edu(int nr)
+{
+	struct bdf bdf[8];
+
+	return edu_find(bdf, ARRAY_LEN(bdf)) > nr;
+}
+
+static inline const char *edu_node(int nr)
+{
+	return nr ? "splice-edu1" : "splice-edu0";
+}
+
+static inline int edu_open(struct __test_metadata *_metadata, int nr, int flags)
+{
+	ASSERT_TRUE(have_node(edu_node(nr), EDU_MODULE));
+	return open_node(_metadata, edu_node(nr), flags);
+}
+
+/* Opens a device for both directions, and empties it of what others left. */
+static inline int edu_open_empty(struct __test_metadata *_metadata, int nr)
+{
+	int fd = edu_open(_metadata, nr, O_RDWR), p[2];
+	struct job sync = job_fsync(fd);
+	char buf[EDU_PAGE];
+	bool synced;
+
+	have_counters();
+	make_pipe(_metadata, p);
+	job_start(_metadata, &sync);
+	/* Once all of it has been read, the last of it is still to come. */
+	do {
+		usleep(1000);
+		synced = !pthread_tryjoin_np(sync.thread, NULL);
+		while (poll_for(fd, POLLIN, QUIET) == POLLIN &&
+		       xsplice(fd, NULL, p[1], NULL, sizeof(buf), 0) > 0)
+			read_full(p[0], buf, pipe_bytes(p[0]));
+	} while (!synced);
+	close(p[0]);
+	close(p[1]);
+	return fd;
+}
+
+/*
+ * Takes @len bytes from the device, and returns how many are the pattern from
+ * @pos on, or the errno of the first call.
+ */
+static inline ssize_t edu_receive(int fd, ssize_t len, unsigned int seed,
+				  loff_t pos)
+{
+	ssize_t done = 0, ret = 0, good;
+	int p[2];
+
+	if (pipe(p))
+		return -errno;
+	while (done < len) {
+		ret = xsplice(fd, NULL, p[1], NULL, len - done, 0);
+		if (ret <= 0)
+			break;
+		good = read_pattern(p[0], ret, seed, pos + done);
+		if (good > 0)
+			done += good;
+		if (good != ret)
+			break;
+	}
+	close(p[0]);
+	close(p[1]);
+	return done ? done : ret;
+}
+
+/* Nothing more comes out of the device, and all that was sent has. */
+static inline void edu_expect_empty(struct __test_metadata *_metadata, int fd)
+{
+	EXPECT_EQ(0, poll_for(fd, POLLIN, QUIET));
+	EXPECT_EQ(POLLOUT, poll_now(fd, POLLIN | POLLOUT));
+}
+
+/* Sends the pattern, no more than fits into the pipe, in one request. */
+static inline void edu_send(struct __test_metadata *_metadata, int fd,
+			    int p[2], ssize_t len, unsigned int seed,
+			    loff_t pos)
+{
+	ASSERT_EQ(len, write_pattern(p[1], len, seed, pos));
+	ASSERT_EQ(len, xsplice(p[0], NULL, fd, NULL, len, 0));
+}
+
+/* Sends STALL bytes of filler: no later request is begun before a reader comes. */
+static inline void edu_stall(struct __test_metadata *_metadata, int fd,
+			     int p[2])
+{
+	edu_send(_metadata, fd, p, EDU_WAITING, FILLER, 0);
+	edu_send(_metadata, fd, p, STALL - EDU_WAITING, FILLER, EDU_WAITING);
+}
+
+/* Reads that; what is behind it goes on. */
+static inline void edu_unstall(struct __test_metadata *_metadata, int fd)
+{
+	ASSERT_EQ(STALL, edu_receive(fd, STALL, FILLER, 0));
+}
+
+/* Waits until the device has stopped, as it has no room for what it read. */
+static inline void edu_wait_stalled(struct __test_metadata *_metadata, int nr)
+{
+	ssize_t now = -1, before;
+
+	do {
+		before = now;
+		usleep(QUIET * 1000);
+		now = node_counter(edu_node(nr), "bytes.dma.out") +
+		      node_counter(edu_node(nr), "bytes.dma.in");
+		ASSERT_LE(0, now);
+	} while (now != before);
+}
+
+/*
+ * Queues page after page of filler, until the queue is full and stays so.
+ * Returns how many bytes; another page of filler is left in the pipe.
+ */
+static inline ssize_t edu_fill(struct __test_metadata *_metadata, int fd,
+			       int p[2])
+{
+	ssize_t sum, ret;
+
+	for (sum = 0;; sum += EDU_PAGE) {
+		ASSERT_EQ(EDU_PAGE, write_pattern(p[1], EDU_PAGE, FILLER, sum));
+		do {
+			ret = xsplice(p[0], NULL, fd, NULL, EDU_PAGE,
+				      SPLICE_F_NONBLOCK);
+		} while (ret == -EAGAIN && poll_for(fd, POLLOUT, QUIET) > 0);
+		if (ret == -EAGAIN)
+			break;
+		ASSERT_EQ(EDU_PAGE, ret);
+	}
+	EXPECT_LE(EDU_REQUESTS * EDU_PAGE, sum);
+	EXPECT_GE(EDU_REQUESTS * EDU_PAGE + EDU_WAITING + EDU_MEMORY, sum);
+	return sum;
+}
+
+#endif /* EDU_COMMON_H */
