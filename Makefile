@@ -7,12 +7,12 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tree kernel run bench bench-native check check-host check-guest check-debug \
-	differential programs kunit shell clippy rustfmtcheck checkpatch unsafe-count clean \
-	clean-cache
+.PHONY: help tools tree kernel modules-external run bench bench-native check check-host \
+	check-guest check-debug differential programs kunit shell clippy rustfmtcheck \
+	checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
 run: tools ## Boots the kernel and moves FILE= through every path of splice
 	@scripts/kernel $(KERNEL)
@@ -65,6 +65,10 @@ tree: tools ## Prepares build/linux: kernel source, patches, overlay
 
 kernel: tools ## Builds KERNEL=rust|c|debug|kcsan|um-rust|um-c
 	@scripts/kernel $(KERNEL)
+
+modules-external: tools ## Builds the drivers as external modules, into build/external
+	@scripts/kernel rust
+	@scripts/modules-external
 
 clippy: tools ## Lints the Rust code with the kernel's settings
 	@scripts/lint clippy
