@@ -8,7 +8,7 @@ FILE ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help tools tree kernel modules-external run bench bench-native check check-host \
-	check-guest check-debug differential programs kunit shell clippy rustfmtcheck \
+	check-guest check-device check-debug differential programs kunit shell clippy rustfmtcheck \
 	checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
@@ -28,7 +28,7 @@ bench-native: tools ## Measures GiB/s at native speed, Rust beside stock C, in P
 	@scripts/kernel um-rust
 	@PAIRS=$(PAIRS) scripts/bench-native
 
-check: tools ## Runs all tests: host, KUnit, kselftests, differential
+check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential
 	@scripts/check
 
 check-host: tools ## Runs the tests that need no kernel
@@ -36,6 +36,9 @@ check-host: tools ## Runs the tests that need no kernel
 
 check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 	@scripts/check kunit kselftest
+
+check-device: tools ## Runs the tests of drivers, on emulated devices, without and with an IOMMU
+	@scripts/check device
 
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
