@@ -575,6 +575,40 @@ impl PipeRing<'_> {
         }))
     }
 
+    /// Puts `buf` in front of the oldest buffer. What [`Self::split_front`] has cut off becomes one
+    /// with the rest again. `Err(buf)` where there is no room, which there is as long as the ring
+    /// is not unlocked after `buf` was taken out.
+    pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
+        let indices = self.indices();
+        if !indices.is_empty() {
+            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+            let front: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
+            let before = front.slots();
+            if front.prepend(&buf) {
+                let more = front.slots() - before;
+                if more > 0 {
+                    self.lend(more);
+                }
+                return Ok(());
+            }
+        }
+        if self.is_full() {
+            return Err(buf);
+        }
+        let buf = if buf.is_of_pages() {
+            self.lend_to(buf)
+        } else {
+            buf
+        };
+        let tail = indices.tail().wrapping_sub(1);
+        // SAFETY: There is room, so the slot before the tail holds no buffer; it does after.
+        unsafe {
+            ptr::write(self.slot(tail).as_ptr(), buf.into_raw());
+            self.set_tail(tail);
+        }
+        Ok(())
+    }
+
     /// The buffers, oldest first.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
@@ -898,6 +932,18 @@ impl PipeRing<'_> {
     pub fn wait_writable(&mut self) {
         // SAFETY: As in `wait_readable`.
         unsafe { bindings::pipe_wait_writable(self.as_ptr()) };
+    }
+
+    /// Runs `f` with the pipe unlocked: what is in it may change meanwhile, unless it is a private
+    /// one.
+    pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
+        // SAFETY: The pipe is valid, and locked, or a private one, for which neither does anything;
+        // no reference into the ring is alive, since this borrows all of it.
+        unsafe { bindings::pipe_unlock(self.as_ptr()) };
+        let ret = f();
+        // SAFETY: The pipe is still valid: whoever has lent the ring keeps it.
+        unsafe { bindings::pipe_lock(self.as_ptr()) };
+        ret
     }
 
     /// As [`Pipe::wake_writers`], with the pipe locked.

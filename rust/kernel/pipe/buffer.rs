@@ -185,6 +185,31 @@ impl PipeBuffer {
         })
     }
 
+    /// A buffer of a driver's page: `len` bytes at `offset` of it.
+    ///
+    /// # Safety
+    ///
+    /// The bytes are all in `page`. `ops` are those for `private`, which keeps the page, and to
+    /// which the caller hands over one reference.
+    #[inline]
+    pub(crate) unsafe fn received(
+        page: *mut bindings::page,
+        offset: u32,
+        len: u32,
+        ops: *const bindings::pipe_buf_operations,
+        private: *mut c_void,
+    ) -> Self {
+        // INVARIANT: The table gives back the reference in `private`, which keeps the page.
+        Self(bindings::pipe_buffer {
+            page,
+            offset,
+            len,
+            ops,
+            flags: BufferFlag::RustOps as u32,
+            private: private as usize,
+        })
+    }
+
     /// Whether there is an operation to wait for the contents.
     #[inline]
     pub(super) fn has_confirm(&self) -> bool {
@@ -372,6 +397,32 @@ impl PipeBuffer {
         self.0.flags &= !(BufferFlag::CanMerge as u32);
     }
 
+    /// Has this buffer begin where `first` does, if that ends where this one begins, and both have
+    /// references to the same; says whether. `first` is to be dropped then.
+    pub(super) fn prepend(&mut self, first: &Self) -> bool {
+        let end = first.offset() + first.len();
+        let (page, offset) = if first.is_of_pages() {
+            let page = first.page().wrapping_add(end / PAGE_SIZE);
+            (page, end % PAGE_SIZE)
+        } else {
+            (first.page(), end)
+        };
+        if (self.page(), self.offset()) != (page, offset)
+            || self.is_of_pages() != first.is_of_pages()
+            || self.0.ops != first.0.ops
+            || self.0.private != first.0.private
+        {
+            return false;
+        }
+        let Some(len) = self.0.len.checked_add(first.0.len) else {
+            return false;
+        };
+        self.0.page = first.0.page;
+        self.0.offset = first.0.offset;
+        self.0.len = len;
+        true
+    }
+
     /// A second buffer for the same bytes, with a reference of its own.
     ///
     /// The right to append to the page, and that to take it over, stay with the original: both
@@ -449,6 +500,9 @@ impl Drop for PipeBuffer {
 // context, and a word that only they look at.
 unsafe impl Send for PipeBuffer {}
 
+// SAFETY: By a shared reference a buffer is only looked at.
+unsafe impl Sync for PipeBuffer {}
+
 /// What stands in for the pipe of a buffer that is in none.
 ///
 /// Operations get the pipe as an argument, but a buffer can outlive its pipe. In the kernel only
@@ -505,6 +559,18 @@ impl OwnedPage {
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::page {
         self.0.as_ptr()
+    }
+
+    /// Writes `bytes` to the beginning, as many as there is room for.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(PAGE_SIZE);
+        // SAFETY: The page is valid and mapped for as long as it is written to. No more bytes than
+        // it has are written, and as the holder of the only reference one may.
+        unsafe {
+            let addr = bindings::kmap_local_page(self.as_ptr());
+            ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), len);
+            bindings::kunmap_local(addr);
+        }
     }
 
     #[inline]
