@@ -3,6 +3,7 @@
  * What bindgen needs for splice; included by bindings_helper.h.
  */
 #include <linux/bvec.h>
+#include <linux/dma-mapping.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -12,7 +13,9 @@
 #include <linux/net.h>
 #include <linux/pagemap.h>
 #include <linux/pipe_fs_i.h>
+#include <linux/poll.h>
 #include <linux/rust_splice.h>
+#include <linux/scatterlist.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/skbuff.h>
@@ -31,3 +34,4 @@ const fmode_t RUST_CONST_HELPER_FMODE_PREAD = FMODE_PREAD;
 const fmode_t RUST_CONST_HELPER_FMODE_PWRITE = FMODE_PWRITE;
 const fmode_t RUST_CONST_HELPER_FMODE_NOWAIT = FMODE_NOWAIT;
 const gfp_t RUST_CONST_HELPER_GFP_USER = GFP_USER;
+const fop_flags_t RUST_CONST_HELPER_FOP_SPLICE_STREAM = FOP_SPLICE_STREAM;

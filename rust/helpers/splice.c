@@ -2,6 +2,10 @@
 
 #ifdef CONFIG_RUST_SPLICE
 
+#ifdef CONFIG_SWIOTLB
+#include <linux/dma-direct.h>
+#endif
+#include <linux/dma-mapping.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
@@ -11,9 +15,11 @@
 #include <linux/pagemap.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/rust_splice.h>
+#include <linux/scatterlist.h>
 #include <linux/sched.h>
 #include <linux/sched/user.h>
 #include <linux/splice.h>
+#include <linux/swiotlb.h>
 #include <linux/uio.h>
 #include <linux/wait.h>
 #include <net/tcp.h>
@@ -273,6 +279,53 @@ __rust_helper int rust_helper_splice_wait_released(struct wait_queue_head *wq,
 	return wait_event_interruptible(*wq,
 		/* Pairs with the store that comes after all use of the memory. */
 		smp_load_acquire(released) >= number);
+}
+
+/* memory for DMA */
+
+__rust_helper phys_addr_t rust_helper_page_to_phys(struct page *page)
+{
+	return page_to_phys(page);
+}
+
+__rust_helper struct page *rust_helper_pfn_to_page(unsigned long pfn)
+{
+	return pfn_to_page(pfn);
+}
+
+__rust_helper int rust_helper_folio_ref_count(const struct folio *folio)
+{
+	return folio_ref_count(folio);
+}
+
+__rust_helper void rust_helper_sg_set_page(struct scatterlist *sg,
+					   struct page *page, unsigned int len,
+					   unsigned int offset)
+{
+	sg_set_page(sg, page, len, offset);
+}
+
+__rust_helper unsigned int rust_helper_dma_get_max_seg_size(struct device *dev)
+{
+	return dma_get_max_seg_size(dev);
+}
+
+__rust_helper unsigned long rust_helper_dma_get_seg_boundary(struct device *dev)
+{
+	return dma_get_seg_boundary(dev);
+}
+
+__rust_helper bool rust_helper_sg_is_bounced(struct device *dev,
+					     struct scatterlist *sg)
+{
+#ifdef CONFIG_SWIOTLB
+	/* With an IOMMU there is a mark; without, the address tells. */
+	if (device_iommu_mapped(dev))
+		return sg_dma_is_swiotlb(sg);
+	return swiotlb_find_pool(dev, dma_to_phys(dev, sg_dma_address(sg)));
+#else
+	return false;
+#endif
 }
 
 /* tasks */
