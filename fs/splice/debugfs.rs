@@ -6,10 +6,10 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    debugfs::{Dir, File, Writer},
+    debugfs::{File, Writer},
     fmt,
     prelude::*,
-    splice::counters::Counter,
+    splice::{counters::Counter, debugfs_dir},
 };
 
 /// What is shown as it is counted; bytes from files to pipes are split up when shown.
@@ -67,15 +67,13 @@ impl Writer for Counters {
 /// The files in debugfs, for as long as this exists.
 pub(crate) struct Files {
     _counters: Pin<KBox<File<Counters>>>,
-    _dir: Dir,
 }
 
 impl Files {
     pub(crate) fn new() -> Result<Self> {
-        let dir = Dir::new(c"splice");
+        let dir = debugfs_dir();
         Ok(Self {
             _counters: KBox::pin_init(dir.read_only_file(c"counters", Counters), GFP_KERNEL)?,
-            _dir: dir,
         })
     }
 }

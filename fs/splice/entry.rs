@@ -36,7 +36,8 @@ fn inherit_nonblock(flags: SpliceFlags, files: &[&LocalFile]) -> SpliceFlags {
 /// # Errors
 ///
 /// - [`EBADF`]: `input` is not open for reading, or `output` not for writing.
-/// - [`ESPIPE`]: an offset is given for a pipe.
+/// - [`ESPIPE`]: an offset is given for a pipe, or for the stream of a
+///   [`SpliceDevice`](kernel::splice::SpliceDevice).
 /// - [`EINVAL`]: neither is a pipe, or both are the same one; an offset is given for a file that
 ///   has no positions; `output` is to be appended to; the file does not support it.
 /// - Those of the transfers.
@@ -69,7 +70,7 @@ pub(crate) fn do_splice(
                 return Err(ESPIPE);
             }
             if out_offset.is_some() && !output.can_pwrite() {
-                return Err(EINVAL);
+                return Err(output.no_offset());
             }
             let mut pos = out_offset.as_deref().copied().unwrap_or(output.pos());
             if output.has_flags(O_APPEND) {
@@ -88,7 +89,7 @@ pub(crate) fn do_splice(
                 return Err(ESPIPE);
             }
             if in_offset.is_some() && !input.can_pread() {
-                return Err(EINVAL);
+                return Err(input.no_offset());
             }
             let mut pos = in_offset.as_deref().copied().unwrap_or(input.pos());
             input.verify_read(&pos, len)?;

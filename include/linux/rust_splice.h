@@ -21,6 +21,13 @@ struct splice_counters {
 
 DECLARE_PER_CPU(struct splice_counters, splice_counters);
 
+/*
+ * In file_operations::fop_flags: a driver's stream, without positions, for which
+ * an offset is not one of the wrong kind (EINVAL) but one too many (ESPIPE). Far
+ * from the bits of fs.h.
+ */
+#define FOP_SPLICE_STREAM	((__force fop_flags_t)(1U << 31))
+
 /* The system calls: fs/splice/ffi.rs and mm/vmsplice/ffi.rs. */
 ssize_t rust_sys_splice(int fd_in, loff_t __user *off_in, int fd_out,
 			loff_t __user *off_out, size_t len, unsigned int flags);

@@ -43,6 +43,14 @@ impl Folio {
         unsafe { bindings::folio_test_uptodate(self.as_ptr()) }
     }
 
+    /// How many references there are; others may take some, or give some back. C:
+    /// `folio_ref_count`.
+    #[inline]
+    pub fn ref_count(&self) -> i32 {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::folio_ref_count(self.as_ptr()) }
+    }
+
     /// Locks the folio; sleeps until it can. C: `folio_lock`.
     #[inline]
     pub fn lock(&self) -> FolioGuard<'_> {

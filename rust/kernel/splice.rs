@@ -6,30 +6,44 @@
 //! for room, [`from_pipe`] to feed what is in a pipe to an [`Actor`], and the ends of transfers
 //! that are files. The transfers themselves are in `fs/splice/` and `mm/vmsplice/`.
 //!
+//! Drivers implement [`SpliceDevice`]. For DMA there are [`PipeBuffers`], of which an
+//! [`SGTable`](crate::scatterlist::SGTable) can be made, and [`ReceivePage`]s, which come back to
+//! their driver when the last reader is done.
+//!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
 use crate::{
     bindings,
     current,
+    debugfs::Dir,
     impl_flags,
     pipe::PipeRing,
-    prelude::*, //
+    prelude::*,
+    sync::SetOnce, //
 };
 
+mod bound;
+mod buffers;
 pub mod counters;
 pub mod desc;
+pub mod device;
 mod file;
 mod from_pipe;
 pub mod loan;
 pub mod notify;
+mod receive;
 mod spd;
 pub mod user;
 
+pub use bound::WhileBound;
+pub use buffers::PipeBuffers;
 pub use desc::SpliceDesc;
+pub use device::{FromPipe, PollEvent, PollEvents, SpliceDevice, ToPipe};
 #[cfg(CONFIG_NET)]
 pub use file::Socket;
 pub use file::WriteGuard;
 pub use from_pipe::{from_pipe, wait_for_data, wait_for_room, Actor, Progress};
+pub use receive::{PageOwner, ReceivePage};
 pub use spd::SplicePipeDesc;
 
 impl_flags!(
@@ -84,6 +98,17 @@ impl SpliceFlags {
     pub fn without(self, flag: SpliceFlag) -> Self {
         Self(self.0 & !(flag as u32))
     }
+}
+
+/// The folder of splice in debugfs: there are the counters, and a folder for each driver's device.
+pub fn debugfs_dir() -> Dir {
+    static DIR: SetOnce<Dir> = SetOnce::new();
+
+    // The first caller is `fs/splice`, at boot, when there is no other.
+    if DIR.as_ref().is_none() {
+        DIR.populate(Dir::new(c"splice"));
+    }
+    DIR.as_ref().cloned().unwrap_or_else(|| Dir::new(c"splice"))
 }
 
 /// What a C function says that returns a number of bytes or a negative error.

@@ -93,6 +93,17 @@ impl LocalFile {
         self.has_mode(bindings::FMODE_PWRITE)
     }
 
+    /// What giving an offset for it comes to, where it has no positions: [`ESPIPE`] for a driver's
+    /// stream, else [`EINVAL`].
+    #[cold]
+    pub fn no_offset(&self) -> Error {
+        if self.operations().fop_flags & bindings::FOP_SPLICE_STREAM != 0 {
+            ESPIPE
+        } else {
+            EINVAL
+        }
+    }
+
     /// Whether all of `flags`, some of [`crate::fs::file::flags`], are set.
     #[inline]
     pub fn has_flags(&self, flags: u32) -> bool {
