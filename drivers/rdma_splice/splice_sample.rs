@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The smallest drivers that splice: `/dev/splice-sink` drops what it is given, and
+//! `/dev/splice-source` gives out pages of its own, which it uses again when the readers are done.
+//!
+//! No hardware is needed. What a driver of a DMA engine has besides is in `splice_edu.rs`.
+
+#![forbid(unsafe_code)]
+
+use kernel::{
+    debugfs::{self, Writer},
+    fmt,
+    fs::File,
+    miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration},
+    new_mutex, new_poll_condvar,
+    page::PAGE_SIZE,
+    prelude::*,
+    splice::{debugfs_dir, FromPipe, PageOwner, PollEvent, PollEvents, ReceivePage, ToPipe},
+    sync::{
+        atomic::{ordering::Relaxed, Atomic},
+        poll::{PollCondVar, PollTable},
+        Arc, ArcBorrow, Mutex,
+    },
+    InPlaceModule,
+};
+
+/// Takes all.
+struct Sink;
+
+#[vtable]
+impl MiscDevice for Sink {
+    type Ptr = KBox<Self>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
+        Ok(KBox::new(Self, GFP_KERNEL)?)
+    }
+
+    fn splice_out(_sink: &Self, _file: &File, bufs: &mut FromPipe<'_>) -> Result {
+        bufs.for_each(drop);
+        Ok(())
+    }
+
+    fn poll(_sink: &Self, _file: &File, _table: PollTable<'_>) -> PollEvents {
+        PollEvent::Out | PollEvent::OutNormal
+    }
+}
+
+/// How many pages there are for each open file.
+const PAGES: usize = 32;
+
+/// The data of a source: byte `n` of it is `n % PERIOD`. What is here is that of any page.
+static DATA: [u8; PERIOD + PAGE_SIZE] = {
+    let mut data = [0; PERIOD + PAGE_SIZE];
+    let mut i = 0;
+    while i < data.len() {
+        data[i] = (i % PERIOD) as u8;
+        i += 1;
+    }
+    data
+};
+
+const PERIOD: usize = 251;
+
+/// Where its data comes from, and the pages that it is in.
+#[pin_data]
+struct Source {
+    #[pin]
+    state: Mutex<State>,
+    /// A page has come back.
+    #[pin]
+    changed: PollCondVar,
+}
+
+type Page = KBox<ReceivePage<Owner>>;
+
+struct State {
+    /// Pages that are nowhere else.
+    free: KVec<Page>,
+    /// How many pages there are, wherever.
+    pages: usize,
+    /// How many bytes were given out.
+    position: usize,
+    /// No file has this open any more.
+    closed: bool,
+}
+
+impl State {
+    fn is_ready(&self) -> bool {
+        !self.free.is_empty() || self.pages < PAGES
+    }
+}
+
+/// Whose pages they are.
+struct Owner(Arc<Source>);
+
+#[vtable]
+impl PageOwner for Owner {
+    fn release(page: Page) {
+        let source = page.owner().0.clone();
+        let mut state = source.state.lock();
+        // A page has a reference to its source, so none is kept that nobody will ever take.
+        let unused = if state.closed {
+            Some(page)
+        } else {
+            // There are no more pages than there is capacity for.
+            state.free.push_within_capacity(page).err();
+            None
+        };
+        drop(state);
+        drop(unused);
+        source.changed.notify_all();
+    }
+
+    fn lost(self) {
+        LOST.add(1, Relaxed);
+        self.0.state.lock().pages -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Source {
+    fn new() -> Result<Arc<Self>> {
+        let free = KVec::with_capacity(PAGES, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                state <- new_mutex!(State {
+                    free,
+                    pages: 0,
+                    position: 0,
+                    closed: false,
+                }),
+                changed <- new_poll_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// A page with up to `len` bytes of the data that comes next, and how many that are; `None`
+    /// where all pages are with readers.
+    fn next(this: ArcBorrow<'_, Self>, len: usize) -> Result<Option<(Page, usize)>> {
+        let mut state = this.state.lock();
+        let mut page = match state.free.pop() {
+            Some(page) => {
+                RECYCLED.add(1, Relaxed);
+                page
+            }
+            None if state.pages < PAGES => {
+                let page = ReceivePage::new(Owner(this.into()), GFP_KERNEL)?;
+                ALLOCATED.add(1, Relaxed);
+                state.pages += 1;
+                page
+            }
+            None => return Ok(None),
+        };
+        let start = state.position % PERIOD;
+        let len = page.write(&DATA[start..start + len.min(PAGE_SIZE)]);
+        state.position += len;
+        Ok(Some((page, len)))
+    }
+
+    /// Puts as many pages into the pipe as there are, and as it takes.
+    fn give(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
+        while pipe.wanted() > 0 && !pipe.is_full() {
+            let Some((page, len)) = Self::next(this, pipe.wanted())? else {
+                break;
+            };
+            // CAST: No more than a page.
+            let buf = ReceivePage::into_buffer(page, 0, len as u32).map_err(|_| ENODEV)?;
+            // There is room, and it is no more than is wanted.
+            pipe.push(buf).map_err(|_| EIO)?;
+        }
+        Ok(())
+    }
+}
+
+/// An open file, which has data and pages of its own.
+struct SourceFile(Arc<Source>);
+
+#[vtable]
+impl MiscDevice for SourceFile {
+    type Ptr = KBox<Self>;
+
+    fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
+        Ok(KBox::new(Self(Source::new()?), GFP_KERNEL)?)
+    }
+
+    fn splice_in(this: &Self, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
+        let source = &this.0;
+        loop {
+            Source::give(source.as_arc_borrow(), pipe)?;
+            if pipe.given() > 0 || pipe.wanted() == 0 {
+                return Ok(());
+            }
+            if !pipe.may_wait() {
+                return Err(EAGAIN);
+            }
+            pipe.unlocked(|| {
+                let mut state = source.state.lock();
+                while !state.is_ready() {
+                    if source.changed.wait_interruptible(&mut state) {
+                        return Err(ERESTARTSYS);
+                    }
+                }
+                Ok(())
+            })??;
+        }
+    }
+
+    fn poll(this: &Self, file: &File, table: PollTable<'_>) -> PollEvents {
+        table.register_wait(file, &this.0.changed);
+        if this.0.state.lock().is_ready() {
+            PollEvent::In | PollEvent::InNormal
+        } else {
+            PollEvents::empty()
+        }
+    }
+}
+
+impl Drop for SourceFile {
+    fn drop(&mut self) {
+        let mut state = self.0.state.lock();
+        state.closed = true;
+        let free = core::mem::take(&mut state.free);
+        drop(state);
+        drop(free);
+    }
+}
+
+static ALLOCATED: Atomic<u64> = Atomic::new(0);
+static RECYCLED: Atomic<u64> = Atomic::new(0);
+static LOST: Atomic<u64> = Atomic::new(0);
+
+/// The counters of all sources, as a file in debugfs.
+struct Counters;
+
+impl Writer for Counters {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pages.allocated {}", ALLOCATED.load(Relaxed))?;
+        writeln!(f, "pages.recycled {}", RECYCLED.load(Relaxed))?;
+        writeln!(f, "pages.lost {}", LOST.load(Relaxed))
+    }
+}
+
+#[pin_data]
+struct Sample {
+    #[pin]
+    sink: MiscDeviceRegistration<Sink>,
+    #[pin]
+    source: MiscDeviceRegistration<SourceFile>,
+    #[pin]
+    counters: debugfs::File<Counters>,
+}
+
+impl InPlaceModule for Sample {
+    fn init(_module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        let named = |name| MiscDeviceOptions { name };
+        pin_init::pin_init_scope(move || {
+            let dir = debugfs_dir().subdir(c"splice-source");
+            Ok(try_pin_init!(Self {
+                counters <- dir.read_only_file(c"counters", Counters),
+                sink <- MiscDeviceRegistration::register(named(c"splice-sink")),
+                source <- MiscDeviceRegistration::register(named(c"splice-source")),
+            }))
+        })
+    }
+}
+
+module! {
+    type: Sample,
+    name: "splice_sample",
+    authors: ["The splice developers"],
+    description: "Sample drivers that splice",
+    license: "GPL",
+}
