@@ -58,7 +58,7 @@ static inline ssize_t node_counter(const char *node, const char *name)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path),
-		 "/sys/kernel/debug/rdma_splice/%s/counters", node);
+		 "/sys/kernel/debug/splice/%s/counters", node);
 	return read_line_of(path, name);
 }
 

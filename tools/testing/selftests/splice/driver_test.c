@@ -478,8 +478,8 @@ TEST_F(source, errors)
 	EXPECT_EQ(-EINVAL, xwrite(sink, &c, 1));
 	EXPECT_EQ(-ESPIPE, or_errno(lseek(fd, 0, SEEK_SET)));
 	EXPECT_EQ(-ESPIPE, or_errno(lseek(sink, 0, SEEK_SET)));
-	EXPECT_EQ(-EINVAL, xsplice(fd, &off, q[1], NULL, SOME, 0));
-	EXPECT_EQ(-EINVAL, xsplice(p[0], NULL, sink, &off, SOME, 0));
+	EXPECT_EQ(-ESPIPE, xsplice(fd, &off, q[1], NULL, SOME, 0));
+	EXPECT_EQ(-ESPIPE, xsplice(p[0], NULL, sink, &off, SOME, 0));
 	EXPECT_EQ(-EINVAL, xsplice(fd, NULL, sink, NULL, SOME, 0));
 	EXPECT_EQ(-EINVAL, xsendfile(sink, fd, NULL, SOME));
 	EXPECT_EQ(0, xsplice(fd, NULL, q[1], NULL, 0, 0));

@@ -411,8 +411,8 @@ TEST_F(edu, errors)
 	EXPECT_EQ(-EINVAL, xwrite(fd, &c, 1));
 	EXPECT_EQ(-ESPIPE, or_errno(lseek(fd, 0, SEEK_SET)));
 	EXPECT_EQ(-ESPIPE, or_errno(lseek(fd, 0, SEEK_CUR)));
-	EXPECT_EQ(-EINVAL, xsplice(p[0], NULL, fd, &off, SOME, 0));
-	EXPECT_EQ(-EINVAL, xsplice(fd, &off, q[1], NULL, SOME, 0));
+	EXPECT_EQ(-ESPIPE, xsplice(p[0], NULL, fd, &off, SOME, 0));
+	EXPECT_EQ(-ESPIPE, xsplice(fd, &off, q[1], NULL, SOME, 0));
 	EXPECT_EQ(-ESPIPE, xsendfile(q[1], fd, &off, SOME));
 	EXPECT_EQ(0, xsplice(p[0], NULL, fd, NULL, 0, 0));
 	EXPECT_EQ(0, xsplice(fd, NULL, q[1], NULL, 0, 0));
