@@ -80,6 +80,11 @@ fn debugfs_mounted() -> bool {
 pub struct Counters(PathBuf);
 
 impl Counters {
+    /// Those of something else, in the same format.
+    pub fn at(path: &str) -> Self {
+        Self(path.into())
+    }
+
     /// The values now.
     pub fn sample(&self) -> Result<Sample> {
         fs::read_to_string(&self.0)
@@ -110,7 +115,7 @@ impl Sample {
         self.0
             .iter()
             .map(|(name, &now)| {
-                let before = earlier.0.get(name).copied().unwrap_or(0);
+                let before = earlier.get(name);
                 let grown = now
                     .checked_sub(before)
                     .ok_or_else(|| anyhow!("counter {name} fell from {before} to {now}"))?;
@@ -125,6 +130,11 @@ impl Sample {
         for (name, value) in &other.0 {
             *self.0.entry(name.clone()).or_default() += value;
         }
+    }
+
+    /// One of them; 0 where there is no such counter.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or(0)
     }
 
     /// The kinds of transfer that moved anything.

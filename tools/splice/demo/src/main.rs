@@ -120,12 +120,20 @@ fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
     let table = Table::new(label_width(), source.size);
     writeln!(out, "{}", table.head())?;
     let mut failed = 0;
-    for route in ROUTES {
+    let routes: Vec<_> = ROUTES.iter().filter(|route| route.is_there()).collect();
+    for route in &routes {
         doing(route.title);
-        let passage = Passage::new(route, &source, &dir, splice.counters());
-        passage.print(&table, &expected, options.verbose, out)?;
+        let part;
+        let (source, expected) = if source.size <= route.most {
+            (&source, &expected)
+        } else {
+            part = source.beginning(route.most)?;
+            (&part.0, &part.1)
+        };
+        let passage = Passage::new(route, source, &dir, splice.counters());
+        passage.print(&table, expected, options.verbose, out)?;
         out.flush()?;
-        failed += usize::from(!passage.delivered(&expected));
+        failed += usize::from(!passage.delivered(expected));
     }
 
     match &splice {
@@ -138,7 +146,7 @@ fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
             writeln!(out, "\nn/a: this kernel shows no splice counters")?;
         }
     }
-    let all = ROUTES.len();
+    let all = routes.len();
     if failed == 0 {
         writeln!(out, "all {all} paths delivered the file unchanged")?;
     } else {
@@ -163,6 +171,15 @@ fn open_source(path: &Path) -> Result<Source> {
         bail!("{name} is empty: there is nothing to move");
     }
     Ok(Source { file, size })
+}
+
+impl Source {
+    /// The first `size` bytes of it, and their checksum.
+    fn beginning(&self, size: u64) -> Result<(Self, Checksum)> {
+        let file = self.file.try_clone().context("dup")?;
+        let sum = checksum(&file, size)?;
+        Ok((Self { file, size }, sum))
+    }
 }
 
 /// The folder for the results: `wanted`, or a tmpfs; it has room for `needed` bytes.
@@ -352,6 +369,11 @@ fn step_rows(step: &Step, table: &Table, verdict: &str) -> Vec<String> {
     let bytes = Cell::Number(step.bytes);
     let kinds = match &step.by {
         By::Program => return vec![table.row(&label, [bytes, Cell::None, Cell::None], verdict)],
+        By::Device { copied } => {
+            let direct = Cell::Number(step.bytes.saturating_sub(*copied));
+            let cells = [bytes, direct, Cell::Number(*copied)];
+            return vec![table.row(&label, cells, verdict)];
+        }
         By::Splice(None) => {
             let cells = [bytes, Cell::NotAvailable, Cell::NotAvailable];
             return vec![table.row(&label, cells, verdict)];
@@ -404,6 +426,8 @@ mod tests {
     fn a_kernel_without_counters_shows_none() {
         assert_eq!(rows(By::Splice(None)), ["sendfile 1,000 n/a n/a"]);
         assert_eq!(rows(By::Program), ["sendfile 1,000 - -"]);
+        let device = By::Device { copied: 100 };
+        assert_eq!(rows(device), ["sendfile 1,000 900 100"]);
     }
 
     #[test]

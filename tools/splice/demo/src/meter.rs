@@ -31,6 +31,8 @@ pub enum By {
     Splice(Option<Sample>),
     /// This program, with `read` and `write`.
     Program,
+    /// A device; all but so many bytes, of which a CPU had to make a copy.
+    Device { copied: u64 },
 }
 
 /// Measures the steps of one path, which may run in several threads.
@@ -100,6 +102,11 @@ impl<'a> Meter<'a> {
     /// Adds bytes that this program moved itself to `step`.
     pub fn moved_by_program(&self, step: &'static str, bytes: u64) {
         self.lock().step(step, || By::Program).bytes += bytes;
+    }
+
+    /// Adds what a device moved, by its own counters, as `step`.
+    pub fn moved_by_device(&self, step: &'static str, bytes: u64, copied: u64) {
+        self.lock().step(step, || By::Device { copied }).bytes += bytes;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -186,6 +193,7 @@ mod tests {
         let error = call("b", 154, 1).unwrap_err();
         assert!(error.to_string().contains("fell from 155 to 154"));
         meter.moved_by_program("c", 9);
+        meter.moved_by_device("d", 20, 1);
         fs::remove_file(&path).unwrap();
 
         let seen: Vec<_> = meter
@@ -194,9 +202,13 @@ mod tests {
             .map(|step| match step.by {
                 By::Splice(sum) => (step.name, step.bytes, sum.unwrap().kinds()[0].referenced),
                 By::Program => (step.name, step.bytes, 0),
+                By::Device { copied } => (step.name, step.bytes, step.bytes - copied),
             })
             .collect();
-        assert_eq!(seen, [("a", 16, 15), ("b", 40, 40), ("c", 9, 0)]);
+        assert_eq!(
+            seen,
+            [("a", 16, 15), ("b", 40, 40), ("c", 9, 0), ("d", 20, 19)]
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ use rustix::pipe::{
     fcntl_getpipe_size, pipe_with, splice, tee, vmsplice, IoSliceRaw, PipeFlags, SpliceFlags,
 };
 
+use crate::counters::Counters;
 use crate::memory::Memory;
 use crate::meter::{ended, Meter};
 
@@ -24,6 +25,12 @@ use crate::meter::{ended, Meter};
 const MEMORY_WINDOW: u64 = 8 << 20;
 
 const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
+
+/// A device with a DMA engine, which gives back what it is sent.
+const DEVICE: &str = "/dev/splice-edu0";
+
+/// Its counters.
+const DEVICE_COUNTERS: &str = "/sys/kernel/debug/splice/splice-edu0/counters";
 
 /// The names of the steps, as the table shows them.
 pub mod step {
@@ -37,6 +44,10 @@ pub mod step {
     pub const SOCKET_TO_FILE: &str = "socket to file, read and write";
     pub const MEMORY_TO_PIPE: &str = "vmsplice";
     pub const PIPE_TO_PIPE: &str = "pipe to pipe";
+    pub const PIPE_TO_DEVICE: &str = "pipe to device";
+    pub const DEVICE_TO_PIPE: &str = "device to pipe";
+    pub const DMA_TO_DEVICE: &str = "by DMA to the device";
+    pub const DMA_FROM_DEVICE: &str = "by DMA from the device";
 
     pub const ALL: &[&str] = &[
         FILE_TO_PIPE,
@@ -49,6 +60,10 @@ pub mod step {
         SOCKET_TO_FILE,
         MEMORY_TO_PIPE,
         PIPE_TO_PIPE,
+        PIPE_TO_DEVICE,
+        DEVICE_TO_PIPE,
+        DMA_TO_DEVICE,
+        DMA_FROM_DEVICE,
     ];
 }
 
@@ -56,27 +71,53 @@ pub mod step {
 pub struct Route {
     /// Its name.
     pub title: &'static str,
+    /// What it needs that not every machine has.
+    pub device: Option<&'static str>,
+    /// How much of the file it moves at most.
+    pub most: u64,
     /// Sends the whole source along it.
     pub run: fn(&Source, &Path, &Meter<'_>) -> Result<Vec<Output>>,
+}
+
+impl Route {
+    /// Whether this machine has what it needs.
+    pub fn is_there(&self) -> bool {
+        self.device.is_none_or(|device| Path::new(device).exists())
+    }
 }
 
 /// All of them.
 pub const ROUTES: &[Route] = &[
     Route {
         title: "file > pipe > TCP > pipe > file",
+        device: None,
+        most: u64::MAX,
         run: through_socket,
     },
     Route {
         title: "file > sendfile > TCP > file",
+        device: None,
+        most: u64::MAX,
         run: through_sendfile,
     },
     Route {
         title: "memory > pipe > file",
+        device: None,
+        most: u64::MAX,
         run: from_memory,
     },
     Route {
         title: "file > pipe > pipe > file",
+        device: None,
+        most: u64::MAX,
         run: through_two_pipes,
+    },
+    Route {
+        title: "1 MiB of file > pipe > device > pipe > file",
+        device: Some(DEVICE),
+        // It takes the device a tenth of a second for 4 KiB.
+        most: 1 << 20,
+        run: through_device,
     },
 ];
 
@@ -369,6 +410,40 @@ fn through_two_pipes(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<V
             left -= n;
         }
     }
+    Ok(vec![Output {
+        step: step::PIPE_TO_FILE,
+        file,
+    }])
+}
+
+fn through_device(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let open = || File::options().read(true).write(true).open(DEVICE);
+    let device = open().context(DEVICE)?;
+    let counters = Counters::at(DEVICE_COUNTERS);
+    let before = counters.sample()?;
+    let file = output(dir, "device")?;
+    let (there, back) = (Pipe::new()?, Pipe::new()?);
+    let mut offset = 0;
+    // The device takes a pipe full of data, so no more than one thread is needed.
+    while offset < source.size {
+        let count = there.fill(source, &mut offset, meter)?;
+        there.drain(&device, count, step::PIPE_TO_DEVICE, meter)?;
+        let mut left = count;
+        while left > 0 {
+            let n = meter.call(step::DEVICE_TO_PIPE, || {
+                splice(&device, None, &back.write, None, left, NO_FLAGS)
+            })?;
+            if n == 0 {
+                return Err(ended(step::DEVICE_TO_PIPE, 0, left as u64));
+            }
+            back.drain(&file, n, step::PIPE_TO_FILE, meter)?;
+            left -= n;
+        }
+    }
+    let grown = counters.sample()?.since(&before)?;
+    let copied = grown.get("bytes.copied");
+    meter.moved_by_device(step::DMA_TO_DEVICE, grown.get("bytes.dma.out"), copied);
+    meter.moved_by_device(step::DMA_FROM_DEVICE, grown.get("bytes.dma.in"), copied);
     Ok(vec![Output {
         step: step::PIPE_TO_FILE,
         file,
