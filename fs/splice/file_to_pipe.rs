@@ -29,7 +29,9 @@ pub(crate) fn splice_file_to_pipe(
     wait_for_room(&mut ring, flags)?;
     let before = ring.indices().head();
     let bytes = read(file, pos, &mut ring, len, flags)?;
-    let linked = ring.indices().head().wrapping_sub(before);
+    // While a driver waited others may have put buffers in, or had the ring made anew.
+    let indices = ring.indices();
+    let linked = indices.head().wrapping_sub(before).min(indices.occupancy());
     drop(guard);
     count(bytes, linked as usize);
     if bytes > 0 {

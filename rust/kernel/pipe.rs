@@ -575,36 +575,36 @@ impl PipeRing<'_> {
         }))
     }
 
-    /// Puts `buf` in front of the oldest buffer. What [`Self::split_front`] has cut off becomes one
-    /// with the rest again. `Err(buf)` where there is no room, which there is as long as the ring
-    /// is not unlocked after `buf` was taken out.
+    /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is as long
+    /// as the ring was not unlocked after `buf` was taken out.
     pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        let indices = self.indices();
-        if !indices.is_empty() {
-            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
-            let front: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
-            let before = front.slots();
-            if front.prepend(&buf) {
-                let more = front.slots() - before;
-                if more > 0 {
-                    self.lend(more);
-                }
-                return Ok(());
-            }
-        }
         if self.is_full() {
             return Err(buf);
         }
-        let buf = if buf.is_of_pages() {
-            self.lend_to(buf)
-        } else {
-            buf
-        };
-        let tail = indices.tail().wrapping_sub(1);
+        let buf = self.lend_to(buf);
+        let tail = self.indices().tail().wrapping_sub(1);
         // SAFETY: There is room, so the slot before the tail holds no buffer; it does after.
         unsafe {
             ptr::write(self.slot(tail).as_ptr(), buf.into_raw());
             self.set_tail(tail);
+        }
+        Ok(())
+    }
+
+    /// Undoes [`Self::split_front`]: has the oldest buffer begin with `first`, which was cut off it.
+    /// `Err(first)` where it was not, or where there is no room.
+    pub fn unsplit_front(&mut self, first: PipeBuffer) -> Result<(), PipeBuffer> {
+        let indices = self.indices();
+        if indices.is_empty() {
+            return Err(first);
+        }
+        let space = self.space();
+        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        let front: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
+        match front.prepend(first, space) {
+            Ok(0) => (),
+            Ok(more) => self.lend(more),
+            Err(first) => return Err(first),
         }
         Ok(())
     }
@@ -944,6 +944,12 @@ impl PipeRing<'_> {
         // SAFETY: The pipe is still valid: whoever has lent the ring keeps it.
         unsafe { bindings::pipe_lock(self.as_ptr()) };
         ret
+    }
+
+    /// As [`Pipe::wake_readers`], with the pipe locked.
+    pub fn wake_readers(&mut self) {
+        // SAFETY: The pipe is valid by the type invariant.
+        unsafe { bindings::pipe_wake_readers(self.as_ptr()) };
     }
 
     /// As [`Pipe::wake_writers`], with the pipe locked.

@@ -30,6 +30,7 @@ pub mod device;
 mod file;
 mod from_pipe;
 pub mod loan;
+mod misc;
 pub mod notify;
 mod receive;
 mod spd;
@@ -43,6 +44,7 @@ pub use device::{FromPipe, PollEvent, PollEvents, SpliceDevice, ToPipe};
 pub use file::Socket;
 pub use file::WriteGuard;
 pub use from_pipe::{from_pipe, wait_for_data, wait_for_room, Actor, Progress};
+pub(crate) use misc::MiscSplice;
 pub use receive::{PageOwner, ReceivePage};
 pub use spd::SplicePipeDesc;
 
@@ -104,11 +106,13 @@ impl SpliceFlags {
 pub fn debugfs_dir() -> Dir {
     static DIR: SetOnce<Dir> = SetOnce::new();
 
-    // The first caller is `fs/splice`, at boot, when there is no other.
-    if DIR.as_ref().is_none() {
-        DIR.populate(Dir::new(c"splice"));
+    if let Some(dir) = DIR.as_ref() {
+        return dir.clone();
     }
-    DIR.as_ref().cloned().unwrap_or_else(|| Dir::new(c"splice"))
+    let dir = Dir::new(c"splice");
+    // The first caller is `fs/splice`, at boot, when there is no other.
+    DIR.populate(dir.clone());
+    dir
 }
 
 /// What a C function says that returns a number of bytes or a negative error.

@@ -397,9 +397,10 @@ impl PipeBuffer {
         self.0.flags &= !(BufferFlag::CanMerge as u32);
     }
 
-    /// Has this buffer begin where `first` does, if that ends where this one begins, and both have
-    /// references to the same; says whether. `first` is to be dropped then.
-    pub(super) fn prepend(&mut self, first: &Self) -> bool {
+    /// Has this buffer begin with `first`, which was cut off it, and says how many more slots it
+    /// takes the room of. `Err(first)` where these would be more than `space`, or where the two are
+    /// not parts of one.
+    pub(super) fn prepend(&mut self, first: Self, space: u32) -> Result<u32, Self> {
         let end = first.offset() + first.len();
         let (page, offset) = if first.is_of_pages() {
             let page = first.page().wrapping_add(end / PAGE_SIZE);
@@ -407,20 +408,26 @@ impl PipeBuffer {
         } else {
             (first.page(), end)
         };
-        if (self.page(), self.offset()) != (page, offset)
-            || self.is_of_pages() != first.is_of_pages()
-            || self.0.ops != first.0.ops
-            || self.0.private != first.0.private
-        {
-            return false;
-        }
-        let Some(len) = self.0.len.checked_add(first.0.len) else {
-            return false;
+        let len = self.0.len.checked_add(first.0.len);
+        let follows = (self.page(), self.offset()) == (page, offset)
+            && self.is_of_pages() == first.is_of_pages()
+            && self.0.ops == first.0.ops
+            && self.0.private == first.0.private
+            && ptr::eq(self.folio(), first.folio());
+        let Some(len) = len.filter(|_| follows) else {
+            return Err(first);
         };
-        self.0.page = first.0.page;
-        self.0.offset = first.0.offset;
-        self.0.len = len;
-        true
+        let mut whole = ManuallyDrop::new(Self(bindings::pipe_buffer { ..self.0 }));
+        whole.0.page = first.0.page;
+        whole.0.offset = first.0.offset;
+        whole.0.len = len;
+        let more = whole.slots() - self.slots();
+        if more > space {
+            return Err(first);
+        }
+        // INVARIANT: The reference stays that of this buffer, which is to the same.
+        self.0 = bindings::pipe_buffer { ..whole.0 };
+        Ok(more)
     }
 
     /// A second buffer for the same bytes, with a reference of its own.
@@ -561,8 +568,8 @@ impl OwnedPage {
         self.0.as_ptr()
     }
 
-    /// Writes `bytes` to the beginning, as many as there is room for.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    /// Writes `bytes` to the beginning, as many as there is room for; says how many.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         let len = bytes.len().min(PAGE_SIZE);
         // SAFETY: The page is valid and mapped for as long as it is written to. No more bytes than
         // it has are written, and as the holder of the only reference one may.
@@ -571,6 +578,7 @@ impl OwnedPage {
             ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), len);
             bindings::kunmap_local(addr);
         }
+        len
     }
 
     #[inline]

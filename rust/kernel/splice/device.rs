@@ -34,7 +34,7 @@ use crate::{
     sync::poll::PollTable,
     types::ForeignOwnable, //
 };
-use core::marker::PhantomData;
+use core::{marker::PhantomData, mem};
 
 /// What a device does with the data of a pipe.
 ///
@@ -85,7 +85,7 @@ use core::marker::PhantomData;
 #[vtable]
 pub trait SpliceDevice: Sized {
     /// What the file's private data is.
-    type Ptr: ForeignOwnable;
+    type Ptr: ForeignOwnable + Send + Sync;
 
     /// Puts data of the device into a pipe: as much as there is now, room for which is in the pipe,
     /// and which the caller wants ([`ToPipe::push`]). Waits only where there is nothing, and where
@@ -164,14 +164,17 @@ fn with_file(flags: SpliceFlags, file: &LocalFile) -> SpliceFlags {
 /// The data in a pipe, as an iterator over owned buffers, no more bytes than the caller wants to
 /// have transferred.
 ///
-/// The contents of a buffer can be read: it is [confirmed](crate::pipe::BufferRef::confirm). The
-/// iterator never waits.
+/// The contents of a buffer can be read: it is [confirmed](crate::pipe::BufferRef::confirm), which
+/// may wait for a page to be read. The iterator does not wait for the pipe.
 pub struct FromPipe<'a> {
     guard: PipeGuard<'a>,
     left: usize,
     taken: usize,
     /// How many buffers can be put back.
     returnable: u32,
+    /// The last one that was taken was cut off one that is in the pipe.
+    split: bool,
+    wake_readers: bool,
     wake_writers: bool,
     failed: Option<Error>,
     may_wait: bool,
@@ -184,6 +187,8 @@ impl<'a> FromPipe<'a> {
             left: len,
             taken: 0,
             returnable: 0,
+            split: false,
+            wake_readers: false,
             wake_writers: false,
             failed: None,
             may_wait,
@@ -212,11 +217,19 @@ impl<'a> FromPipe<'a> {
     /// Puts a buffer back that was taken. The last one comes first, and none can be put back once
     /// the pipe was unlocked: `Err(buf)`.
     pub fn put_back(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        if self.returnable == 0 {
+        let len = buf.len();
+        if self.returnable == 0 || len > self.taken {
             return Err(buf);
         }
-        let len = buf.len();
-        self.guard.ring().push_front(buf)?;
+        let mut ring = self.guard.ring();
+        if self.split {
+            ring.unsplit_front(buf)?;
+        } else {
+            ring.push_front(buf)?;
+        }
+        // Who has looked meanwhile, without the lock, has gone to sleep.
+        self.wake_readers |= ring.has_files();
+        self.split = false;
         self.returnable -= 1;
         self.left += len;
         self.taken -= len;
@@ -232,9 +245,12 @@ impl<'a> FromPipe<'a> {
     }
 
     fn wake(&mut self) {
-        if self.wake_writers {
-            self.guard.ring().wake_writers();
-            self.wake_writers = false;
+        let mut ring = self.guard.ring();
+        if mem::take(&mut self.wake_readers) {
+            ring.wake_readers();
+        }
+        if mem::take(&mut self.wake_writers) {
+            ring.wake_writers();
         }
     }
 
@@ -281,7 +297,8 @@ impl Iterator for FromPipe<'_> {
             self.failed = Some(err);
             return None;
         }
-        let buf = if ring.front()?.len() <= self.left {
+        self.split = ring.front()?.len() > self.left;
+        let buf = if !self.split {
             ring.pop_front()?
         } else {
             match ring.split_front(self.left)? {
@@ -362,6 +379,9 @@ impl ToPipe<'_> {
     ///
     /// Fails as [`wait_for_room`] does, where nobody reads the pipe any more for example.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> Result<R> {
+        if self.given > 0 {
+            self.ring.wake_readers();
+        }
         let ret = self.ring.unlocked(f);
         if self.given == 0 {
             wait_for_room(&mut self.ring, self.flags)?;
@@ -469,7 +489,9 @@ impl<T: SpliceDevice> Operations<T> {
             // SAFETY: As for `Self::device`.
             T::splice_out(unsafe { T::Ptr::borrow(device) }, file, bufs)
         });
-        Counter::PipeToActorReferenced.add(bufs.taken);
+        if let Ok(bytes) = ret {
+            Counter::PipeToActorReferenced.add(bytes);
+        }
         from_size(ret)
     }
 
