@@ -9,6 +9,8 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
+#include <linux/iommu.h>
+#include <linux/iommu-dma.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/net.h>
@@ -319,10 +321,14 @@ __rust_helper bool rust_helper_sg_is_bounced(struct device *dev,
 					     struct scatterlist *sg)
 {
 #ifdef CONFIG_SWIOTLB
-	/* With an IOMMU there is a mark; without, the address tells. */
-	if (device_iommu_mapped(dev))
-		return sg_dma_is_swiotlb(sg);
-	return swiotlb_find_pool(dev, dma_to_phys(dev, sg_dma_address(sg)));
+	dma_addr_t addr = sg_dma_address(sg);
+	phys_addr_t phys;
+
+	if (use_dma_iommu(dev))
+		phys = iommu_iova_to_phys(iommu_get_domain_for_dev(dev), addr);
+	else
+		phys = dma_to_phys(dev, addr);
+	return swiotlb_find_pool(dev, phys);
 #else
 	return false;
 #endif

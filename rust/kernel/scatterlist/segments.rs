@@ -10,7 +10,7 @@ use crate::{
     bindings,
     device::{Bound, Device},
     devres::Devres,
-    dma,
+    dma::DataDirection,
     error::{self, Error},
     page::{PAGE_MASK, PAGE_SHIFT},
     prelude::*,
@@ -78,8 +78,9 @@ impl Segment<'_> {
 ///
 /// # Safety
 ///
-/// The memory of all segments stays there as long as the value does, wherever it is moved. As long
-/// as the value is not changed, the segments are the same.
+/// The memory of all segments stays there as long as the value does, wherever it is moved, and may
+/// be read. It is ordinary memory, not that of a device. As long as the value is not changed, the
+/// segments are the same.
 pub unsafe trait AsSegments {
     /// The iterator over the segments.
     type Iter<'a>: Iterator<Item = Segment<'a>>
@@ -89,6 +90,13 @@ pub unsafe trait AsSegments {
     /// The segments, in order.
     fn segments(&self) -> Self::Iter<'_>;
 }
+
+/// Memory that a device may write to.
+///
+/// # Safety
+///
+/// Nobody else accesses the memory of the segments as long as the value is there.
+pub unsafe trait AsSegmentsMut: AsSegments {}
 
 /// What a device can have as one entry.
 #[derive(Clone, Copy)]
@@ -109,8 +117,10 @@ impl Limits {
                 bindings::dma_get_seg_boundary(dev.as_raw()),
             )
         };
+        // As in C, 0 stands for no limit.
+        let mapping = if mapping == 0 { usize::MAX } else { mapping };
         Self {
-            len: u64::from(len).min(mapping as u64).max(1),
+            len: u64::from(len.max(1)).min(mapping as u64),
             boundary: boundary as u64,
         }
     }
@@ -206,11 +216,11 @@ impl RawSGTable {
 }
 
 impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
-    /// Maps what `source` has for DMA by `dev`, in `dir`; it is unmapped when this is dropped, or
-    /// when the device loses its driver. `source` is there at least as long as the mapping.
+    /// Maps what `source` has, for `dev` to read it by DMA. It is unmapped when this is dropped, or
+    /// when the device loses its driver; `source` is there at least as long as the mapping.
     ///
     /// Contiguous segments become one entry; no entry is larger than
-    /// [`dma_set_max_seg_size`](dma::Device::dma_set_max_seg_size) allows, or crosses the device's
+    /// [`dma_set_max_seg_size`](crate::dma::Device::dma_set_max_seg_size) allows, or crosses the device's
     /// segment boundary. May sleep.
     ///
     /// # Errors
@@ -223,7 +233,27 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     pub fn map(
         dev: &Device<Bound>,
         source: P,
-        dir: dma::DataDirection,
+        flags: Flags,
+    ) -> Result<Pin<KBox<Self>>, (Error, P)> {
+        Self::map_for(dev, source, DataDirection::ToDevice, flags)
+    }
+
+    /// As [`Self::map`], for `dev` to write to it.
+    pub fn map_mut(
+        dev: &Device<Bound>,
+        source: P,
+        flags: Flags,
+    ) -> Result<Pin<KBox<Self>>, (Error, P)>
+    where
+        P: AsSegmentsMut,
+    {
+        Self::map_for(dev, source, DataDirection::FromDevice, flags)
+    }
+
+    fn map_for(
+        dev: &Device<Bound>,
+        source: P,
+        dir: DataDirection,
         flags: Flags,
     ) -> Result<Pin<KBox<Self>>, (Error, P)> {
         let mut room = match KBox::<Self>::new_uninit(flags) {
@@ -256,9 +286,13 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
             let inner = &raw mut (*room.as_mut_ptr()).inner;
             (&raw mut (*inner).dma).write(mapping);
             (&raw mut (*inner)._pages).write(source);
-            room.assume_init()
+            KBox::into_pin(room.assume_init())
         };
-        Ok(KBox::into_pin(table))
+        // A device that has no DMA mask gets nothing, and no error.
+        if table.iter().next().is_none() {
+            return Err((EIO, Self::unmap(table)));
+        }
+        Ok(table)
     }
 
     /// Unmaps the memory, and gives it back.
@@ -281,7 +315,6 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
 impl SGEntry {
     /// Whether the device gets to see a copy of the memory, because it cannot reach the memory
     /// itself (`CONFIG_SWIOTLB`). `dev` is the device that the table is mapped for.
-    #[inline]
     pub fn is_bounced(&self, dev: &Device<Bound>) -> bool {
         // SAFETY: Both are valid.
         unsafe { bindings::sg_is_bounced(dev.as_raw(), self.as_raw()) }

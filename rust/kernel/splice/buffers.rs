@@ -21,7 +21,6 @@ use core::{ptr::NonNull, slice};
 /// ```
 /// use kernel::{
 ///     device::{Bound, Device},
-///     dma::DataDirection,
 ///     prelude::*,
 ///     scatterlist::{Owned, SGTable},
 ///     splice::{FromPipe, PipeBuffers}, //
@@ -33,7 +32,7 @@ use core::{ptr::NonNull, slice};
 ///     bufs: &mut FromPipe<'_>,
 /// ) -> Result<Pin<KBox<SGTable<Owned<PipeBuffers>>>>> {
 ///     let taken = PipeBuffers::take(bufs, 64, GFP_KERNEL)?;
-///     SGTable::map(dev, taken, DataDirection::ToDevice, GFP_KERNEL).map_err(|(err, taken)| {
+///     SGTable::map(dev, taken, GFP_KERNEL).map_err(|(err, taken)| {
 ///         taken.put_back(bufs);
 ///         err
 ///     })

@@ -9,7 +9,7 @@ use crate::{
     page::PAGE_SIZE,
     pipe::{OpsTable, OwnedPage, PipeBuffer, PipeBufferOps, Provenance},
     prelude::*,
-    scatterlist::{AsSegments, Segment},
+    scatterlist::{AsSegments, AsSegmentsMut, Segment},
     sync::{
         atomic::ordering::Relaxed,
         Refcount, //
@@ -116,9 +116,7 @@ impl<T: PageOwner> ReceivePage<T> {
     /// Writes `bytes` to the beginning of the page, as many as there is room for; says how many.
     /// For devices without DMA.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        let len = bytes.len().min(PAGE_SIZE);
-        self.header.page.write(&bytes[..len]);
-        len
+        self.header.page.write(bytes)
     }
 
     /// A buffer of `len` bytes at `offset`. Keeps the owner's module from being unloaded.
@@ -173,6 +171,9 @@ unsafe impl<T: PageOwner> AsSegments for KBox<ReceivePage<T>> {
         iter::once(unsafe { Segment::new(NonNull::new_unchecked(page), 0, PAGE_SIZE) })
     }
 }
+
+// SAFETY: Nobody else has the page while it is in its box.
+unsafe impl<T: PageOwner> AsSegmentsMut for KBox<ReceivePage<T>> {}
 
 /// Buffers of a driver's pages.
 struct Received;
