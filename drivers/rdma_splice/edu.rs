@@ -68,6 +68,24 @@ pub(crate) fn acknowledge(bar: &Bar) -> bool {
     status != 0
 }
 
+/// Whether a transfer is under way. A device that is not there any more reads as all ones.
+fn is_running(bar: &Bar) -> bool {
+    bar.try_access()
+        .map(|bar| bar.read32(regs::DMA_COMMAND))
+        .is_some_and(|command| command != u32::MAX && command & RUN != 0)
+}
+
+/// Waits until no transfer is under way; one takes a tenth of a second. Fails with [`ETIMEDOUT`].
+pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
+    read_poll_timeout(
+        || Ok(is_running(bar)),
+        |&running| !running,
+        Delta::from_millis(10),
+        Delta::from_secs(5),
+    )?;
+    Ok(())
+}
+
 /// What the device is at.
 enum Transfer {
     ToDevice(usize),
@@ -132,6 +150,9 @@ impl Engine for EduEngine {
     }
 
     fn completed(&mut self, work: &mut Work<'_, Self>) {
+        if is_running(&self.bar) {
+            return;
+        }
         match self.transfer.take() {
             Some(Transfer::ToDevice(bytes)) => {
                 self.filled += bytes;
@@ -146,19 +167,6 @@ impl Engine for EduEngine {
     }
 
     fn stop(&mut self) -> Result {
-        if self.transfer.is_none() {
-            return Ok(());
-        }
-        // A transfer takes a tenth of a second.
-        read_poll_timeout(
-            || {
-                let bar = self.bar.try_access().ok_or(ENXIO)?;
-                Ok(bar.read32(regs::DMA_COMMAND))
-            },
-            |command| command & RUN == 0,
-            Delta::from_millis(10),
-            Delta::from_secs(5),
-        )?;
-        Ok(())
+        wait_until_idle(&self.bar)
     }
 }

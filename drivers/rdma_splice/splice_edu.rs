@@ -181,6 +181,7 @@ impl pci::Driver for EduDriver {
                 return Err(ENODEV);
             }
             // What came before this driver is not for it.
+            edu::wait_until_idle(&bar)?;
             edu::acknowledge(&bar);
 
             let vectors = pdev.alloc_irq_vectors(1, 1, IrqTypes::default().with(IrqType::Msi))?;
@@ -221,7 +222,10 @@ impl pci::Driver for EduDriver {
     }
 
     fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Edu<'bound>>) {
-        this.channel.close(pdev.as_ref());
+        this.channel.close(|_| {
+            dev_err!(pdev, "the device does not stop: keeping it off the bus\n");
+            pdev.clear_master();
+        });
     }
 }
 

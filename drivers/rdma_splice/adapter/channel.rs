@@ -26,11 +26,11 @@ pub(crate) trait Engine: Sized + Send + Unpin + 'static {
     /// if the device can do with more.
     fn start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>);
 
-    /// The device says that it is through with something: tells `work` what that was.
+    /// The device says that it may be through with something: tells `work` what that was.
     fn completed(&mut self, work: &mut Work<'_, Self>);
 
-    /// Waits until the device is at nothing any more; an error says that it still may be. Nothing
-    /// is started afterwards.
+    /// Waits until the device is at nothing any more. Fails with [`ETIMEDOUT`] where it does not come
+    /// to an end. Nothing is started afterwards.
     fn stop(&mut self) -> Result;
 }
 
@@ -39,8 +39,6 @@ pub(crate) struct Work<'a, E: Engine> {
     queue: &'a mut Queue,
     receive: &'a mut Receive<E>,
     counters: &'a Counters,
-    /// A request that the device is through with, to be dropped with no lock held.
-    done: Option<Request>,
 }
 
 impl<E: Engine> Work<'_, E> {
@@ -51,14 +49,13 @@ impl<E: Engine> Work<'_, E> {
         Some(piece)
     }
 
-    /// The device has read the next `bytes`. Once for each time that it
-    /// [says so](Engine::completed).
+    /// The device has read the next `bytes`.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.counters.bytes_out.add(bytes);
-        self.done = self.queue.sent(bytes);
+        self.queue.sent(bytes);
     }
 
-    /// Where the device can write a page.
+    /// Where the device can write a page; one at a time.
     pub(crate) fn next_to_receive(&mut self, dev: &Device<Bound>) -> Option<Piece> {
         let (piece, copied) = self.receive.post(dev)?;
         self.counters.descriptors_in.add(1);
@@ -84,21 +81,14 @@ struct State<E: Engine> {
 }
 
 impl<E: Engine> State<E> {
-    /// Has the engine look at what there is to do. What is returned is to be dropped with no lock
-    /// held.
-    fn with_work(
-        &mut self,
-        counters: &Counters,
-        f: impl FnOnce(&mut E, &mut Work<'_, E>),
-    ) -> Option<Request> {
+    /// Has the engine look at what there is to do.
+    fn with_work(&mut self, counters: &Counters, f: impl FnOnce(&mut E, &mut Work<'_, E>)) {
         let mut work = Work {
             queue: &mut self.queue,
             receive: &mut self.receive,
             counters,
-            done: None,
         };
         f(&mut self.engine, &mut work);
-        work.done
     }
 }
 
@@ -106,9 +96,6 @@ impl<E: Engine> State<E> {
 #[pin_data]
 pub(crate) struct Channel<E: Engine> {
     bound: Arc<WhileBound>,
-    /// One request after the other is queued.
-    #[pin]
-    submit: Mutex<()>,
     #[pin]
     state: Mutex<State<E>>,
     /// Some of the state has changed that somebody may wait for.
@@ -137,7 +124,6 @@ impl<E: Engine> Channel<E> {
         let this = Arc::pin_init(
             pin_init!(Self {
                 bound,
-                submit <- new_mutex!(()),
                 state <- new_mutex!(State {
                     engine,
                     queue,
@@ -157,18 +143,24 @@ impl<E: Engine> Channel<E> {
         &self.counters
     }
 
-    /// For the device's interrupt, in a thread of its own: it is through with something.
+    /// For the device's interrupt, in a thread of its own: it may be through with something.
     pub(crate) fn interrupt(&self, dev: &Device<Bound>) {
         let mut state = self.state.lock();
         let gone = state.gone;
-        let done = state.with_work(&self.counters, |engine, work| {
+        state.with_work(&self.counters, |engine, work| {
             engine.completed(work);
             if !gone {
                 engine.start(dev, work);
             }
         });
+        while let Some(request) = state.queue.pop_done() {
+            drop(state);
+            drop(request);
+            state = self.state.lock();
+            // Not before its buffers are released.
+            state.queue.retire();
+        }
         drop(state);
-        drop(done);
         self.changed.notify_all();
     }
 
@@ -178,11 +170,14 @@ impl<E: Engine> Channel<E> {
         let _ = self.bound.with(|dev| self.start(dev));
     }
 
-    /// Nothing is completed by that, so there is nothing to be dropped.
     fn start(&self, dev: &Device<Bound>) {
         let mut state = self.state.lock();
         if !state.gone {
             state.with_work(&self.counters, |engine, work| engine.start(dev, work));
+        }
+        // There is no interrupt to tell of it.
+        if state.receive.has_failed() {
+            self.changed.notify_all();
         }
     }
 
@@ -197,44 +192,60 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
+    /// Whether there is room in the queue. Fails with [`ENODEV`] where the device is gone.
+    fn has_room(&self) -> Result<bool> {
+        let state = self.state.lock();
+        if state.gone {
+            return Err(ENODEV);
+        }
+        Ok(!state.queue.is_full())
+    }
+
+    /// Makes a request of what is in the pipe. What is not queued is in the pipe as before.
     fn submit(&self, bufs: &mut FromPipe<'_>) -> Result<Submitted> {
-        let submit = self.submit.lock();
-        {
-            let state = self.state.lock();
-            if state.gone {
-                return Err(ENODEV);
-            }
-            if state.queue.is_full() {
-                return Ok(Submitted::Full);
-            }
+        if !self.has_room()? {
+            return Ok(Submitted::Full);
         }
         let taken = PipeBuffers::take(bufs, BUFFERS, GFP_KERNEL)?;
         if taken.is_empty() {
             return Ok(Submitted::Nothing);
         }
-        let mapped = match self.bound.with(|dev| Request::map(dev, taken)) {
-            Ok(mapped) => mapped,
-            // It went just now; what was taken is released, as all that is in flight.
-            Err(err) => return Err(err),
-        };
-        let request = mapped.map_err(|(err, taken)| {
+        let mut left = Some(taken);
+        let queued = self.bound.with(|dev| self.queue(dev, &mut left));
+        if let Some(taken) = left {
             taken.put_back(bufs);
+        }
+        queued?
+    }
+
+    /// Maps `bufs` and queues them. Where it fails, or the queue is full, they are there as before.
+    /// One caller at a time.
+    fn queue(&self, dev: &Device<Bound>, bufs: &mut Option<PipeBuffers>) -> Result<Submitted> {
+        if !self.has_room()? {
+            return Ok(Submitted::Full);
+        }
+        let Some(taken) = bufs.take() else {
+            return Ok(Submitted::Nothing);
+        };
+        let request = Request::map(dev, taken).map_err(|(err, taken)| {
             self.counters.errors.add(1);
+            *bufs = Some(taken);
             err
         })?;
-        self.counters.bytes_copied.add(request.copied());
-        self.counters.requests_out.add(1);
-
+        let copied = request.copied();
         let mut state = self.state.lock();
-        if state.gone {
-            drop(state);
-            return Err(ENODEV);
-        }
-        let number = state.queue.push(request)?;
+        let number = match state.queue.push(request) {
+            Ok(number) => number,
+            Err(request) => {
+                *bufs = Some(request.unmap());
+                return Ok(Submitted::Full);
+            }
+        };
+        self.counters.bytes_copied.add(copied);
+        self.counters.requests_out.add(1);
         self.counters.in_flight_max.raise_to(state.queue.len());
         drop(state);
-        drop(submit);
-        self.kick();
+        self.start(dev);
         Ok(Submitted::Request(number))
     }
 
@@ -276,14 +287,15 @@ impl<E: Engine> Channel<E> {
     /// - [`EAGAIN`]: there is nothing, and the caller does not wait.
     /// - [`ERESTARTSYS`]: a signal came before there was anything.
     /// - [`ENODEV`]: the device is gone.
-    /// - Why no page could be given to the device, once.
+    /// - [`ENOMEM`]: there is no page to receive into. Why none could be mapped, once.
     pub(crate) fn splice_in(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
         loop {
-            Self::top_up(this);
-            this.give(pipe)?;
+            Self::top_up(this)?;
+            let given = this.give(pipe);
             // There may be room for more now; and where a page could not be mapped, another try
             // is due.
             this.kick();
+            given?;
             if pipe.given() > 0 || pipe.wanted() == 0 {
                 return Ok(());
             }
@@ -302,7 +314,9 @@ impl<E: Engine> Channel<E> {
                 return Err(ENODEV);
             }
             let Some(buf) = state.receive.pop(pipe.wanted())? else {
-                return state.receive.take_failure().map_or(Ok(()), Err);
+                // Who gets data does not get the error.
+                let failure = (pipe.given() == 0).then(|| state.receive.take_failure());
+                return failure.flatten().map_or(Ok(()), Err);
             };
             drop(state);
             // There is room, and it is no more than is wanted.
@@ -345,38 +359,48 @@ impl<E: Engine> Channel<E> {
     }
 
     /// Makes pages, where there are fewer than there can be. Where there is no memory, the device
-    /// gets along with those there are.
-    fn top_up(this: ArcBorrow<'_, Self>) {
+    /// gets along with those there are; fails with [`ENOMEM`] where there is none.
+    fn top_up(this: ArcBorrow<'_, Self>) -> Result {
         let mut state = this.state.lock();
         while !state.gone && state.receive.lacks_pages() {
-            if state.receive.add_page(this.into()).is_err() {
-                break;
+            if let Err(err) = state.receive.add_page(this.into()) {
+                return if state.receive.has_pages() {
+                    Ok(())
+                } else {
+                    Err(err)
+                };
             }
         }
+        Ok(())
     }
 
-    /// A page is not in a pipe any more: here it is, or it is lost.
-    pub(super) fn page_back(&self, page: Option<Page<E>>) {
+    /// A page is not in a pipe any more.
+    pub(super) fn page_back(&self, page: Page<E>) {
         let mut state = self.state.lock();
-        let unused = match page {
-            // It has a reference to the channel.
-            Some(page) if state.gone => Some(page),
-            Some(page) => {
-                state.receive.put_page(page);
-                None
-            }
-            None => {
-                state.receive.lost_page();
-                None
-            }
+        // It has a reference to the channel, so none is kept that nobody will ever take.
+        let unused = if state.gone {
+            Some(page)
+        } else {
+            state.receive.put_page(page);
+            None
         };
         drop(state);
         drop(unused);
         self.kick();
     }
 
+    /// A page is not in a pipe any more, and will not come back. Makes another.
+    pub(super) fn page_lost(this: ArcBorrow<'_, Self>) {
+        this.state.lock().receive.lost_page();
+        if let Err(err) = Self::top_up(this) {
+            this.state.lock().receive.fail(err);
+            this.changed.notify_all();
+        }
+        this.kick();
+    }
+
     /// Gives up all transfers that the device is not through with. It is not at any of them any
-    /// more, or never will be.
+    /// more.
     fn abort(&self) {
         let mut state = self.state.lock();
         state.gone = true;
@@ -395,7 +419,7 @@ impl<E: Engine> ChannelOf<E> {
     /// A channel for `dev`, that `engine` drives. Fails with [`ENOMEM`].
     pub(crate) fn new(dev: &Device<Bound>, engine: E) -> Result<Self> {
         let this = Self(Channel::new(dev, engine)?);
-        Channel::top_up(this.0.as_arc_borrow());
+        Channel::top_up(this.0.as_arc_borrow())?;
         Ok(this)
     }
 
@@ -403,25 +427,27 @@ impl<E: Engine> ChannelOf<E> {
         &self.0
     }
 
-    /// Ends all transfers: for the driver's `unbind`. Who waits is told, and so is who comes later.
-    pub(crate) fn close(&self, dev: &Device<Bound>) {
+    /// For the driver's `unbind`: ends all transfers. Who waits is told, and so is who comes later.
+    ///
+    /// `halt` is for a device that does not come to an end: after it the device does no DMA.
+    pub(crate) fn close(&self, halt: impl FnOnce(Error)) {
+        // Nothing is mapped from here on.
+        self.0.bound.end();
         let mut state = self.0.state.lock();
         state.gone = true;
-        let stopped = state.engine.stop();
-        // What the device has finished meanwhile counts as cut off, too: nobody has told yet.
-        state.failed |= state.queue.len() > 0;
-        drop(state);
-        if stopped.is_err() {
-            dev_err!(dev, "the device does not stop: leaving its memory to it\n");
-            let mut state = self.0.state.lock();
-            core::mem::forget((state.queue.take(), state.receive.take()));
+        if let Err(err) = state.engine.stop() {
+            halt(err);
         }
+        // What the device has finished meanwhile counts as cut off, too: nobody has told yet.
+        state.failed |= state.queue.has_pending();
+        drop(state);
         self.0.abort();
     }
 }
 
 impl<E: Engine> Drop for ChannelOf<E> {
     fn drop(&mut self) {
+        self.0.bound.end();
         self.0.abort();
     }
 }

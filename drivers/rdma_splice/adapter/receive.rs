@@ -5,7 +5,7 @@
 use super::{Channel, Engine, Piece, PAGES, RECEIVED};
 use kernel::{
     device::{Bound, Device},
-    dma::DataDirection,
+    page::PAGE_SIZE,
     pipe::PipeBuffer,
     prelude::*,
     scatterlist::{Owned, SGTable},
@@ -22,11 +22,11 @@ pub(super) struct Owner<E: Engine>(Arc<Channel<E>>);
 impl<E: Engine> PageOwner for Owner<E> {
     fn release(page: Page<E>) {
         let channel = page.owner().0.clone();
-        channel.page_back(Some(page));
+        channel.page_back(page);
     }
 
     fn lost(self) {
-        self.0.page_back(None);
+        Channel::page_lost(self.0.as_arc_borrow());
     }
 }
 
@@ -61,6 +61,11 @@ impl<E: Engine> Receive<E> {
         self.pages < PAGES
     }
 
+    /// Whether there is any page.
+    pub(super) fn has_pages(&self) -> bool {
+        self.pages > 0
+    }
+
     /// Adds a page of `channel`.
     pub(super) fn add_page(&mut self, channel: Arc<Channel<E>>) -> Result {
         let page = ReceivePage::new(Owner(channel), GFP_KERNEL)?;
@@ -82,33 +87,56 @@ impl<E: Engine> Receive<E> {
 
     /// Whether a reader would not have to wait.
     pub(super) fn is_ready(&self) -> bool {
-        !self.received.is_empty() || self.failed.is_some()
+        !self.received.is_empty() || self.has_failed()
+    }
+
+    /// Has the next reader get an error.
+    pub(super) fn fail(&mut self, err: Error) {
+        self.failed = Some(err);
+    }
+
+    /// Whether there is an error to tell.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Gives a page to the device, and says where that finds it, and how much of it is a copy.
-    /// `None` where readers have to make room first, or where it cannot be mapped.
+    /// `None` where it has one, where readers have to make room first, or where none can be mapped.
     pub(super) fn post(&mut self, dev: &Device<Bound>) -> Option<(Piece, usize)> {
-        if self.received.len() >= RECEIVED {
+        if self.posted.is_some() || self.received.len() >= RECEIVED {
             return None;
         }
         let page = self.free.pop()?;
-        let table = match SGTable::map(dev, page, DataDirection::FromDevice, GFP_KERNEL) {
-            Ok(table) => table,
+        match self.map(dev, page) {
+            Ok(posted) => Some(posted),
             Err((err, page)) => {
                 self.put_page(page);
-                self.failed = Some(err);
-                return None;
+                self.fail(err);
+                None
             }
-        };
-        let entry = table.iter().next()?;
-        let piece = Piece {
-            addr: entry.dma_address(),
-            // CAST: A page.
-            len: entry.dma_len() as usize,
-        };
-        let copied = if entry.is_bounced(dev) { piece.len } else { 0 };
-        self.posted = Some(table);
-        Some((piece, copied))
+        }
+    }
+
+    fn map(
+        &mut self,
+        dev: &Device<Bound>,
+        page: Page<E>,
+    ) -> Result<(Piece, usize), (Error, Page<E>)> {
+        let table = SGTable::map_mut(dev, page, GFP_KERNEL)?;
+        // CAST: A page.
+        let first = table.iter().next().map(|entry| {
+            let (addr, len) = (entry.dma_address(), entry.dma_len() as usize);
+            let copied = if entry.is_bounced(dev) { len } else { 0 };
+            (Piece { addr, len }, copied)
+        });
+        match first {
+            Some((piece, copied)) if piece.len == PAGE_SIZE => {
+                self.posted = Some(table);
+                Ok((piece, copied))
+            }
+            // The device is to have a page in one piece.
+            _ => Err((EIO, SGTable::unmap(table))),
+        }
     }
 
     /// The device has written `bytes` to the page that it was given.
@@ -122,7 +150,7 @@ impl<E: Engine> Receive<E> {
             Ok(buf) => drop(self.received.push_within_capacity(buf)),
             Err(page) => {
                 self.put_page(page);
-                self.failed = Some(EIO);
+                self.fail(EIO);
             }
         }
     }

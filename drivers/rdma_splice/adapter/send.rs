@@ -5,7 +5,6 @@
 use super::{Piece, REQUESTS};
 use kernel::{
     device::{Bound, Device},
-    dma::DataDirection,
     prelude::*,
     scatterlist::{Owned, SGTable},
     splice::PipeBuffers,
@@ -14,9 +13,9 @@ use kernel::{
 /// Buffers that are mapped for the device, and how far it is with them.
 pub(super) struct Request {
     /// Keeps the buffers, and has them mapped.
-    _table: Pin<KBox<SGTable<Owned<PipeBuffers>>>>,
+    table: Pin<KBox<SGTable<Owned<PipeBuffers>>>>,
     /// What the device has of them, each no larger than it can take.
-    pieces: KVec<Piece>,
+    pieces: KVVec<Piece>,
     /// Bytes that a copy was made of.
     copied: usize,
     total: usize,
@@ -33,9 +32,9 @@ impl Request {
         bufs: PipeBuffers,
     ) -> Result<Self, (Error, PipeBuffers)> {
         let total = bufs.bytes();
-        let table = SGTable::map(dev, bufs, DataDirection::ToDevice, GFP_KERNEL)?;
+        let table = SGTable::map(dev, bufs, GFP_KERNEL)?;
         let mut copied = 0;
-        let mut pieces = KVec::new();
+        let mut pieces = KVVec::new();
         for entry in table.iter() {
             // CAST: No device has segments larger than a u32.
             let len = entry.dma_len() as usize;
@@ -48,7 +47,7 @@ impl Request {
             }
         }
         Ok(Self {
-            _table: table,
+            table,
             pieces,
             copied,
             total,
@@ -59,6 +58,11 @@ impl Request {
 
     pub(super) fn copied(&self) -> usize {
         self.copied
+    }
+
+    /// Gives the buffers back, which the device has not got to see.
+    pub(super) fn unmap(self) -> PipeBuffers {
+        SGTable::unmap(self.table)
     }
 
     /// The next bytes to give to the device, no more than `max`.
@@ -77,26 +81,33 @@ impl Request {
     }
 }
 
-/// The requests that the device is not through with, oldest first.
+/// The requests that were not released yet.
 pub(super) struct Queue {
-    requests: KVec<Request>,
+    /// Those that the device is not through with, oldest first.
+    pending: KVec<Request>,
+    /// Those that it is through with: to be dropped with no lock held.
+    done: KVec<Request>,
+    /// How many there are besides, which are being dropped.
+    retiring: usize,
     /// How many requests there were; the last one's number.
     issued: u64,
-    /// Up to which number the device is through.
+    /// Up to which number all are released.
     completed: u64,
 }
 
 impl Queue {
     pub(super) fn new() -> Result<Self> {
         Ok(Self {
-            requests: KVec::with_capacity(REQUESTS, GFP_KERNEL)?,
+            pending: KVec::with_capacity(REQUESTS, GFP_KERNEL)?,
+            done: KVec::with_capacity(REQUESTS, GFP_KERNEL)?,
+            retiring: 0,
             issued: 0,
             completed: 0,
         })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.requests.len()
+        self.pending.len() + self.done.len() + self.retiring
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -111,36 +122,61 @@ impl Queue {
         self.completed
     }
 
-    /// Adds a request, and says its number. There is room, as the caller knows.
-    pub(super) fn push(&mut self, request: Request) -> Result<u64> {
-        self.requests
+    /// Adds a request, and says its number. `Err(request)` where there is no room.
+    pub(super) fn push(&mut self, request: Request) -> Result<u64, Request> {
+        if self.is_full() {
+            return Err(request);
+        }
+        self.pending
             .push_within_capacity(request)
-            .map_err(|_| EAGAIN)?;
+            .map_err(|full| full.0)?;
         self.issued += 1;
         Ok(self.issued)
     }
 
     /// The next bytes to give to the device, no more than `max`.
     pub(super) fn next(&mut self, max: usize) -> Option<Piece> {
-        self.requests
+        self.pending
             .iter_mut()
             .find_map(|request| request.next(max))
     }
 
-    /// The device is through with the next `bytes`. Where that was all of a request, it is to be
-    /// dropped, with no lock held.
-    pub(super) fn sent(&mut self, bytes: usize) -> Option<Request> {
-        let first = self.requests.first_mut()?;
-        first.done += bytes;
-        if first.done < first.total {
-            return None;
+    /// The device is through with the next `bytes`.
+    pub(super) fn sent(&mut self, mut bytes: usize) {
+        while let Some(first) = self.pending.first_mut() {
+            let of_it = bytes.min(first.total - first.done);
+            first.done += of_it;
+            bytes -= of_it;
+            if first.done < first.total {
+                break;
+            }
+            if let Ok(request) = self.pending.remove(0) {
+                // Both together have no more requests than one has capacity for.
+                let _ = self.done.push_within_capacity(request);
+            }
         }
-        self.completed += 1;
-        self.requests.remove(0).ok()
     }
 
-    /// Gives up all requests.
+    /// A request that the device is through with; to be [retired](Self::retire) once it is dropped.
+    pub(super) fn pop_done(&mut self) -> Option<Request> {
+        let request = self.done.remove(0).ok()?;
+        self.retiring += 1;
+        Some(request)
+    }
+
+    /// The oldest request is released.
+    pub(super) fn retire(&mut self) {
+        self.retiring -= 1;
+        self.completed += 1;
+    }
+
+    /// Whether there are requests that the device is not through with.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Gives up all requests that the device is not through with.
     pub(super) fn take(&mut self) -> KVec<Request> {
-        core::mem::take(&mut self.requests)
+        core::mem::take(&mut self.pending)
     }
 }

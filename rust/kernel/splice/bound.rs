@@ -17,8 +17,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// While `device` is not `None` it is bound: it becomes `None` when devres releases what was
-/// registered last, before the device is unbound.
+/// While `device` is not `None` it is bound: it becomes `None` by [`Self::end`], or else when devres
+/// releases what was registered, which is before the device is unbound.
 #[pin_data]
 pub struct WhileBound {
     #[pin]
@@ -30,8 +30,7 @@ struct Unbind(Arc<WhileBound>);
 
 impl Drop for Unbind {
     fn drop(&mut self) {
-        // Waits for whoever is using it.
-        *self.0.device.lock() = None;
+        self.0.end();
     }
 }
 
@@ -50,7 +49,15 @@ impl WhileBound {
         Ok(this)
     }
 
-    /// Runs `f` on the device, which stays bound meanwhile. One caller after the other; may sleep.
+    /// The driver is about to leave the device: returns when nobody is in [`Self::with`], and nobody
+    /// will be. To be called in `unbind`; what is registered with devres after that began is not
+    /// released any more.
+    pub fn end(&self) {
+        *self.device.lock() = None;
+    }
+
+    /// Runs `f` on the device, which stays bound meanwhile. One caller after the other, so `f` does
+    /// not come back here, nor drop what does. May sleep.
     ///
     /// Fails with [`ENODEV`] once the device has no driver any more.
     pub fn with<R>(&self, f: impl FnOnce(&Device<Bound>) -> R) -> Result<R> {
