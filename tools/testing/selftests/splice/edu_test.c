@@ -332,6 +332,34 @@ TEST_F_TIMEOUT(edu, pages_run_out, 120)
 	edu_expect_empty(_metadata, self->fd);
 }
 
+/* Pages that a socket keeps do not come back; others take their place. */
+TEST_F_TIMEOUT(edu, pages_lost, 120)
+{
+	ssize_t part = 10 * EDU_PAGE, len = 4 * part, got = 0, sent = 0, ret;
+	int sv[2], i;
+
+	make_tcp_pair(_metadata, sv);
+	ASSERT_LT(0, fcntl(self->q[1], F_SETPIPE_SZ, 64 * page_size()));
+	for (i = 0; i < 4; i++)
+		edu_send(_metadata, self->fd, self->p, part, DATA, i * part);
+	while (got < len) {
+		ret = xsplice(self->fd, NULL, self->q[1], NULL, len - got, 0);
+		ASSERT_LT(0, ret);
+		got += ret;
+		for (; sent < got; sent += ret) {
+			ret = xsplice(self->q[0], NULL, sv[0], NULL, got - sent,
+				      0);
+			ASSERT_LT(0, ret);
+		}
+	}
+	/* Nobody has read any of it yet, and the device goes on. */
+	edu_send(_metadata, self->fd, self->p, SOME, FILLER, 0);
+	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, FILLER, 0));
+	EXPECT_EQ(len, read_pattern(sv[1], len, DATA, 0));
+	close(sv[0]);
+	close(sv[1]);
+}
+
 /* The pages stay what they are when nobody has the device open any more. */
 TEST_F(edu, pages_after_close)
 {
