@@ -46,8 +46,7 @@ pub mod step {
     pub const PIPE_TO_PIPE: &str = "pipe to pipe";
     pub const PIPE_TO_DEVICE: &str = "pipe to device";
     pub const DEVICE_TO_PIPE: &str = "device to pipe";
-    pub const DMA_TO_DEVICE: &str = "by DMA to the device";
-    pub const DMA_FROM_DEVICE: &str = "by DMA from the device";
+    pub const DMA: &str = "by DMA, there and back";
 
     pub const ALL: &[&str] = &[
         FILE_TO_PIPE,
@@ -62,8 +61,7 @@ pub mod step {
         PIPE_TO_PIPE,
         PIPE_TO_DEVICE,
         DEVICE_TO_PIPE,
-        DMA_TO_DEVICE,
-        DMA_FROM_DEVICE,
+        DMA,
     ];
 }
 
@@ -441,9 +439,8 @@ fn through_device(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<
         }
     }
     let grown = counters.sample()?.since(&before)?;
-    let copied = grown.get("bytes.copied");
-    meter.moved_by_device(step::DMA_TO_DEVICE, grown.get("bytes.dma.out"), copied);
-    meter.moved_by_device(step::DMA_FROM_DEVICE, grown.get("bytes.dma.in"), copied);
+    let bytes = grown.get("bytes.dma.out") + grown.get("bytes.dma.in");
+    meter.moved_by_device(step::DMA, bytes, grown.get("bytes.copied"));
     Ok(vec![Output {
         step: step::PIPE_TO_FILE,
         file,
