@@ -202,7 +202,7 @@ impl pci::Driver for EduDriver {
                     // SAFETY: Initialized above, and dropped after `irq`, since it is declared
                     // after it. It is not moved, for all of this is pinned.
                     let vectors: &'bound IrqVectorRegistration<'bound> =
-                        unsafe { &*(&raw const (*this.as_ptr()).vectors) };
+                        unsafe { &(*this.as_ptr()).vectors };
                     // SAFETY: It is dropped with the device's data, which is not forgotten.
                     unsafe {
                         ThreadedRegistration::new(
