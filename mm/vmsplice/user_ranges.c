@@ -410,7 +410,7 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 {
 	struct range_walk walk = { .ranges = ranges };
 	unsigned long end;
-	long ret = 0;
+	long ret;
 
 	start = untagged_addr(start) & PAGE_MASK;
 	if (check_add_overflow(start, nr_pages << PAGE_SHIFT, &end) ||
@@ -424,11 +424,11 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		if (walk.addr == end || walk.nr == USER_RANGES_MAX)
 			break;
 		ret = pin_user_ranges_slow(&walk, end);
+		if (ret <= 0 && walk.addr == start)
+			return ret ?: -EFAULT;
 		if (ret <= 0 || walk.addr == end)
 			break;
 	}
-	if (walk.addr == start)
-		return ret ?: -EFAULT;
 	ranges->nr = walk.nr;
 	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
 	return ranges->total;

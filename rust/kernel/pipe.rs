@@ -593,6 +593,32 @@ impl PipeRing<'_> {
 
     /// Undoes [`Self::split_front`]: has the oldest buffer begin with `first`, which was cut off it.
     /// `Err(first)` where it was not, or where there is no room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// for len in [3000, 1000] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    ///
+    /// // All of one buffer and a part of the next, and back again: the last one comes first.
+    /// let whole = ring.pop_front().ok_or(EAGAIN)?;
+    /// let part = ring.split_front(100).ok_or(EAGAIN)??;
+    /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((100, 900)));
+    /// // A buffer of another page is no part of this one.
+    /// let whole = ring.unsplit_front(whole).err().ok_or(EINVAL)?;
+    /// ring.unsplit_front(part).map_err(|_| EINVAL)?;
+    /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((0, 1000)));
+    /// ring.push_front(whole).map_err(|_| EINVAL)?;
+    /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((0, 3000)));
+    /// assert_eq!(ring.indices().occupancy(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn unsplit_front(&mut self, first: PipeBuffer) -> Result<(), PipeBuffer> {
         let indices = self.indices();
         if indices.is_empty() {

@@ -223,7 +223,8 @@ impl<'a> FromPipe<'a> {
         }
         let mut ring = self.guard.ring();
         if self.split {
-            ring.unsplit_front(buf)?;
+            ring.unsplit_front(buf)
+                .or_else(|buf| ring.push_front(buf))?;
         } else {
             ring.push_front(buf)?;
         }
@@ -260,7 +261,7 @@ impl<'a> FromPipe<'a> {
         flags: SpliceFlags,
         mut take: impl FnMut(&mut Self) -> Result,
     ) -> Result<usize> {
-        loop {
+        while self.left > 0 {
             let mut progress = Progress::default();
             if !wait_for_data(&mut self.guard.ring(), flags, &mut progress)? {
                 return Ok(0);
@@ -276,9 +277,10 @@ impl<'a> FromPipe<'a> {
             }
             // Somebody else has taken what there was, while the driver had the pipe unlocked.
             if !self.guard.ring().is_empty() {
-                return Ok(0);
+                break;
             }
         }
+        Ok(0)
     }
 }
 
@@ -297,8 +299,8 @@ impl Iterator for FromPipe<'_> {
             self.failed = Some(err);
             return None;
         }
-        self.split = ring.front()?.len() > self.left;
-        let buf = if !self.split {
+        let split = ring.front()?.len() > self.left;
+        let buf = if !split {
             ring.pop_front()?
         } else {
             match ring.split_front(self.left)? {
@@ -311,6 +313,7 @@ impl Iterator for FromPipe<'_> {
         };
         // A pipe without files has nobody waiting.
         self.wake_writers |= ring.has_files();
+        self.split = split;
         self.returnable += 1;
         self.left -= buf.len();
         self.taken += buf.len();
