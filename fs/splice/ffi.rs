@@ -187,6 +187,7 @@ pub(crate) unsafe extern "C" fn __splice_from_pipe(
 ) -> isize {
     // SAFETY: By the caller's promise.
     let (mut ring, desc) = unsafe { (PipeRing::from_raw(pipe), SpliceDesc::from_raw(sd)) };
+    desc.begin();
     // SAFETY: By the caller's promise.
     from_size(unsafe { feed_c_actor(&mut ring, desc, actor) })
 }

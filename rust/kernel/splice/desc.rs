@@ -41,6 +41,13 @@ impl SpliceDesc {
         unsafe { &mut *desc.cast() }
     }
 
+    /// Begins a transfer: nothing was transferred yet. A new description is at that.
+    #[inline]
+    pub fn begin(&mut self) {
+        self.0.num_spliced = 0;
+        self.0.need_wakeup = false;
+    }
+
     /// Sets the file that data goes to, for actors that expect one.
     #[inline]
     pub fn set_file(&mut self, file: &LocalFile) {
@@ -115,8 +122,6 @@ impl<'a> CActor<'a> {
     /// `actor` may be called with `desc`, and any buffer.
     #[inline]
     pub unsafe fn new(actor: bindings::splice_actor, desc: &'a mut SpliceDesc) -> Option<Self> {
-        desc.0.num_spliced = 0;
-        desc.0.need_wakeup = false;
         // INVARIANT: By the caller's promise.
         Some(Self {
             actor: actor?,
@@ -138,8 +143,6 @@ impl Actor for CActor<'_> {
         let desc = &mut self.desc.0;
         // Wrapping, since the actor may have changed them, too.
         desc.num_spliced = desc.num_spliced.wrapping_add(taken);
-        // CAST: No longer than `len`.
-        desc.len = desc.len.wrapping_sub(taken as u32);
         desc.pos = desc.pos.wrapping_add(taken as Offset);
         desc.total_len = desc.total_len.wrapping_sub(taken);
         Ok(taken)
