@@ -139,7 +139,7 @@ impl<'a> Pieces<'a> {
     /// `splice_to_socket`.
     #[inline]
     pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
-        self.gather_while::<false>(ring, wanted, |buf| buf.confirm().map(|()| true))
+        self.gather_while::<false>(ring, wanted, |buf| buf.confirm_inline().map(|()| true))
     }
 
     /// As [`Self::gather`], for those who keep the memory for longer than the buffers: as far as

@@ -210,11 +210,17 @@ impl PipeBuffer {
         })
     }
 
-    /// Whether there is an operation to wait for the contents.
+    /// Whether the contents can be read, as far as that can be told without asking the operations:
+    /// there is none to be asked, or it is a page of the page cache that is up to date. That is
+    /// what nearly all pages are, and it is not worth a call.
     #[inline]
-    pub(super) fn has_confirm(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         // SAFETY: By the type invariant.
-        unsafe { (*self.0.ops).confirm.is_some() }
+        if unsafe { (*self.0.ops).confirm.is_none() } {
+            return true;
+        }
+        ptr::eq(self.0.ops, &raw const bindings::page_cache_pipe_buf_ops)
+            && self.folio().is_uptodate()
     }
 
     /// What has to be kept by whoever uses the memory for longer than there is this buffer, if the
