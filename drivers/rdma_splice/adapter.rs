@@ -9,9 +9,9 @@
 //!
 //! # Locking
 //!
-//! From the outside in: a pipe, the lock that has one request follow the other, [`WhileBound`], the
-//! channel's state. Buffers are dropped with none of the last two held: a page may be one of this
-//! very driver, and comes back to it then.
+//! From the outside in: a pipe; [`WhileBound`](kernel::splice::WhileBound), which also has one
+//! request follow the other; the channel's state. Buffers are dropped with neither of the last two
+//! held: a page may be one of this very driver, and comes back to it then.
 
 #![forbid(unsafe_code)]
 
@@ -23,7 +23,7 @@ mod send;
 pub(crate) use channel::{Channel, ChannelOf, Engine, Work};
 pub(crate) use counters::CountersOf;
 
-use kernel::{dma::DmaAddress, splice::WhileBound};
+use kernel::dma::DmaAddress;
 
 /// How many requests there can be that the device is not through with.
 const REQUESTS: usize = 16;

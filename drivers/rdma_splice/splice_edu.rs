@@ -168,7 +168,6 @@ impl pci::Driver for EduDriver {
             let bits = *module_parameters::dma_bits.value_ref();
             let mask = DmaMask::try_new(u32::from(bits))?;
             pdev.enable_device_mem()?;
-            pdev.set_master();
             // SAFETY: The device does not do DMA yet.
             unsafe {
                 pdev.dma_set_mask_and_coherent(mask)?;
@@ -183,6 +182,8 @@ impl pci::Driver for EduDriver {
             // What came before this driver is not for it.
             edu::wait_until_idle(&bar)?;
             edu::acknowledge(&bar);
+            // Not before: what another driver has left it at would go on.
+            pdev.set_master();
 
             let vectors = pdev.alloc_irq_vectors(1, 1, IrqTypes::default().with(IrqType::Msi))?;
             let dev: &'bound Device<Bound> = pdev.as_ref();
@@ -222,7 +223,7 @@ impl pci::Driver for EduDriver {
     }
 
     fn unbind<'bound>(pdev: &'bound pci::Device<Core<'_>>, this: Pin<&Edu<'bound>>) {
-        this.channel.close(|_| {
+        this.channel.close(|| {
             dev_err!(pdev, "the device does not stop: keeping it off the bus\n");
             pdev.clear_master();
         });

@@ -575,8 +575,8 @@ impl PipeRing<'_> {
         }))
     }
 
-    /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is as long
-    /// as the ring was not unlocked after `buf` was taken out.
+    /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is if it
+    /// comes from [`Self::pop_front`], and the ring was not unlocked since.
     pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
         if self.is_full() {
             return Err(buf);
@@ -591,8 +591,8 @@ impl PipeRing<'_> {
         Ok(())
     }
 
-    /// Undoes [`Self::split_front`]: has the oldest buffer begin with `first`, which was cut off it.
-    /// `Err(first)` where it was not, or where there is no room.
+    /// Undoes [`Self::split_front`]: has the oldest buffer begin with `first`, which was cut off
+    /// it. `Err(first)` where it was not, or where there is no room.
     ///
     /// # Examples
     ///
@@ -1172,7 +1172,8 @@ impl<'a> BufferRef<'a> {
         Ok(())
     }
 
-    /// As [`Self::confirm`], for loops over many buffers: what is good at first sight costs no call.
+    /// As [`Self::confirm`], for loops over many buffers: what is good at first sight costs no
+    /// call.
     #[inline]
     pub fn confirm_inline(&mut self) -> Result {
         if self.buf.is_good() {

@@ -6,14 +6,14 @@ use super::{
     counters::Counters,
     receive::{Page, Receive},
     send::{Queue, Request},
-    Piece, WhileBound, BUFFERS,
+    Piece, BUFFERS,
 };
 use kernel::{
     device::{Bound, Device},
     fs::File,
     new_mutex, new_poll_condvar,
     prelude::*,
-    splice::{FromPipe, PipeBuffers, PollEvent, PollEvents, ToPipe},
+    splice::{FromPipe, PipeBuffers, PollEvent, PollEvents, ToPipe, WhileBound},
     sync::{
         poll::{PollCondVar, PollTable},
         Arc, ArcBorrow, Mutex,
@@ -29,8 +29,8 @@ pub(crate) trait Engine: Sized + Send + Unpin + 'static {
     /// The device says that it may be through with something: tells `work` what that was.
     fn completed(&mut self, work: &mut Work<'_, Self>);
 
-    /// Waits until the device is at nothing any more. Fails with [`ETIMEDOUT`] where it does not come
-    /// to an end. Nothing is started afterwards.
+    /// Waits until the device is at nothing any more. Fails with [`ETIMEDOUT`] where it does not
+    /// come to an end. Nothing is started afterwards.
     fn stop(&mut self) -> Result;
 }
 
@@ -121,7 +121,7 @@ impl<E: Engine> Channel<E> {
     fn new(dev: &Device<Bound>, engine: E) -> Result<Arc<Self>> {
         let bound = WhileBound::new(dev)?;
         let (queue, receive) = (Queue::new()?, Receive::new()?);
-        let this = Arc::pin_init(
+        Arc::pin_init(
             pin_init!(Self {
                 bound,
                 state <- new_mutex!(State {
@@ -135,8 +135,7 @@ impl<E: Engine> Channel<E> {
                 counters: Counters::default(),
             }),
             GFP_KERNEL,
-        )?;
-        Ok(this)
+        )
     }
 
     pub(super) fn counters(&self) -> &Counters {
@@ -288,9 +287,14 @@ impl<E: Engine> Channel<E> {
     /// - [`ERESTARTSYS`]: a signal came before there was anything.
     /// - [`ENODEV`]: the device is gone.
     /// - [`ENOMEM`]: there is no page to receive into. Why none could be mapped, once.
+    /// - Those of [`ToPipe::unlocked`].
     pub(crate) fn splice_in(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
         loop {
-            Self::top_up(this)?;
+            if let Err(err) = Self::top_up(this) {
+                // It is told here.
+                this.state.lock().receive.take_failure();
+                return Err(err);
+            }
             let given = this.give(pipe);
             // There may be room for more now; and where a page could not be mapped, another try
             // is due.
@@ -344,7 +348,8 @@ impl<E: Engine> Channel<E> {
 
     /// `fsync(2)`: waits until the device has read all that was queued before.
     ///
-    /// Fails with [`ERESTARTSYS`], with [`ENODEV`], and, once, with [`EIO`] where a transfer failed.
+    /// Fails with [`ERESTARTSYS`], with [`ENODEV`], and, once, with [`EIO`] where a transfer
+    /// failed.
     pub(crate) fn fsync(&self) -> Result {
         let last = self.state.lock().queue.issued();
         self.wait(|state| state.gone || state.queue.completed() >= last)?;
@@ -430,13 +435,13 @@ impl<E: Engine> ChannelOf<E> {
     /// For the driver's `unbind`: ends all transfers. Who waits is told, and so is who comes later.
     ///
     /// `halt` is for a device that does not come to an end: after it the device does no DMA.
-    pub(crate) fn close(&self, halt: impl FnOnce(Error)) {
+    pub(crate) fn close(&self, halt: impl FnOnce()) {
         // Nothing is mapped from here on.
         self.0.bound.end();
         let mut state = self.0.state.lock();
         state.gone = true;
-        if let Err(err) = state.engine.stop() {
-            halt(err);
+        if state.engine.stop().is_err() {
+            halt();
         }
         // What the device has finished meanwhile counts as cut off, too: nobody has told yet.
         state.failed |= state.queue.has_pending();

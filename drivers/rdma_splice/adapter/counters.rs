@@ -51,7 +51,7 @@ pub(super) struct Counters {
     pub(super) bytes_copied: Counter,
     /// The most requests that there were at a time.
     pub(super) in_flight_max: Counter,
-    /// Transfers that failed.
+    /// Requests that could not be mapped, or were cut short.
     pub(super) errors: Counter,
 }
 

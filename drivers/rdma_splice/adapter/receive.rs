@@ -132,6 +132,8 @@ impl<E: Engine> Receive<E> {
         match first {
             Some((piece, copied)) if piece.len == PAGE_SIZE => {
                 self.posted = Some(table);
+                // Whatever it was, it is over.
+                self.failed = None;
                 Ok((piece, copied))
             }
             // The device is to have a page in one piece.

@@ -219,9 +219,10 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     /// Maps what `source` has, for `dev` to read it by DMA. It is unmapped when this is dropped, or
     /// when the device loses its driver; `source` is there at least as long as the mapping.
     ///
-    /// Contiguous segments become one entry; no entry is larger than
-    /// [`dma_set_max_seg_size`](crate::dma::Device::dma_set_max_seg_size) allows, or crosses the device's
-    /// segment boundary. May sleep.
+    /// Contiguous segments become one entry; no entry is larger than [`dma_set_max_seg_size`]
+    /// allows, or crosses the device's segment boundary. May sleep.
+    ///
+    /// [`dma_set_max_seg_size`]: crate::dma::Device::dma_set_max_seg_size
     ///
     /// # Errors
     ///

@@ -17,8 +17,8 @@ use crate::{
 ///
 /// # Invariants
 ///
-/// While `device` is not `None` it is bound: it becomes `None` by [`Self::end`], or else when devres
-/// releases what was registered, which is before the device is unbound.
+/// While `device` is not `None` it is bound: it becomes `None` by [`Self::end`], or else when
+/// devres releases what was registered, which is before the device is unbound.
 #[pin_data]
 pub struct WhileBound {
     #[pin]
@@ -49,8 +49,8 @@ impl WhileBound {
         Ok(this)
     }
 
-    /// The driver is about to leave the device: returns when nobody is in [`Self::with`], and nobody
-    /// will be. To be called in `unbind`; what is registered with devres after that began is not
+    /// The driver is about to leave the device: returns when nobody is in [`Self::with`], and
+    /// nobody will be. To be called in `unbind`: what is registered while devres releases is not
     /// released any more.
     pub fn end(&self) {
         *self.device.lock() = None;

@@ -195,12 +195,6 @@ impl<'a> FromPipe<'a> {
         }
     }
 
-    /// How many bytes were taken.
-    #[inline]
-    pub fn taken(&self) -> usize {
-        self.taken
-    }
-
     /// Whether the caller waits for the device: neither `SPLICE_F_NONBLOCK` nor the device's
     /// `O_NONBLOCK`.
     #[inline]
@@ -262,11 +256,15 @@ impl<'a> FromPipe<'a> {
         mut take: impl FnMut(&mut Self) -> Result,
     ) -> Result<usize> {
         while self.left > 0 {
-            let mut progress = Progress::default();
-            if !wait_for_data(&mut self.guard.ring(), flags, &mut progress)? {
+            let mut progress = Progress {
+                wake_writers: mem::take(&mut self.wake_writers),
+                ..Progress::default()
+            };
+            let ready = wait_for_data(&mut self.guard.ring(), flags, &mut progress);
+            self.wake_writers = progress.wake_writers;
+            if !ready? {
                 return Ok(0);
             }
-            self.wake_writers |= progress.wake_writers;
             take(self)?;
             if self.taken > 0 {
                 return Ok(self.taken);

@@ -196,8 +196,8 @@ impl LocalFile {
         to_size(unsafe { splice_read(self.as_ptr(), pos, ring.as_ptr(), len, flags.into()) })
     }
 
-    /// Calls the file's `->splice_write`. Fails with [`EBADF`] where it is not open for writing, and
-    /// with [`EINVAL`] where there is none.
+    /// Calls the file's `->splice_write`. Fails with [`EBADF`] where it is not open for writing,
+    /// and with [`EINVAL`] where there is none.
     #[inline(always)]
     pub fn call_splice_write(
         &self,

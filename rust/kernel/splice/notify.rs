@@ -82,8 +82,8 @@ impl State {
         })
     }
 
-    /// Tells of each change by the eventfd that `fd` stands for. Fails with [`EBUSY`] where there is
-    /// one already, and with [`EBADF`] or [`EINVAL`] where `fd` is none.
+    /// Tells of each change by the eventfd that `fd` stands for. Fails with [`EBUSY`] where there
+    /// is one already, and with [`EBADF`] or [`EINVAL`] where `fd` is none.
     pub fn attach_eventfd(&self, fd: c_int) -> Result {
         // SAFETY: Any number will do.
         let eventfd = crate::error::from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
