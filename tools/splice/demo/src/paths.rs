@@ -415,8 +415,8 @@ fn through_two_pipes(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<V
 }
 
 fn through_device(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
-    let open = || File::options().read(true).write(true).open(DEVICE);
-    let device = open().context(DEVICE)?;
+    let device = File::options().read(true).write(true).open(DEVICE);
+    let device = device.context(DEVICE)?;
     let counters = Counters::at(DEVICE_COUNTERS);
     let before = counters.sample()?;
     let file = output(dir, "device")?;
