@@ -321,3 +321,70 @@ impl SGEntry {
         unsafe { bindings::sg_is_bounced(dev.as_raw(), self.as_raw()) }
     }
 }
+
+#[kunit_tests(rust_scatterlist_segments)]
+mod tests {
+    use super::*;
+    use crate::pipe::OwnedPage;
+
+    /// What becomes of pieces of one page, each at an offset with a length, within limits; entries
+    /// as offset from the first byte of the page, and length.
+    fn entries(pieces: &[(usize, usize)], len: u64, boundary: u64) -> Result<KVec<(u64, u64)>> {
+        let page = OwnedPage::alloc(GFP_KERNEL)?;
+        // SAFETY: A page is valid.
+        let start = unsafe { bindings::page_to_phys(page.as_ptr()) };
+        let segments = pieces.iter().map(|&(offset, len)| {
+            // SAFETY: All are within the page, which is there for as long as this.
+            unsafe { Segment::new(NonNull::new_unchecked(page.as_ptr()), offset, len) }
+        });
+        let mut found = KVec::new();
+        for (addr, len) in Entries::new(segments, Limits { len, boundary }) {
+            found.push((addr - start, len), GFP_KERNEL)?;
+        }
+        Ok(found)
+    }
+
+    const NO_LIMIT: u64 = u32::MAX as u64;
+    const NO_BOUNDARY: u64 = u64::MAX;
+
+    #[test]
+    fn what_is_contiguous_is_one_entry() -> Result {
+        let pieces = [(0, 100), (100, 200), (400, 1), (401, 9)];
+        let found = entries(&pieces, NO_LIMIT, NO_BOUNDARY)?;
+        assert_eq!(&found[..], &[(0, 300), (400, 10)]);
+        Ok(())
+    }
+
+    #[test]
+    fn order_is_kept() -> Result {
+        let found = entries(&[(100, 50), (0, 100), (150, 1)], NO_LIMIT, NO_BOUNDARY)?;
+        assert_eq!(&found[..], &[(100, 50), (0, 100), (150, 1)]);
+        Ok(())
+    }
+
+    #[test]
+    fn no_entry_is_longer_than_the_limit() -> Result {
+        let found = entries(&[(0, 100), (100, 30), (200, 64)], 64, NO_BOUNDARY)?;
+        assert_eq!(&found[..], &[(0, 64), (64, 64), (128, 2), (200, 64)]);
+        Ok(())
+    }
+
+    #[test]
+    fn no_entry_crosses_a_boundary() -> Result {
+        let found = entries(&[(1000, 100), (1100, 1000)], NO_LIMIT, 1024 - 1)?;
+        assert_eq!(&found[..], &[(1000, 24), (1024, 1024), (2048, 52)]);
+        Ok(())
+    }
+
+    #[test]
+    fn empty_segments_leave_no_trace() -> Result {
+        let found = entries(
+            &[(7, 0), (8, 8), (3, 0), (16, 4), (9, 0)],
+            NO_LIMIT,
+            NO_BOUNDARY,
+        )?;
+        assert_eq!(&found[..], &[(8, 12)]);
+        assert!(entries(&[(5, 0)], NO_LIMIT, NO_BOUNDARY)?.is_empty());
+        Ok(())
+    }
+}
