@@ -329,8 +329,8 @@ static inline void memory_give_back(struct __test_metadata *_metadata,
 	if (!memory_is_hugetlb(kind))
 		return;
 	nr = read_number(NR_HUGEPAGES) - HUGEPAGES;
-	/* One that is being freed may take a moment. */
-	for (i = 0; i < 100 && read_number(NR_HUGEPAGES) != nr; i++) {
+	/* One that a socket has still to send may take seconds. */
+	for (i = 0; i < 1500 && read_number(NR_HUGEPAGES) != nr; i++) {
 		if (i)
 			usleep(20000);
 		EXPECT_TRUE(write_number(NR_HUGEPAGES, nr));
