@@ -191,19 +191,17 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
-    /// Whether there is room in the queue. Fails with [`ENODEV`] where the device is gone.
-    fn has_room(&self) -> Result<bool> {
-        let state = self.state.lock();
-        if state.gone {
-            return Err(ENODEV);
-        }
-        Ok(!state.queue.is_full())
-    }
-
     /// Makes a request of what is in the pipe. What is not queued is in the pipe as before.
     fn submit(&self, bufs: &mut FromPipe<'_>) -> Result<Submitted> {
-        if !self.has_room()? {
-            return Ok(Submitted::Full);
+        {
+            let state = self.state.lock();
+            // First, since those who wait for room are woken by that, too.
+            if state.gone {
+                return Err(ENODEV);
+            }
+            if state.queue.is_full() {
+                return Ok(Submitted::Full);
+            }
         }
         let taken = PipeBuffers::take(bufs, BUFFERS, GFP_KERNEL)?;
         if taken.is_empty() {
@@ -220,9 +218,6 @@ impl<E: Engine> Channel<E> {
     /// Maps `bufs` and queues them. Where it fails, or the queue is full, they are there as before.
     /// One caller at a time.
     fn queue(&self, dev: &Device<Bound>, bufs: &mut Option<PipeBuffers>) -> Result<Submitted> {
-        if !self.has_room()? {
-            return Ok(Submitted::Full);
-        }
         let Some(taken) = bufs.take() else {
             return Ok(Submitted::Nothing);
         };

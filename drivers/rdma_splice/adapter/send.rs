@@ -87,8 +87,6 @@ pub(super) struct Queue {
     pending: KVec<Request>,
     /// Those that it is through with: to be dropped with no lock held.
     done: KVec<Request>,
-    /// How many there are besides, which are being dropped.
-    retiring: usize,
     /// How many requests there were; the last one's number.
     issued: u64,
     /// Up to which number all are released.
@@ -100,14 +98,15 @@ impl Queue {
         Ok(Self {
             pending: KVec::with_capacity(REQUESTS, GFP_KERNEL)?,
             done: KVec::with_capacity(REQUESTS, GFP_KERNEL)?,
-            retiring: 0,
             issued: 0,
             completed: 0,
         })
     }
 
+    /// How many were not released yet, those that are being dropped included.
     pub(super) fn len(&self) -> usize {
-        self.pending.len() + self.done.len() + self.retiring
+        // CAST: No more than there can be.
+        (self.issued - self.completed) as usize
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -159,14 +158,11 @@ impl Queue {
 
     /// A request that the device is through with; to be [retired](Self::retire) once it is dropped.
     pub(super) fn pop_done(&mut self) -> Option<Request> {
-        let request = self.done.remove(0).ok()?;
-        self.retiring += 1;
-        Some(request)
+        self.done.remove(0).ok()
     }
 
     /// The oldest request is released.
     pub(super) fn retire(&mut self) {
-        self.retiring -= 1;
         self.completed += 1;
     }
 
