@@ -16,12 +16,14 @@ struct page;
  * struct user_ranges - pinned user memory, the pages of one address range in order
  * @total:	number of pages
  * @nr:		number of ranges
+ * @large:	for each range, a bit: it may be of a large folio
  * @nr_pages:	for each range, number of pages; these are contiguous, and of one folio
  * @pages:	for each range, its first page; there is one pin on the folio
  */
 struct user_ranges {
 	unsigned long total;
 	unsigned int nr;
+	unsigned int large;
 	unsigned int nr_pages[USER_RANGES_MAX];
 	struct page *pages[USER_RANGES_MAX];
 };

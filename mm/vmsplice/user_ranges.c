@@ -55,8 +55,10 @@ static __always_inline void range_begin(struct range_walk *walk,
 	walk->ranges->nr_pages[nr] = nr_pages;
 	walk->nr = nr + 1;
 	walk->next = NULL;
-	if (large)
+	if (large) {
+		walk->ranges->large |= BIT(nr);
 		range_set_next(walk, folio, page, nr_pages);
+	}
 }
 
 /* The last range goes on. */
@@ -77,7 +79,8 @@ static __always_inline void range_extend(struct range_walk *walk,
  * together with others. NULL also where there is no room for another range.
  */
 static __always_inline struct folio *range_pin(struct range_walk *walk,
-					       struct page *page, bool *is_large)
+					       struct page *page, bool writable,
+					       bool *is_large)
 {
 	struct folio *folio = page_folio(page);
 	bool large = folio_test_large(folio);
@@ -87,7 +90,8 @@ static __always_inline struct folio *range_pin(struct range_walk *walk,
 	if (unlikely(walk->nr == USER_RANGES_MAX))
 		return NULL;
 	/* Nobody pins the zero page, so there would be nothing to give back. */
-	if (unlikely(is_pci_p2pdma_page(page)) || unlikely(is_zero_page(page)))
+	if (unlikely(is_pci_p2pdma_page(page)) ||
+	    (!writable && is_zero_page(page)))
 		return NULL;
 	if (unlikely(!folio_ref_try_add(folio, refs)))
 		return NULL;
@@ -166,7 +170,7 @@ static __always_inline bool range_found(struct range_walk *walk,
 		range_extend(walk, nr_pages);
 		return true;
 	}
-	folio = range_pin(walk, page, &large);
+	folio = range_pin(walk, page, writable, &large);
 	if (unlikely(!folio))
 		return false;
 	/* In this order: an entry that has changed says nothing of the page. */
@@ -349,9 +353,113 @@ static __always_inline void pin_user_ranges_fast(struct range_walk *result,
 	sanity_check_pinned_pages(ranges->pages + nr, walk.nr - nr);
 	*result = walk;
 }
+
+/*
+ * Pins the huge page at @addr, where one entry maps it that allows writing: then it
+ * is neither shared since a fork nor the zero page.
+ */
+static __always_inline struct folio *
+huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
+{
+	pgd_t *pgdp = pgd_offset(mm, addr), pgd = pgdp_get(pgdp);
+	struct folio *folio;
+	struct page *page;
+	p4d_t *p4dp, p4d;
+	pud_t *pudp, pud;
+	pmd_t *pmdp, pmd;
+
+	if (pgd_none(pgd))
+		return NULL;
+	p4dp = p4d_offset_lockless(pgdp, pgd, addr);
+	p4d = p4dp_get(p4dp);
+	if (!p4d_present(p4d))
+		return NULL;
+	pudp = pud_offset_lockless(p4dp, p4d, addr);
+	pud = pudp_get(pudp);
+	if (!pud_present(pud) || pud_leaf(pud))
+		return NULL;
+	pmdp = pmd_offset_lockless(pudp, pud, addr);
+	pmd = pmdp_get_lockless(pmdp);
+	if (!pmd_leaf(pmd))
+		return NULL;
+	if (!pmd_access_permitted(pmd, false) || !pmd_write(pmd) ||
+	    pmd_protnone(pmd) || pmd_special(pmd))
+		return NULL;
+
+	page = pmd_page(pmd) + ((addr & ~PMD_MASK) >> PAGE_SHIFT);
+	folio = page_folio(page);
+	if (unlikely(is_pci_p2pdma_page(page)) ||
+	    unlikely(!folio_ref_try_add(folio, 1)))
+		return NULL;
+	/* As in range_pin(). */
+	if (unlikely(page_folio(page) != folio) ||
+	    unlikely(!folio_has_pincount(folio)) ||
+	    unlikely(folio_ref_count(folio) < 0) ||
+	    unlikely(!folio_is_longterm_pinnable(folio))) {
+		folio_put(folio);
+		return NULL;
+	}
+	atomic_inc(&folio->_pincount);
+	smp_mb__after_atomic();
+	if (unlikely(pmd_val(pmd) != pmd_val(pmdp_get_lockless(pmdp))) ||
+	    arch_make_folio_accessible(folio)) {
+		atomic_dec(&folio->_pincount);
+		folio_put(folio);
+		return NULL;
+	}
+	folio_set_referenced(folio);
+	*pagep = page;
+	return folio;
+}
+
+/*
+ * pin_user_ranges() for a part of one huge page; false: it is not. By itself, this
+ * is few enough values for the registers of the processor.
+ */
+static __always_inline bool pin_user_huge_page(unsigned long start,
+					       unsigned long end,
+					       struct user_ranges *ranges)
+{
+	unsigned int nr_pages = (end - start) >> PAGE_SHIFT;
+	struct mm_struct *mm = current->mm;
+	struct folio *folio;
+	struct page *page;
+	unsigned long flags;
+	unsigned int seq;
+
+	if (((start ^ (end - 1)) & PMD_MASK) || !gup_fast_permitted(start, end))
+		return false;
+	if (!raw_seqcount_try_begin(&mm->write_protect_seq, seq))
+		return false;
+
+	local_irq_save(flags);
+	folio = huge_page_pin(mm, start, &page);
+	local_irq_restore(flags);
+	if (!folio)
+		return false;
+
+	mod_node_page_state(folio_pgdat(folio), NR_FOLL_PIN_ACQUIRED, 1);
+	if (unlikely(read_seqcount_retry(&mm->write_protect_seq, seq))) {
+		gup_put_folio(folio, 1, FOLL_PIN);
+		return false;
+	}
+	ranges->pages[0] = page;
+	ranges->nr_pages[0] = nr_pages;
+	ranges->large = 1;
+	ranges->nr = 1;
+	ranges->total = nr_pages;
+	sanity_check_pinned_pages(ranges->pages, 1);
+	return true;
+}
 #else
 static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
 {
+}
+
+static bool pin_user_huge_page(unsigned long start, unsigned long end,
+			       struct user_ranges *ranges)
+{
+	return false;
 }
 #endif
 
@@ -389,6 +497,39 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
 	return nr;
 }
 
+/* pin_user_ranges() for whatever there is between two pages' addresses. */
+static noinline long pin_user_ranges_any(unsigned long start, unsigned long end,
+					 struct user_ranges *ranges)
+{
+	struct range_walk walk = { .ranges = ranges, .addr = start };
+	long ret;
+
+	ranges->large = 0;
+	for (;;) {
+		pin_user_ranges_fast(&walk, end);
+		if (walk.addr == end || walk.nr == USER_RANGES_MAX)
+			break;
+		ret = pin_user_ranges_slow(&walk, end);
+		if (ret <= 0 && walk.addr == start)
+			return ret ?: -EFAULT;
+		if (ret <= 0 || walk.addr == end)
+			break;
+	}
+	ranges->nr = walk.nr;
+	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
+	return ranges->total;
+}
+
+/* pin_user_ranges() for more than one page. */
+static noinline long pin_user_ranges_several(unsigned long start,
+					     unsigned long end,
+					     struct user_ranges *ranges)
+{
+	if (pin_user_huge_page(start, end, ranges))
+		return ranges->total;
+	return pin_user_ranges_any(start, end, ranges);
+}
+
 /**
  * pin_user_ranges() - pin user memory for reading, possibly for long
  * @start:	address in user space; what is before in its page is pinned as well
@@ -408,9 +549,7 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
 long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		     struct user_ranges *ranges)
 {
-	struct range_walk walk = { .ranges = ranges };
 	unsigned long end;
-	long ret;
 
 	start = untagged_addr(start) & PAGE_MASK;
 	if (check_add_overflow(start, nr_pages << PAGE_SHIFT, &end) ||
@@ -418,20 +557,9 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 		return -EFAULT;
 
 	mm_set_has_pinned_flag(current->mm);
-	walk.addr = start;
-	for (;;) {
-		pin_user_ranges_fast(&walk, end);
-		if (walk.addr == end || walk.nr == USER_RANGES_MAX)
-			break;
-		ret = pin_user_ranges_slow(&walk, end);
-		if (ret <= 0 && walk.addr == start)
-			return ret ?: -EFAULT;
-		if (ret <= 0 || walk.addr == end)
-			break;
-	}
-	ranges->nr = walk.nr;
-	ranges->total = (walk.addr - start) >> PAGE_SHIFT;
-	return ranges->total;
+	if (nr_pages > 1)
+		return pin_user_ranges_several(start, end, ranges);
+	return pin_user_ranges_any(start, end, ranges);
 }
 
 /**
@@ -440,14 +568,16 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
  */
 void unpin_user_ranges(struct user_ranges *ranges)
 {
+	unsigned int i, count = 0, nr = ranges->nr, large = ranges->large;
 	struct pglist_data *pgdat = NULL;
-	unsigned int i, count = 0;
 
-	for (i = 0; i < ranges->nr; i++) {
-		struct folio *folio = page_folio(ranges->pages[i]);
-		int refs = 1;
+	for (i = 0; i < nr; i++, large >>= 1) {
+		struct page *page = ranges->pages[i];
+		int refs = GUP_PIN_COUNTING_BIAS;
+		struct folio *folio;
 
-		sanity_check_pinned_pages(&ranges->pages[i], 1);
+		sanity_check_pinned_pages(&page, 1);
+		folio = large & 1 ? page_folio(page) : (struct folio *)page;
 		if (folio_pgdat(folio) != pgdat) {
 			if (count)
 				mod_node_page_state(pgdat, NR_FOLL_PIN_RELEASED,
@@ -456,10 +586,10 @@ void unpin_user_ranges(struct user_ranges *ranges)
 			count = 0;
 		}
 		count++;
-		if (folio_has_pincount(folio))
+		if (large & 1 && folio_has_pincount(folio)) {
 			atomic_dec(&folio->_pincount);
-		else
-			refs = GUP_PIN_COUNTING_BIAS;
+			refs = 1;
+		}
 		folio_put_refs(folio, refs);
 	}
 	if (count)
