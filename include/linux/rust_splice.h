@@ -11,6 +11,7 @@
 #include <linux/types.h>
 
 struct iovec;
+struct pipe_inode_info;
 
 /* Room for the counters of rust/kernel/splice/counters.rs. */
 #define SPLICE_NR_COUNTERS 24
@@ -37,7 +38,7 @@ ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 
 /* For fs/pipe.c: mm/vmsplice/ffi.rs and rust/kernel/pipe.rs. */
 long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
-void rust_pipe_free_notices(void *notices);
+void rust_pipe_free(struct pipe_inode_info *pipe);
 
 /* fs/internal.h has the same, which only fs/ can include. */
 ssize_t splice_file_to_pipe(struct file *in, struct pipe_inode_info *opipe,

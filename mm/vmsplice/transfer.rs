@@ -96,67 +96,91 @@ fn link_reported(ring: &mut PipeRing<'_>, source: &mut UserSource<'_>) -> Result
     Ok(bytes)
 }
 
-/// What a call put in.
-#[derive(Default)]
-struct Linked {
-    buffers: usize,
-    /// Bytes that were pinned, and others.
-    referenced: usize,
-    copied: usize,
-}
-
 /// Puts in what there is room for. An error is one that came before anything was put in.
+///
+/// Nearly always the memory is one range, and there is room for all that one loan can have. What
+/// has to be done beyond that is done elsewhere.
 #[inline]
 fn link(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
     call: Option<&Arc<Call>>,
 ) -> Result<usize> {
-    let mut linked = Linked::default();
-    let mut ret = Ok(());
+    let Some(range) = source.front() else {
+        return Ok(0);
+    };
+    let mut charge = MemlockCharge::up_to(range.first_pages(ring.space() as usize).pages());
+    let mut bytes = 0;
+    if let Ok((buffers, appended)) = Loan::append(ring, range, &mut charge, call) {
+        bytes = appended;
+        source.advance(bytes);
+        count(buffers, bytes);
+    }
+    if source.is_empty() {
+        return Ok(bytes);
+    }
+    link_rest(ring, source, call, charge, bytes)
+}
+
+/// Counts what was pinned.
+#[inline]
+fn count(buffers: usize, bytes: usize) {
+    Counter::BuffersLinked.add(buffers);
+    Counter::MemoryToPipeReferenced.add(bytes);
+}
+
+/// Goes on where [`link`] has put in `bytes`, with what there is left of the charge. Says how many
+/// that makes.
+#[inline(never)]
+fn link_rest(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    call: Option<&Arc<Call>>,
+    mut charge: MemlockCharge,
+    mut bytes: usize,
+) -> Result<usize> {
     while let Some(range) = source.front() {
         let room = range.first_pages(ring.space() as usize);
-        ret = link_range(ring, source, room, call, &mut linked);
+        let ret = link_range(ring, source, room, &mut charge, call, &mut bytes);
+        if bytes == 0 {
+            ret?;
+        }
         if ret.is_err() || room != range {
             break;
         }
-    }
-    let bytes = linked.referenced.wrapping_add(linked.copied);
-    Counter::BuffersLinked.add(linked.buffers);
-    Counter::MemoryToPipeReferenced.add(linked.referenced);
-    if linked.copied > 0 {
-        Counter::MemoryToPipeCopied.add(linked.copied);
-    }
-    if bytes == 0 {
-        ret?;
+        charge = MemlockCharge::none();
     }
     Ok(bytes)
 }
 
 /// Puts in `range`, which is what comes next in `source`, and which there is room for: pinned as
-/// far as its user may pin as much, and the memory can be; what is left is copied.
-#[inline(always)]
+/// far as its user may pin as much, and the memory can be; what is left is copied. Adds to `bytes`
+/// how many that were.
 fn link_range(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
     range: UserRange,
+    charge: &mut MemlockCharge,
     call: Option<&Arc<Call>>,
-    linked: &mut Linked,
+    total: &mut usize,
 ) -> Result {
     let mut left = range;
-    let mut charge = MemlockCharge::up_to(range.pages());
+    if charge.pages() == 0 {
+        *charge = MemlockCharge::up_to(range.pages());
+    }
     while !left.is_empty() {
-        let bytes = match Loan::append(ring, left, &mut charge, call) {
+        let bytes = match Loan::append(ring, left, charge, call) {
             Ok((buffers, bytes)) => {
                 source.advance(bytes);
-                linked.buffers = linked.buffers.wrapping_add(buffers);
-                linked.referenced = linked.referenced.wrapping_add(bytes);
+                count(buffers, bytes);
+                *total = total.wrapping_add(bytes);
                 bytes
             }
             Err(_) => {
                 let bytes = copy_page(ring, source)?;
-                linked.buffers = linked.buffers.wrapping_add(1);
-                linked.copied = linked.copied.wrapping_add(bytes);
+                Counter::BuffersLinked.add(1);
+                Counter::MemoryToPipeCopied.add(bytes);
+                *total = total.wrapping_add(bytes);
                 // Where there was a charge for it, this page does not count.
                 drop(charge.split_to(1));
                 if bytes < left.first_pages(1).len() {

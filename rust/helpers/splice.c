@@ -70,7 +70,9 @@ __rust_helper void rust_helper_pipe_wake_readers(struct pipe_inode_info *pipe)
 	/* So nobody that we miss here goes to sleep. */
 	if (waitqueue_active(&pipe->rd_wait))
 		wake_up_interruptible(&pipe->rd_wait);
-	kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
+	/* It looks at the same, without a lock, too. */
+	if (READ_ONCE(pipe->fasync_readers))
+		kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
 }
 
 __rust_helper void rust_helper_pipe_wake_writers(struct pipe_inode_info *pipe)
@@ -80,7 +82,9 @@ __rust_helper void rust_helper_pipe_wake_writers(struct pipe_inode_info *pipe)
 	/* Likewise. */
 	if (waitqueue_active(&pipe->wr_wait))
 		wake_up_interruptible(&pipe->wr_wait);
-	kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
+	/* Likewise. */
+	if (READ_ONCE(pipe->fasync_writers))
+		kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
 }
 
 /* pages */
@@ -123,6 +127,42 @@ rust_helper_folio_raw_mapping(const struct folio *folio)
 }
 
 /* user memory */
+
+/*
+ * import_iovec(), but for what nearly all calls have, one range: without an array
+ * of its own to copy that to.
+ */
+__rust_helper ssize_t rust_helper_import_user_iov(int type,
+						  const struct iovec __user *uvec,
+						  unsigned int nr_segs,
+						  unsigned int fast_segs,
+						  struct iovec **iovp,
+						  struct iov_iter *iter)
+{
+	void __user *base;
+	ssize_t len;
+
+	if (nr_segs != 1 || in_compat_syscall())
+		return import_iovec(type, uvec, nr_segs, fast_segs, iovp, iter);
+
+	*iovp = NULL;
+	if (!user_access_begin(uvec, sizeof(*uvec)))
+		return -EFAULT;
+	unsafe_get_user(len, &uvec->iov_len, fault);
+	unsafe_get_user(base, &uvec->iov_base, fault);
+	user_access_end();
+
+	if (len < 0)
+		return -EINVAL;
+	len = min(len, MAX_RW_COUNT);
+	if (!access_ok(base, len))
+		return -EFAULT;
+	iov_iter_ubuf(iter, type, base, len);
+	return len;
+fault:
+	user_access_end();
+	return -EFAULT;
+}
 
 /* The first range of a source of user memory that is not empty. */
 __rust_helper size_t rust_helper_user_iter_front(struct iov_iter *iter,
@@ -180,10 +220,30 @@ __rust_helper void rust_helper_memlock_uncharge(struct user_struct *user,
 		free_uid(user);
 }
 
-/* What KBox allocates goes through krealloc(). */
-__rust_helper void *rust_helper_user_loan_alloc(size_t size)
+/*
+ * Memory for a loan: what the pipe has kept, or new. What KBox allocates goes
+ * through krealloc().
+ */
+__rust_helper void *rust_helper_user_loan_alloc(struct pipe_inode_info *pipe,
+						size_t size)
 {
-	return kmalloc(size, GFP_KERNEL_ACCOUNT);
+	void *spare = NULL;
+
+	if (READ_ONCE(pipe->spare_loan))
+		spare = xchg(&pipe->spare_loan, NULL);
+	return spare ?: kmalloc(size, GFP_KERNEL_ACCOUNT);
+}
+
+/* The pipe may keep it. It need not be locked. */
+__rust_helper void rust_helper_user_loan_free(struct pipe_inode_info *pipe,
+					      void *loan)
+{
+	if (!READ_ONCE(pipe->spare_loan)) {
+		loan = xchg(&pipe->spare_loan, loan);
+		if (!loan)
+			return;
+	}
+	kfree(loan);
 }
 
 __rust_helper struct user_struct *rust_helper_get_uid(struct user_struct *user)

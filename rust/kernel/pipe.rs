@@ -36,6 +36,7 @@ mod buffer;
 mod ops;
 mod ring;
 
+pub(crate) use buffer::DETACHED_PIPE;
 pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Provenance};
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use ring::Indices;
@@ -466,8 +467,7 @@ impl PipeRing<'_> {
     pub fn issuer_or_new(&mut self) -> Result<&mut Issuer> {
         if self.issuer().is_none() {
             let issuer = KBox::into_raw(Issuer::new()?);
-            // SAFETY: As in `issuer`. `free_pipe_info` has it freed, by
-            // `rust_pipe_free_notices`.
+            // SAFETY: As in `issuer`. `free_pipe_info` has it freed, by `rust_pipe_free`.
             unsafe { (*self.as_ptr()).notices = issuer.cast() };
         }
         self.issuer().ok_or(ENOMEM)
@@ -497,7 +497,7 @@ impl PipeRing<'_> {
     }
 
     /// Makes up for the pages of a buffer beyond its first, by `slots` that are not used.
-    #[cold]
+    #[inline]
     fn lend(&mut self, slots: u32) {
         // SAFETY: The pipe is valid. Those who look without the lock get the old or the new value.
         unsafe {
@@ -519,10 +519,10 @@ impl PipeRing<'_> {
     }
 
     /// Has `buf`, which is about to be put in, count for its pages.
-    #[cold]
-    fn lend_to(&mut self, mut buf: PipeBuffer) -> PipeBuffer {
+    #[inline]
+    fn lend_to(&mut self, buf: &mut PipeBuffer) {
         if !buf.is_of_pages() {
-            return buf;
+            return;
         }
         let more = buf.slots() - 1;
         if more < self.space() {
@@ -531,7 +531,6 @@ impl PipeRing<'_> {
             // Whoever puts it in did not look; then it is no larger for us than those of C.
             buf.count_as_one();
         }
-        buf
     }
 
     /// Drops the first `n` bytes of `buf`, which is in this ring and has more; says whether that
@@ -577,11 +576,11 @@ impl PipeRing<'_> {
 
     /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is if it
     /// comes from [`Self::pop_front`], and the ring was not unlocked since.
-    pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
+    pub fn push_front(&mut self, mut buf: PipeBuffer) -> Result<(), PipeBuffer> {
         if self.is_full() {
             return Err(buf);
         }
-        let buf = self.lend_to(buf);
+        self.lend_to(&mut buf);
         let tail = self.indices().tail().wrapping_sub(1);
         // SAFETY: There is room, so the slot before the tail holds no buffer; it does after.
         unsafe {
@@ -783,20 +782,22 @@ impl PipeRing<'_> {
     }
 
     /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
-    /// says how many bytes it used up; a buffer without any left is released. `released` is called
-    /// where there is more room than before. `Ok(false)`: `f` used nothing, or `Ok(None)` was its
-    /// answer.
+    /// says how many bytes it used up; a buffer without any left is released. `Ok(false)`: `f` used
+    /// nothing, or `Ok(None)` was its answer. Sets `room` where there is more than before.
     #[inline(always)]
     pub fn drain(
         &mut self,
         f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
-        released: impl FnMut(),
+        room: &mut bool,
     ) -> Result<bool> {
-        if self.has_lent() {
-            self.drain_lent(f, released)
+        let tail = self.indices().tail();
+        let ret = if self.has_lent() {
+            self.drain_lent(f, room)
         } else {
-            self.drain_if::<false>(f, released)
-        }
+            self.drain_if::<false>(f, room)
+        };
+        *room |= self.indices().tail() != tail;
+        ret
     }
 
     #[cold]
@@ -804,16 +805,17 @@ impl PipeRing<'_> {
     fn drain_lent(
         &mut self,
         f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
-        released: impl FnMut(),
+        room: &mut bool,
     ) -> Result<bool> {
-        self.drain_if::<true>(f, released)
+        self.drain_if::<true>(f, room)
     }
 
+    /// As [`Self::drain`], but sets `room` only where it is of a buffer that is still there.
     #[inline(always)]
     fn drain_if<const HAS_LENT: bool>(
         &mut self,
         mut f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
-        mut released: impl FnMut(),
+        room: &mut bool,
     ) -> Result<bool> {
         let slots = self.slots();
         for index in self.indices().occupied() {
@@ -833,9 +835,9 @@ impl PipeRing<'_> {
                     break;
                 }
                 // The rest is offered again at once.
-                if HAS_LENT && self.advance_pages(buf, used) {
-                    released();
-                } else if !HAS_LENT {
+                if HAS_LENT {
+                    *room |= self.advance_pages(buf, used);
+                } else {
                     buf.advance(used);
                 }
             }
@@ -847,7 +849,6 @@ impl PipeRing<'_> {
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
                 self.set_tail(index.wrapping_add(1));
             }
-            released();
         }
         Ok(true)
     }
@@ -868,7 +869,7 @@ impl PipeRing<'_> {
                 // It counts from here on, and is in the ring at once.
                 // SAFETY: The slots up to `head` hold buffers.
                 unsafe { self.set_head(head) };
-                buf = self.lend_to(buf);
+                self.lend_to(&mut buf);
                 space = space.saturating_sub(buf.slots() - 1);
             }
             // A pipe holds no more bytes than memory has.
@@ -985,16 +986,20 @@ impl PipeRing<'_> {
     }
 }
 
-/// Frees the issuer of a pipe that is freed. C: called by `free_pipe_info`.
+/// Frees what a pipe has that is ours, its buffers being gone. C: called by `free_pipe_info`.
 ///
 /// # Safety
 ///
-/// `notices` is that field of the pipe, and not used again.
+/// `pipe` is valid, and nobody else refers to it.
 #[export]
-unsafe extern "C" fn rust_pipe_free_notices(notices: *mut c_void) {
-    if !notices.is_null() {
-        // SAFETY: Allocated by `issuer_or_new`.
-        drop(unsafe { KBox::from_raw(notices.cast::<Issuer>()) });
+unsafe extern "C" fn rust_pipe_free(pipe: *mut bindings::pipe_inode_info) {
+    // SAFETY: By the caller's promise. What is not null was allocated by `issuer_or_new`, and by
+    // `user_loan_alloc`.
+    unsafe {
+        if !(*pipe).notices.is_null() {
+            drop(KBox::from_raw((*pipe).notices.cast::<Issuer>()));
+        }
+        bindings::kfree((*pipe).spare_loan);
     }
 }
 
@@ -1066,8 +1071,14 @@ impl Vacancy<'_> {
 
     #[cold]
     #[inline(never)]
-    fn fill_pages(mut self, buf: PipeBuffer) {
-        let buf = self.ring.lend_to(buf);
+    fn fill_pages(self, buf: PipeBuffer) {
+        self.fill_lent(buf);
+    }
+
+    /// As [`Self::fill`], where it is no exception that `buf` takes the room of several.
+    #[inline]
+    pub fn fill_lent(mut self, mut buf: PipeBuffer) {
+        self.ring.lend_to(&mut buf);
         // SAFETY: The reference goes along.
         unsafe { self.fill_slot(buf.into_raw()) };
     }

@@ -519,20 +519,22 @@ unsafe impl Sync for PipeBuffer {}
 /// What stands in for the pipe of a buffer that is in none.
 ///
 /// Operations get the pipe as an argument, but a buffer can outlive its pipe. In the kernel only
-/// the release of pages from `write(2)` looks at it: it keeps a few in the pipe's pool for the
-/// next write. This pool is full, so those pages are freed instead, without a lock.
-pub(super) static DETACHED_PIPE: DetachedPipe = {
+/// the release of pages from `write(2)` and of loans from `vmsplice(2)` looks at it: they keep some
+/// of that memory in the pipe for the next call. There is no room for it here, so it is freed
+/// instead, without a lock.
+pub(crate) static DETACHED_PIPE: DetachedPipe = {
     // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
     let mut pipe: bindings::pipe_inode_info = unsafe { MaybeUninit::zeroed().assume_init() };
     pipe.prealloc.count = bindings::PIPE_PREALLOC_MAX;
+    pipe.spare_loan = ptr::dangling_mut();
     DetachedPipe(Opaque::new(pipe))
 };
 
-pub(super) struct DetachedPipe(Opaque<bindings::pipe_inode_info>);
+pub(crate) struct DetachedPipe(Opaque<bindings::pipe_inode_info>);
 
 impl DetachedPipe {
     #[inline]
-    pub(super) fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
+    pub(crate) fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
         self.0.get()
     }
 }

@@ -263,7 +263,7 @@ fn feed(
 ) -> Result<bool> {
     let wanted = len.saturating_sub(progress.bytes);
     let mut left = wanted;
-    let mut released = false;
+    let mut room = false;
     let ret = ring.drain(
         |mut buf| {
             let most = buf.len().min(left);
@@ -279,10 +279,10 @@ fn feed(
             left = left.wrapping_sub(taken);
             Ok(Some(taken))
         },
-        || released = true,
+        &mut room,
     );
     progress.bytes += wanted - left;
     // A pipe without files has nobody waiting.
-    progress.wake_writers |= released && ring.has_files();
+    progress.wake_writers |= room && ring.has_files();
     Ok(ret? && left > 0)
 }

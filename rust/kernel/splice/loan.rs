@@ -11,20 +11,24 @@ use crate::{
     bindings,
     mm::gup::{MemlockCharge, PinnedRanges, UserRange},
     page::PAGE_SIZE,
-    pipe::{OpsTable, PipeBuffer, PipeBufferOps, PipeRing, Provenance},
+    pipe::{OpsTable, PipeBuffer, PipeBufferOps, PipeRing, Provenance, DETACHED_PIPE},
     prelude::*,
     sync::{
         aref::AlwaysRefCounted,
-        atomic::ordering::Relaxed,
-        Arc,
-        Refcount, //
+        atomic::{
+            ordering::{Full, Relaxed},
+            Atomic, //
+        },
+        Arc, //
     },
 };
 use core::ptr::{self, NonNull};
 
 /// Memory that one `vmsplice(2)` lends to the kernel, or a part of it.
 pub struct Loan {
-    refs: Refcount,
+    // Not a `Refcount`, which costs more to give back: `get` stops far from overflow, and the other
+    // references are fewer than there is memory for.
+    refs: Atomic<i32>,
     // Dropped in this order: the pages first, then what they count for; the call is what tells.
     ranges: PinnedRanges,
     charge: MemlockCharge,
@@ -35,40 +39,37 @@ pub struct Loan {
 unsafe impl AlwaysRefCounted for Loan {
     #[inline]
     fn inc_ref(&self) {
-        self.refs.inc();
+        self.refs.add(1, Relaxed);
     }
 
     #[inline]
     unsafe fn dec_ref(obj: NonNull<Self>) {
         // SAFETY: By the caller's promise it is valid.
-        if unsafe { obj.as_ref() }.refs.dec_and_test() {
-            // SAFETY: That was the last reference to what `Loan::append` made.
-            unsafe { Self::free(obj.as_ptr()) };
+        if unsafe { obj.as_ref() }.release() {
+            // SAFETY: That was the last reference to what `Loan::append` made. Nobody keeps
+            // anything in the detached pipe.
+            unsafe { Self::free(DETACHED_PIPE.as_ptr(), obj.as_ptr()) };
         }
     }
 }
 
 impl Loan {
-    /// Room for one. Not by a `KBox`: that goes the long way round of `krealloc`.
+    /// Gives a reference back; says whether it was the last one.
     #[inline]
-    fn alloc() -> Result<*mut Self> {
-        // SAFETY: Any size will do.
-        let loan = unsafe { bindings::user_loan_alloc(size_of::<Self>()) };
-        if loan.is_null() {
-            return Err(ENOMEM);
-        }
-        Ok(loan.cast())
+    fn release(&self) -> bool {
+        self.refs.fetch_sub(1, Full) == 1
     }
 
     /// # Safety
     ///
-    /// `loan` comes from [`Self::alloc`], is initialized, and is not used again.
+    /// `pipe` is valid, or the detached pipe. `loan` comes from `user_loan_alloc`, is initialized,
+    /// and is not used again.
     #[inline(never)]
-    unsafe fn free(loan: *mut Self) {
+    unsafe fn free(pipe: *mut bindings::pipe_inode_info, loan: *mut Self) {
         // SAFETY: By the caller's promise.
         unsafe {
             ptr::drop_in_place(loan);
-            bindings::kfree(loan.cast());
+            bindings::user_loan_free(pipe, loan.cast());
         }
     }
 
@@ -79,7 +80,7 @@ impl Loan {
     /// There has to be room in the pipe; where there is too little, what there is none for is left
     /// out. Fails with [`ENOMEM`], which is also for an empty `charge`, or where the first page
     /// cannot be pinned.
-    #[inline]
+    #[inline(always)]
     pub fn append(
         ring: &mut PipeRing<'_>,
         range: UserRange,
@@ -90,43 +91,44 @@ impl Loan {
             return Err(ENOMEM);
         }
         let range = range.first_pages(charge.pages());
-        let loan = Self::alloc()?;
+        let pipe = ring.as_ptr();
+        // SAFETY: The pipe is valid. Any size will do, as long as it is always the same.
+        let loan: *mut Self = unsafe { bindings::user_loan_alloc(pipe, size_of::<Self>()) }.cast();
+        if loan.is_null() {
+            return Err(ENOMEM);
+        }
         // SAFETY: There is room for a `Loan`, which nobody else knows; where this fails nothing is
         // initialized.
         unsafe {
             let ranges = PinnedRanges::pin(range);
             if let Err(err) = ranges.__init(&raw mut (*loan).ranges) {
-                bindings::kfree(loan.cast());
+                bindings::user_loan_free(pipe, loan.cast());
                 return Err(err);
             }
             let pages = (*loan).ranges.pages();
-            (&raw mut (*loan).refs).write(Refcount::new(0));
+            (&raw mut (*loan).refs).write(Atomic::new(0));
             (&raw mut (*loan).charge).write(charge.split_to(pages));
             (&raw mut (*loan).call).write(call.cloned());
         }
 
-        // SAFETY: Valid, and not shared before there is a buffer that is taken out of the ring.
-        let ranges = unsafe { &(*loan).ranges };
-        let mut bufs = LoanBuffers {
-            loan,
-            ops: if call.is_none() {
-                LENT.as_raw()
-            } else {
-                REPORTED.as_raw()
-            },
-            left: range.len(),
-            offset: range.offset(),
-            ranges,
-            next: 0,
+        let ops = if call.is_none() {
+            LENT.as_raw()
+        } else {
+            REPORTED.as_raw()
         };
-        let (buffers, bytes) = ring.append(&mut bufs);
+        // SAFETY: Valid, and not shared before there is a buffer that is taken out of the ring.
+        let bufs = unsafe { LoanBuffers::new(loan, ops, range) };
+        let (buffers, bytes) = match bufs.ranges.len() {
+            1 => bufs.fill_one(ring),
+            _ => bufs.fill_all(ring),
+        };
         // One reference for each. `append` drops none of them, and whoever takes one out has to
         // lock the pipe first. SAFETY: By that nobody has given one back. CAST: There are 16 at
         // most.
-        unsafe { (*loan).refs.set(buffers as i32) };
+        unsafe { (*loan).refs.store(buffers as i32, Relaxed) };
         if buffers == 0 {
             // SAFETY: Nobody else knows it.
-            unsafe { Self::free(loan) };
+            unsafe { Self::free(pipe, loan) };
         }
         Ok((buffers, bytes))
     }
@@ -140,6 +142,49 @@ struct LoanBuffers<'a> {
     next: usize,
     offset: usize,
     left: usize,
+}
+
+impl LoanBuffers<'_> {
+    /// What the ranges have of `range`.
+    ///
+    /// # Safety
+    ///
+    /// `loan` is valid as long as this is used. `ops` are those for it.
+    #[inline(always)]
+    unsafe fn new(
+        loan: *mut Loan,
+        ops: *const bindings::pipe_buf_operations,
+        range: UserRange,
+    ) -> Self {
+        Self {
+            loan,
+            ops,
+            // SAFETY: By the caller's promise.
+            ranges: unsafe { &(*loan).ranges },
+            next: 0,
+            offset: range.offset(),
+            left: range.len(),
+        }
+    }
+
+    /// Puts in what there is room for. Says how many buffers and bytes that were.
+    #[inline(never)]
+    fn fill_all(mut self, ring: &mut PipeRing<'_>) -> (usize, usize) {
+        ring.append(&mut self)
+    }
+
+    /// Likewise, where there is one.
+    #[inline(always)]
+    fn fill_one(mut self, ring: &mut PipeRing<'_>) -> (usize, usize) {
+        if let Some(vacancy) = ring.vacancy() {
+            if let Some(buf) = self.next() {
+                let bytes = buf.len();
+                vacancy.fill_lent(buf);
+                return (1, bytes);
+            }
+        }
+        (0, 0)
+    }
 }
 
 impl Iterator for LoanBuffers<'_> {
@@ -209,11 +254,17 @@ pub(crate) static REPORTED: OpsTable<Reported> =
 ///
 /// As C calls it: `buf` is a valid buffer of these operations, and not used again.
 unsafe extern "C" fn release(
-    _pipe: *mut bindings::pipe_inode_info,
+    pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) {
-    // SAFETY: By the caller's promise there is a reference to be given back.
-    unsafe { Loan::dec_ref(NonNull::new_unchecked((*buf).private as *mut Loan)) };
+    // SAFETY: By the caller's promise there is a reference to be given back, and where it is the
+    // last one nobody else knows the loan. The pipe is valid, or the detached one.
+    unsafe {
+        let loan = (*buf).private as *mut Loan;
+        if (*loan).release() {
+            Loan::free(pipe, loan);
+        }
+    }
 }
 
 /// # Safety
@@ -226,7 +277,7 @@ unsafe extern "C" fn get(
     // SAFETY: By the caller's promise; the buffer has a reference, so it is valid.
     let loan = unsafe { &*((*buf).private as *const Loan) };
     // Far from overflow, whatever others are about to add.
-    if loan.refs.as_atomic().load(Relaxed) >= i32::MAX / 2 {
+    if loan.refs.load(Relaxed) >= i32::MAX / 2 {
         return false;
     }
     loan.inc_ref();

@@ -71,7 +71,7 @@ impl UserIov {
         // not fit is cut off in C as well.
         // SAFETY: There is room for `FAST` ranges; it says by `heap` if it allocated more.
         let ret = unsafe {
-            bindings::import_iovec(
+            bindings::import_user_iov(
                 direction as c_int,
                 iov.as_const_ptr().cast(),
                 segments as c_uint,
@@ -91,8 +91,11 @@ impl UserIov {
 impl Drop for UserIov {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: Allocated by `import_iovec`, or null.
-        unsafe { bindings::kfree(self.heap.cast()) };
+        // There are few calls with so many ranges.
+        if !self.heap.is_null() {
+            // SAFETY: Allocated by `import_iovec`.
+            unsafe { bindings::kfree(self.heap.cast()) };
+        }
     }
 }
 
