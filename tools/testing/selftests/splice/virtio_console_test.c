@@ -86,10 +86,7 @@ static void expect_data(struct __test_metadata *_metadata,
 	EXPECT_EQ(len, read_pattern(self->in, len, DATA, pos));
 }
 
-/*
- * Buffers of all kinds. As everywhere here, a call asks for all that is in the
- * pipe: of less, mainline's driver makes a list of pages without an end.
- */
+/* Buffers of all kinds. */
 TEST_F_TIMEOUT(port, buffers, 60)
 {
 	struct job reader = job_reader(self->in, self->buf, self->size);
@@ -115,6 +112,30 @@ TEST_F_TIMEOUT(port, buffers, 60)
 	EXPECT_EQ(self->size, job_finish(_metadata, &reader));
 	EXPECT_EQ(self->size, match_pattern(self->buf, self->size, DATA, 0));
 	EXPECT_EQ(self->size, match_pattern(self->mem, self->size, DATA, 0));
+}
+
+/*
+ * Calls for less than there is in the pipe: what the driver hands on has to end
+ * where these do.
+ */
+TEST_F_TIMEOUT(port, parts, 60)
+{
+	static const ssize_t parts[] = { 1, 99, 4096, 5000, 1, 20000 };
+	struct job reader = job_reader(self->in, self->buf, self->size);
+	ssize_t left = self->size;
+	int i;
+
+	job_start(_metadata, &reader);
+	ASSERT_EQ(left, xvmsplice1(self->p[1], self->mem, left, 0));
+	for (i = 0; i < ARRAY_LEN(parts); i++) {
+		EXPECT_EQ(parts[i],
+			  splice_full(self->p[0], self->out, parts[i]));
+		left -= parts[i];
+		EXPECT_EQ(left, pipe_bytes(self->p[0]));
+	}
+	EXPECT_EQ(left, splice_full(self->p[0], self->out, left));
+	EXPECT_EQ(self->size, job_finish(_metadata, &reader));
+	EXPECT_EQ(self->size, match_pattern(self->buf, self->size, DATA, 0));
 }
 
 /* On one CPU, which gives up the references by which it collects pages. */
