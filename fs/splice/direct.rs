@@ -100,11 +100,13 @@ fn pump(
                 return Err(err);
             }
         };
-        bytes += drained.min(read);
         if drained < read {
+            bytes += drained;
             desc.set_pos(start + drained as Offset);
             break;
         }
+        // No sink can have taken more than there was.
+        bytes += read;
         desc.set_pos(pos);
     }
     Ok(bytes)

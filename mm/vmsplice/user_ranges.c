@@ -400,6 +400,7 @@ huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
 		return NULL;
 	}
 	atomic_inc(&folio->_pincount);
+	/* Likewise. */
 	smp_mb__after_atomic();
 	if (unlikely(pmd_val(pmd) != pmd_val(pmdp_get_lockless(pmdp))) ||
 	    arch_make_folio_accessible(folio)) {

@@ -790,13 +790,12 @@ impl PipeRing<'_> {
         f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
         room: &mut bool,
     ) -> Result<bool> {
+        if self.has_lent() {
+            return self.drain_lent(f, room);
+        }
         let tail = self.indices().tail();
-        let ret = if self.has_lent() {
-            self.drain_lent(f, room)
-        } else {
-            self.drain_if::<false>(f, room)
-        };
-        *room |= self.indices().tail() != tail;
+        let ret = self.drain_if::<false>(f, &mut false);
+        *room = self.indices().tail() != tail;
         ret
     }
 
@@ -807,7 +806,10 @@ impl PipeRing<'_> {
         f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
         room: &mut bool,
     ) -> Result<bool> {
-        self.drain_if::<true>(f, room)
+        let tail = self.indices().tail();
+        let ret = self.drain_if::<true>(f, room);
+        *room |= self.indices().tail() != tail;
+        ret
     }
 
     /// As [`Self::drain`], but sets `room` only where it is of a buffer that is still there.

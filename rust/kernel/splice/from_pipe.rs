@@ -261,7 +261,8 @@ fn feed(
     progress: &mut Progress,
     actor: &mut impl Actor,
 ) -> Result<bool> {
-    let wanted = len.saturating_sub(progress.bytes);
+    // Not less than nothing: no more is taken than is wanted.
+    let wanted = len.wrapping_sub(progress.bytes);
     let mut left = wanted;
     let mut room = false;
     let ret = ring.drain(
@@ -270,7 +271,7 @@ fn feed(
             if most == 0 {
                 return Ok(None);
             }
-            match buf.confirm() {
+            match buf.confirm_inline() {
                 Ok(()) => (),
                 Err(err) if err == ENODATA => return Ok(None),
                 Err(err) => return Err(err),
