@@ -16,7 +16,7 @@ struct page;
  * struct user_ranges - pinned user memory, the pages of one address range in order
  * @total:	number of pages
  * @nr:		number of ranges
- * @large:	for each range, a bit: it may be of a large folio
+ * @large:	for each range, a bit: 0 where it is all of a folio that is not large
  * @nr_pages:	for each range, number of pages; these are contiguous, and of one folio
  * @pages:	for each range, its first page; there is one pin on the folio
  */

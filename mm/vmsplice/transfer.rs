@@ -110,16 +110,18 @@ fn link(
         return Ok(0);
     };
     let mut charge = MemlockCharge::up_to(range.first_pages(ring.space() as usize).pages());
+    let first = Loan::append(ring, range, &mut charge, call);
     let mut bytes = 0;
-    if let Ok((buffers, appended)) = Loan::append(ring, range, &mut charge, call) {
+    if let Ok((buffers, appended)) = first {
         bytes = appended;
         source.advance(bytes);
         count(buffers, bytes);
+        if source.is_empty() {
+            return Ok(bytes);
+        }
     }
-    if source.is_empty() {
-        return Ok(bytes);
-    }
-    link_rest(ring, source, call, charge, bytes)
+    let charge = (bytes < range.len()).then_some(charge);
+    link_rest(ring, source, call, charge, first.is_ok(), bytes)
 }
 
 /// Counts what was pinned.
@@ -129,47 +131,56 @@ fn count(buffers: usize, bytes: usize) {
     Counter::MemoryToPipeReferenced.add(bytes);
 }
 
-/// Goes on where [`link`] has put in `bytes`, with what there is left of the charge. Says how many
-/// that makes.
+/// Goes on where [`link`] has put in `bytes`. `charge`: what is left of that for the range that
+/// this begins with, if there was one. `pin`: whether it is worthwhile trying to pin what comes
+/// next. Says how many bytes that makes.
 #[inline(never)]
 fn link_rest(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
     call: Option<&Arc<Call>>,
-    mut charge: MemlockCharge,
+    mut charge: Option<MemlockCharge>,
+    mut pin: bool,
     mut bytes: usize,
 ) -> Result<usize> {
     while let Some(range) = source.front() {
         let room = range.first_pages(ring.space() as usize);
-        let ret = link_range(ring, source, room, &mut charge, call, &mut bytes);
+        let charge = charge
+            .take()
+            .unwrap_or_else(|| MemlockCharge::up_to(room.pages()));
+        let ret = link_range(ring, source, room, charge, call, pin, &mut bytes);
+        pin = true;
         if bytes == 0 {
             ret?;
         }
         if ret.is_err() || room != range {
             break;
         }
-        charge = MemlockCharge::none();
     }
     Ok(bytes)
 }
 
 /// Puts in `range`, which is what comes next in `source`, and which there is room for: pinned as
-/// far as its user may pin as much, and the memory can be; what is left is copied. Adds to `bytes`
-/// how many that were.
+/// far as there is a charge for it, and the memory can be; what is left is copied, and the first
+/// page where `pin` says so. Adds to `total` how many bytes that were.
 fn link_range(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,
     range: UserRange,
-    charge: &mut MemlockCharge,
+    mut charge: MemlockCharge,
     call: Option<&Arc<Call>>,
+    mut pin: bool,
     total: &mut usize,
 ) -> Result {
     let mut left = range;
-    if charge.pages() == 0 {
-        *charge = MemlockCharge::up_to(range.pages());
-    }
     while !left.is_empty() {
-        let bytes = match Loan::append(ring, left, charge, call) {
+        let appended = if pin {
+            Loan::append(ring, left, &mut charge, call)
+        } else {
+            Err(EFAULT)
+        };
+        pin = true;
+        let bytes = match appended {
             Ok((buffers, bytes)) => {
                 source.advance(bytes);
                 count(buffers, bytes);

@@ -56,6 +56,7 @@ static __always_inline void range_begin(struct range_walk *walk,
 	walk->nr = nr + 1;
 	walk->next = NULL;
 	if (large) {
+		static_assert(USER_RANGES_MAX <= BITS_PER_TYPE(walk->ranges->large));
 		walk->ranges->large |= BIT(nr);
 		range_set_next(walk, folio, page, nr_pages);
 	}
@@ -359,7 +360,7 @@ static __always_inline void pin_user_ranges_fast(struct range_walk *result,
  * is neither shared since a fork nor the zero page.
  */
 static __always_inline struct folio *
-huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
+pmd_leaf_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
 {
 	pgd_t *pgdp = pgd_offset(mm, addr), pgd = pgdp_get(pgdp);
 	struct folio *folio;
@@ -380,7 +381,7 @@ huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
 		return NULL;
 	pmdp = pmd_offset_lockless(pudp, pud, addr);
 	pmd = pmdp_get_lockless(pmdp);
-	if (!pmd_leaf(pmd))
+	if (!pmd_present(pmd) || !pmd_leaf(pmd))
 		return NULL;
 	if (!pmd_access_permitted(pmd, false) || !pmd_write(pmd) ||
 	    pmd_protnone(pmd) || pmd_special(pmd))
@@ -402,8 +403,7 @@ huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
 	atomic_inc(&folio->_pincount);
 	/* Likewise. */
 	smp_mb__after_atomic();
-	if (unlikely(pmd_val(pmd) != pmd_val(pmdp_get_lockless(pmdp))) ||
-	    arch_make_folio_accessible(folio)) {
+	if (unlikely(pmd_val(pmd) != pmd_val(pmdp_get_lockless(pmdp)))) {
 		atomic_dec(&folio->_pincount);
 		folio_put(folio);
 		return NULL;
@@ -417,9 +417,9 @@ huge_page_pin(struct mm_struct *mm, unsigned long addr, struct page **pagep)
  * pin_user_ranges() for a part of one huge page; false: it is not. By itself, this
  * is few enough values for the registers of the processor.
  */
-static __always_inline bool pin_user_huge_page(unsigned long start,
-					       unsigned long end,
-					       struct user_ranges *ranges)
+static __always_inline bool pin_user_pmd_leaf(unsigned long start,
+					      unsigned long end,
+					      struct user_ranges *ranges)
 {
 	unsigned int nr_pages = (end - start) >> PAGE_SHIFT;
 	struct mm_struct *mm = current->mm;
@@ -434,7 +434,7 @@ static __always_inline bool pin_user_huge_page(unsigned long start,
 		return false;
 
 	local_irq_save(flags);
-	folio = huge_page_pin(mm, start, &page);
+	folio = pmd_leaf_pin(mm, start, &page);
 	local_irq_restore(flags);
 	if (!folio)
 		return false;
@@ -457,8 +457,8 @@ static void pin_user_ranges_fast(struct range_walk *walk, unsigned long end)
 {
 }
 
-static bool pin_user_huge_page(unsigned long start, unsigned long end,
-			       struct user_ranges *ranges)
+static bool pin_user_pmd_leaf(unsigned long start, unsigned long end,
+			      struct user_ranges *ranges)
 {
 	return false;
 }
@@ -499,8 +499,9 @@ static noinline long pin_user_ranges_slow(struct range_walk *walk,
 }
 
 /* pin_user_ranges() for whatever there is between two pages' addresses. */
-static noinline long pin_user_ranges_any(unsigned long start, unsigned long end,
-					 struct user_ranges *ranges)
+static noinline long pin_user_ranges_general(unsigned long start,
+					     unsigned long end,
+					     struct user_ranges *ranges)
 {
 	struct range_walk walk = { .ranges = ranges, .addr = start };
 	long ret;
@@ -522,13 +523,13 @@ static noinline long pin_user_ranges_any(unsigned long start, unsigned long end,
 }
 
 /* pin_user_ranges() for more than one page. */
-static noinline long pin_user_ranges_several(unsigned long start,
-					     unsigned long end,
-					     struct user_ranges *ranges)
+static noinline long pin_user_ranges_leaf_first(unsigned long start,
+						unsigned long end,
+						struct user_ranges *ranges)
 {
-	if (pin_user_huge_page(start, end, ranges))
+	if (pin_user_pmd_leaf(start, end, ranges))
 		return ranges->total;
-	return pin_user_ranges_any(start, end, ranges);
+	return pin_user_ranges_general(start, end, ranges);
 }
 
 /**
@@ -559,8 +560,8 @@ long pin_user_ranges(unsigned long start, unsigned long nr_pages,
 
 	mm_set_has_pinned_flag(current->mm);
 	if (nr_pages > 1)
-		return pin_user_ranges_several(start, end, ranges);
-	return pin_user_ranges_any(start, end, ranges);
+		return pin_user_ranges_leaf_first(start, end, ranges);
+	return pin_user_ranges_general(start, end, ranges);
 }
 
 /**

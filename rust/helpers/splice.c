@@ -11,6 +11,7 @@
 #include <linux/fsnotify.h>
 #include <linux/iommu.h>
 #include <linux/iommu-dma.h>
+#include <linux/kasan.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/net.h>
@@ -70,7 +71,7 @@ __rust_helper void rust_helper_pipe_wake_readers(struct pipe_inode_info *pipe)
 	/* So nobody that we miss here goes to sleep. */
 	if (waitqueue_active(&pipe->rd_wait))
 		wake_up_interruptible(&pipe->rd_wait);
-	/* It looks at the same, without a lock, too. */
+	/* kill_fasync() begins with the same look, without a lock. */
 	if (READ_ONCE(pipe->fasync_readers))
 		kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
 }
@@ -154,7 +155,7 @@ __rust_helper ssize_t rust_helper_import_user_iov(int type,
 
 	if (len < 0)
 		return -EINVAL;
-	len = min(len, MAX_RW_COUNT);
+	len = min_t(size_t, len, MAX_RW_COUNT);
 	if (!access_ok(base, len))
 		return -EFAULT;
 	iov_iter_ubuf(iter, type, base, len);
@@ -231,19 +232,39 @@ __rust_helper void *rust_helper_user_loan_alloc(struct pipe_inode_info *pipe,
 
 	if (READ_ONCE(pipe->spare_loan))
 		spare = xchg(&pipe->spare_loan, NULL);
-	return spare ?: kmalloc(size, GFP_KERNEL_ACCOUNT);
+	if (!spare)
+		return kmalloc(size, GFP_KERNEL_ACCOUNT);
+	kasan_mempool_unpoison_object(spare, size);
+	return spare;
+}
+
+static inline void free_spare_loan(void *loan, size_t size)
+{
+	kasan_mempool_unpoison_object(loan, size);
+	kfree(loan);
+}
+
+/* Frees what the pipe has kept. */
+__rust_helper void rust_helper_user_loan_free_spare(struct pipe_inode_info *pipe,
+						    size_t size)
+{
+	if (pipe->spare_loan)
+		free_spare_loan(pipe->spare_loan, size);
 }
 
 /* The pipe may keep it. It need not be locked. */
 __rust_helper void rust_helper_user_loan_free(struct pipe_inode_info *pipe,
-					      void *loan)
+					      void *loan, size_t size)
 {
-	if (!READ_ONCE(pipe->spare_loan)) {
-		loan = xchg(&pipe->spare_loan, loan);
-		if (!loan)
-			return;
+	if (READ_ONCE(pipe->spare_loan)) {
+		kfree(loan);
+		return;
 	}
-	kfree(loan);
+	if (!kasan_mempool_poison_object(loan))
+		return;
+	loan = xchg(&pipe->spare_loan, loan);
+	if (unlikely(loan))
+		free_spare_loan(loan, size);
 }
 
 __rust_helper struct user_struct *rust_helper_get_uid(struct user_struct *user)

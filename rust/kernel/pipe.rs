@@ -22,7 +22,7 @@ use crate::{
     bindings,
     fs::LocalFile,
     prelude::*,
-    splice::notify::Issuer,
+    splice::{loan::Loan, notify::Issuer},
     types::NotThreadSafe, //
 };
 use core::{
@@ -795,7 +795,7 @@ impl PipeRing<'_> {
         }
         let tail = self.indices().tail();
         let ret = self.drain_if::<false>(f, &mut false);
-        *room = self.indices().tail() != tail;
+        *room |= self.indices().tail() != tail;
         ret
     }
 
@@ -995,13 +995,12 @@ impl PipeRing<'_> {
 /// `pipe` is valid, and nobody else refers to it.
 #[export]
 unsafe extern "C" fn rust_pipe_free(pipe: *mut bindings::pipe_inode_info) {
-    // SAFETY: By the caller's promise. What is not null was allocated by `issuer_or_new`, and by
-    // `user_loan_alloc`.
+    // SAFETY: By the caller's promise. What is not null was allocated by `issuer_or_new`.
     unsafe {
         if !(*pipe).notices.is_null() {
             drop(KBox::from_raw((*pipe).notices.cast::<Issuer>()));
         }
-        bindings::kfree((*pipe).spare_loan);
+        Loan::free_spare(pipe);
     }
 }
 

@@ -15,20 +15,16 @@ use crate::{
     prelude::*,
     sync::{
         aref::AlwaysRefCounted,
-        atomic::{
-            ordering::{Full, Relaxed},
-            Atomic, //
-        },
-        Arc, //
+        atomic::ordering::Relaxed,
+        Arc,
+        Refcount, //
     },
 };
 use core::ptr::{self, NonNull};
 
 /// Memory that one `vmsplice(2)` lends to the kernel, or a part of it.
 pub struct Loan {
-    // Not a `Refcount`, which costs more to give back: `get` stops far from overflow, and the other
-    // references are fewer than there is memory for.
-    refs: Atomic<i32>,
+    refs: Refcount,
     // Dropped in this order: the pages first, then what they count for; the call is what tells.
     ranges: PinnedRanges,
     charge: MemlockCharge,
@@ -39,13 +35,13 @@ pub struct Loan {
 unsafe impl AlwaysRefCounted for Loan {
     #[inline]
     fn inc_ref(&self) {
-        self.refs.add(1, Relaxed);
+        self.refs.inc();
     }
 
     #[inline]
     unsafe fn dec_ref(obj: NonNull<Self>) {
         // SAFETY: By the caller's promise it is valid.
-        if unsafe { obj.as_ref() }.release() {
+        if unsafe { obj.as_ref() }.refs.dec_and_test() {
             // SAFETY: That was the last reference to what `Loan::append` made. Nobody keeps
             // anything in the detached pipe.
             unsafe { Self::free(DETACHED_PIPE.as_ptr(), obj.as_ptr()) };
@@ -54,12 +50,19 @@ unsafe impl AlwaysRefCounted for Loan {
 }
 
 impl Loan {
-    /// Gives a reference back; says whether it was the last one.
+    /// Frees what `pipe` has kept for its next loan, if anything.
+    ///
+    /// # Safety
+    ///
+    /// `pipe` is valid, and nobody else refers to it.
     #[inline]
-    fn release(&self) -> bool {
-        self.refs.fetch_sub(1, Full) == 1
+    pub(crate) unsafe fn free_spare(pipe: *mut bindings::pipe_inode_info) {
+        // SAFETY: By the caller's promise.
+        unsafe { bindings::user_loan_free_spare(pipe, size_of::<Self>()) };
     }
 
+    /// Gives back what `loan` has, and its memory, which the pipe may keep.
+    ///
     /// # Safety
     ///
     /// `pipe` is valid, or the detached pipe. `loan` comes from `user_loan_alloc`, is initialized,
@@ -69,7 +72,7 @@ impl Loan {
         // SAFETY: By the caller's promise.
         unsafe {
             ptr::drop_in_place(loan);
-            bindings::user_loan_free(pipe, loan.cast());
+            bindings::user_loan_free(pipe, loan.cast(), size_of::<Self>());
         }
     }
 
@@ -102,11 +105,11 @@ impl Loan {
         unsafe {
             let ranges = PinnedRanges::pin(range);
             if let Err(err) = ranges.__init(&raw mut (*loan).ranges) {
-                bindings::user_loan_free(pipe, loan.cast());
+                bindings::user_loan_free(pipe, loan.cast(), size_of::<Self>());
                 return Err(err);
             }
             let pages = (*loan).ranges.pages();
-            (&raw mut (*loan).refs).write(Atomic::new(0));
+            (&raw mut (*loan).refs).write(Refcount::new(0));
             (&raw mut (*loan).charge).write(charge.split_to(pages));
             (&raw mut (*loan).call).write(call.cloned());
         }
@@ -116,16 +119,17 @@ impl Loan {
         } else {
             REPORTED.as_raw()
         };
-        // SAFETY: Valid, and not shared before there is a buffer that is taken out of the ring.
+        // SAFETY: Valid, and not shared before there is a buffer that is taken out of the ring. The
+        // operations are those for whether there is a call.
         let bufs = unsafe { LoanBuffers::new(loan, ops, range) };
         let (buffers, bytes) = match bufs.ranges.len() {
             1 => bufs.fill_one(ring),
             _ => bufs.fill_all(ring),
         };
-        // One reference for each. `append` drops none of them, and whoever takes one out has to
-        // lock the pipe first. SAFETY: By that nobody has given one back. CAST: There are 16 at
-        // most.
-        unsafe { (*loan).refs.store(buffers as i32, Relaxed) };
+        // One reference for each. None of them was dropped, and nobody can take one out of the ring
+        // as long as it is borrowed. SAFETY: By that nobody has given one back. CAST: There are 16
+        // at most.
+        unsafe { (*loan).refs.set(buffers as i32) };
         if buffers == 0 {
             // SAFETY: Nobody else knows it.
             unsafe { Self::free(pipe, loan) };
@@ -261,7 +265,7 @@ unsafe extern "C" fn release(
     // last one nobody else knows the loan. The pipe is valid, or the detached one.
     unsafe {
         let loan = (*buf).private as *mut Loan;
-        if (*loan).release() {
+        if (*loan).refs.dec_and_test() {
             Loan::free(pipe, loan);
         }
     }
@@ -277,7 +281,7 @@ unsafe extern "C" fn get(
     // SAFETY: By the caller's promise; the buffer has a reference, so it is valid.
     let loan = unsafe { &*((*buf).private as *const Loan) };
     // Far from overflow, whatever others are about to add.
-    if loan.refs.load(Relaxed) >= i32::MAX / 2 {
+    if loan.refs.as_atomic().load(Relaxed) >= i32::MAX / 2 {
         return false;
     }
     loan.inc_ref();
