@@ -1,0 +1,989 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Files on DAX: what is mapped, read and written is the device itself. A file
+ * system that truncates such a file waits until nobody refers to its pages any
+ * more, so nobody may do that for as long as data can stay in a pipe. vmsplice(2)
+ * copies what it would have to pin there.
+ *
+ * Mainline takes references, and whoever truncates the file waits for the reader.
+ * Closing it would wait as well, and not be interrupted: there, a pipe with such
+ * memory in it is emptied first, and no socket is given any.
+ *
+ * SPLICE_DAX_DEVICE is a block device that can do DAX, such as /dev/pmem0. What is
+ * there is overwritten, but for a file system on which files can be on DAX.
+ */
+#include "splice_memory.h"
+#include "splice_notify.h"
+
+#include <linux/fs.h>
+#include <sys/resource.h>
+
+/* Seeds: of the file, of what is written to it later, and of other memory. */
+#define DATA MEMORY_DATA
+#define OTHER 2
+#define THIRD 3
+
+/* Data that takes more than one page, the last of them partly filled. */
+#define SOME 5000
+
+/* Pages in a pipe that nobody resized. */
+#define SLOTS 16
+
+/* A user that owns nothing else. */
+#define USER 54321
+
+#define DEVICE "SPLICE_DAX_DEVICE"
+
+#define WAITS_FOR_READER "whoever truncates a file waits for readers: " NO_COUNTERS
+
+struct state {
+	struct memory mem;	/* the file, and room for its mapping */
+	char *m;		/* where it is mapped */
+	ssize_t size;
+	ssize_t page;
+	bool private;
+	bool huge;		/* by entries for 2 MiB each */
+	int p[2];		/* has room for all of it */
+	int q[2];
+};
+
+/* Mounts @device below @dir, for files on DAX only. */
+static int mount_dax(const char *device, const char *dir)
+{
+	return mount(device, dir, "ext4", 0, "dax=always") ? -errno : 0;
+}
+
+/*
+ * A nameless file on a file system of its own, which goes with it. Returns why
+ * there is none, or NULL.
+ */
+static const char *open_dax(struct __test_metadata *_metadata, int *fd)
+{
+	const char *device = getenv(DEVICE);
+	static char reason[PATH_MAX + 64];
+	char dir[] = "/tmp/splice.XXXXXX";
+	char command[PATH_MAX + 64];
+	struct statx stx;
+	int ret;
+
+	if (!device)
+		return DEVICE " is not set";
+	if (access(device, F_OK)) {
+		snprintf(reason, sizeof(reason), "%s: %s", device,
+			 strerror(errno));
+		return reason;
+	}
+	if (geteuid())
+		return "only root may mount";
+	ASSERT_TRUE(private_mounts());
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ret = mount_dax(device, dir);
+	if (ret == -EINVAL) {
+		/* Blocks are to be pages, and files begin where 2 MiB do. */
+		snprintf(command, sizeof(command),
+			 "mkfs.ext4 -q -F -b %zd -E stride=%zd,stripe_width=%zd %s",
+			 page_size(), MEMORY_SIZE / page_size(),
+			 MEMORY_SIZE / page_size(), device);
+		ASSERT_EQ(0, system(command)) {
+			TH_LOG("%s", command);
+		}
+		ret = mount_dax(device, dir);
+	}
+	ASSERT_EQ(0, ret) {
+		TH_LOG("%s: %s", device, strerror(-ret));
+	}
+	*fd = make_file(_metadata, dir);
+	/* It stays mounted for as long as there is the file. */
+	EXPECT_EQ(0, umount2(dir, MNT_DETACH));
+	EXPECT_EQ(0, rmdir(dir));
+	ASSERT_EQ(0, statx(*fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
+	ASSERT_NE(0, stx.stx_attributes_mask & STATX_ATTR_DAX);
+	ASSERT_NE(0, stx.stx_attributes & STATX_ATTR_DAX) {
+		TH_LOG("%s: a file that is not on DAX", device);
+	}
+	return NULL;
+}
+
+/* Is all of that memory there, and mapped by entries for 2 MiB each? */
+static bool is_mapped_huge(const char *m, ssize_t size)
+{
+	struct page_region region = {};
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg),
+		.start = (unsigned long)m,
+		.end = (unsigned long)m + size,
+		.vec = (unsigned long)&region,
+		.vec_len = 1,
+		.category_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+	};
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	int ret = ioctl(fd, PAGEMAP_SCAN, &arg);
+
+	close(fd);
+	return ret == 1 && region.start == arg.start && region.end == arg.end;
+}
+
+/*
+ * Maps the file, and touches all of it. Where 2 MiB of the file are not 2 MiB of
+ * memory as well, entries of page tables are for 4 KiB each.
+ */
+static void map_file(struct __test_metadata *_metadata, struct state *s,
+		     int prot, int flags)
+{
+	ssize_t i;
+
+	s->m = s->mem.p + (s->huge ? 0 : s->page);
+	ASSERT_EQ(s->m, mmap(s->m, s->size, prot, flags | MAP_FIXED, s->mem.fd,
+			     0));
+	for (i = 0; i < s->size; i += s->page)
+		__atomic_load_n(s->m + i, __ATOMIC_RELAXED);
+}
+
+static const char *set_up(struct __test_metadata *_metadata, struct state *s,
+			  bool private, bool huge)
+{
+	int rw = PROT_READ | PROT_WRITE;
+	const char *missing;
+
+	make_pipe(_metadata, s->p);
+	make_pipe(_metadata, s->q);
+	s->mem.fd = -1;
+	missing = open_dax(_metadata, &s->mem.fd);
+	if (missing)
+		return missing;
+	s->size = MEMORY_SIZE;
+	s->page = page_size();
+	s->private = private;
+	s->huge = huge;
+	ASSERT_EQ(s->size, fcntl(s->p[1], F_SETPIPE_SZ, s->size));
+	ASSERT_TRUE(memory_reserve_area(&s->mem));
+	ASSERT_EQ(0, fallocate(s->mem.fd, 0, 0, s->size));
+	map_file(_metadata, s, rw, MAP_SHARED);
+	fill_pattern(s->m, s->size, DATA, 0);
+	if (private)
+		map_file(_metadata, s, rw, MAP_PRIVATE);
+	if (is_mapped_huge(s->m, s->size) != huge)
+		return "no entries for 2 MiB of a file to be had";
+	return NULL;
+}
+
+/* The pipes first, each on its own, see above. */
+static void tear_down(struct __test_metadata *_metadata, struct state *s)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		close(s->p[i]);
+		close(s->q[i]);
+	}
+	if (s->mem.area)
+		memory_unmap(&s->mem);
+	close_all();
+	expect_no_pins(_metadata);
+}
+
+FIXTURE(dax) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(dax) {
+	bool private;
+	bool huge;
+};
+
+FIXTURE_VARIANT_ADD(dax, shared) {
+	.huge = false,
+};
+
+FIXTURE_VARIANT_ADD(dax, shared_huge) {
+	.huge = true,
+};
+
+FIXTURE_VARIANT_ADD(dax, private) {
+	.private = true,
+};
+
+FIXTURE_VARIANT_ADD(dax, private_huge) {
+	.private = true,
+	.huge = true,
+};
+
+FIXTURE_SETUP(dax)
+{
+	const char *missing = set_up(_metadata, &self->s, variant->private,
+				     variant->huge);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+}
+
+FIXTURE_TEARDOWN(dax)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* A shared mapping. */
+FIXTURE(shared) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(shared) {
+	bool huge;
+};
+
+FIXTURE_VARIANT_ADD(shared, pages) {
+	.huge = false,
+};
+
+FIXTURE_VARIANT_ADD(shared, huge) {
+	.huge = true,
+};
+
+FIXTURE_SETUP(shared)
+{
+	const char *missing = set_up(_metadata, &self->s, false, variant->huge);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+}
+
+FIXTURE_TEARDOWN(shared)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* A private one. */
+FIXTURE(private) {
+	struct state s;
+};
+
+FIXTURE_VARIANT(private) {
+	bool huge;
+};
+
+FIXTURE_VARIANT_ADD(private, pages) {
+	.huge = false,
+};
+
+FIXTURE_VARIANT_ADD(private, huge) {
+	.huge = true,
+};
+
+FIXTURE_SETUP(private)
+{
+	const char *missing = set_up(_metadata, &self->s, true, variant->huge);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+}
+
+FIXTURE_TEARDOWN(private)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/* The file, and splice(2) itself: how it is mapped makes no difference. */
+FIXTURE(file) {
+	struct state s;
+};
+
+FIXTURE_SETUP(file)
+{
+	const char *missing = set_up(_metadata, &self->s, false, false);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+}
+
+FIXTURE_TEARDOWN(file)
+{
+	tear_down(_metadata, &self->s);
+}
+
+/*
+ * Puts memory into the pipe. Where the kernel says so, that many bytes of it have
+ * been pinned, and the rest copied.
+ */
+static void put(struct __test_metadata *_metadata, struct state *s,
+		const struct iovec *iov, int nr, ssize_t pinned,
+		unsigned int flags)
+{
+	struct account before;
+	ssize_t len = 0;
+	int i;
+
+	for (i = 0; i < nr; i++)
+		len += iov[i].iov_len;
+	if (have_counters())
+		before = read_account(_metadata);
+	ASSERT_EQ(len, xvmsplice(s->p[1], iov, nr, flags));
+	if (have_counters())
+		check_account(_metadata, &before, pinned, len - pinned);
+	if (!pinned)
+		EXPECT_EQ(0, pins_held());
+}
+
+/* The same for one range of the file, none of which can be pinned. */
+static void put1(struct __test_metadata *_metadata, struct state *s,
+		 ssize_t off, ssize_t len)
+{
+	struct iovec iov = { s->m + off, len };
+
+	put(_metadata, s, &iov, 1, 0, 0);
+}
+
+/* Checks that the next @len bytes are the pattern from @pos on. */
+static void expect_data(struct __test_metadata *_metadata, int fd, ssize_t len,
+			unsigned int seed, loff_t pos)
+{
+	EXPECT_EQ(len, read_pattern(fd, len, seed, pos));
+}
+
+static void expect_file(struct __test_metadata *_metadata, int fd, ssize_t len,
+			unsigned int seed, loff_t pos)
+{
+	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
+	expect_data(_metadata, fd, len, seed, pos);
+}
+
+/* Bytes, pages, and all of it. */
+TEST_F(dax, copied)
+{
+	struct state *s = &self->s;
+	const struct {
+		ssize_t off;
+		ssize_t len;
+	} parts[] = {
+		{ 0, 1 }, { 0, s->page }, { 10, s->page }, { 4095, 2 },
+		{ 100, SOME }, { s->size - SOME, SOME },
+		{ 7 * s->page, SLOTS * s->page }, { 0, s->size },
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_LEN(parts); i++) {
+		put1(_metadata, s, parts[i].off, parts[i].len);
+		EXPECT_EQ(parts[i].len, pipe_bytes(s->p[0]));
+		expect_data(_metadata, s->p[0], parts[i].len, DATA,
+			    parts[i].off);
+	}
+	EXPECT_EQ(s->size, match_pattern(s->m, s->size, DATA, 0));
+
+	/* What may be read, but not be written to. */
+	ASSERT_EQ(0, mprotect(s->m, s->size, PROT_READ));
+	put1(_metadata, s, 10, s->size - 10);
+	expect_data(_metadata, s->p[0], s->size - 10, DATA, 10);
+}
+
+/* What no page table has an entry for yet. */
+TEST_F(dax, untouched)
+{
+	struct state *s = &self->s;
+
+	ASSERT_EQ(0, madvise(s->m, s->size, MADV_DONTNEED));
+	put1(_metadata, s, s->page + 10, SOME);
+	put1(_metadata, s, 0, s->size / 2);
+	expect_data(_metadata, s->p[0], SOME, DATA, s->page + 10);
+	expect_data(_metadata, s->p[0], s->size / 2, DATA, 0);
+}
+
+/* What does not fit is not copied. */
+TEST_F(dax, cut_where_pipe_is_full)
+{
+	struct state *s = &self->s;
+	ssize_t len = SLOTS * s->page - 100;
+	struct account before;
+
+	ASSERT_EQ(SLOTS * s->page, fcntl(s->p[1], F_SETPIPE_SZ,
+					 SLOTS * s->page));
+	if (have_counters())
+		before = read_account(_metadata);
+	ASSERT_EQ(len, xvmsplice1(s->p[1], s->m + 100, s->size - 100, 0));
+	EXPECT_EQ(-EAGAIN, xvmsplice1(s->p[1], s->m, 1, SPLICE_F_NONBLOCK));
+	if (have_counters())
+		check_account(_metadata, &before, 0, len);
+	expect_data(_metadata, s->p[0], len, DATA, 100);
+}
+
+/* What is not on DAX is pinned, before and behind it. */
+TEST_F(dax, mixed)
+{
+	struct state *s = &self->s;
+	struct memory anon, memfd;
+	ssize_t pos = 100, i;
+	struct iovec iov[5];
+
+	memory_map(_metadata, &anon, MEMORY_PAGES);
+	memory_map(_metadata, &memfd, MEMORY_MEMFD);
+	iov[0] = (struct iovec) { anon.p + 100, 5 * s->page };
+	iov[1] = (struct iovec) { s->m + 100 + 5 * s->page, SOME };
+	iov[2] = (struct iovec) { memfd.p + 100 + 5 * s->page + SOME, SOME };
+	iov[3] = (struct iovec) { s->m + 100 + 5 * s->page + 2 * SOME, 1 };
+	iov[4] = (struct iovec) { anon.p + 101 + 5 * s->page + 2 * SOME,
+				  20 * s->page };
+	put(_metadata, s, iov, 5, 25 * s->page + SOME, 0);
+	if (have_counters())
+		EXPECT_LT(0, pins_held());
+	for (i = 0; i < 5; pos += iov[i++].iov_len)
+		expect_data(_metadata, s->p[0], iov[i].iov_len, DATA, pos);
+	EXPECT_EQ(0, pins_held());
+
+	/* And the other way round. */
+	put(_metadata, s, iov + 1, 3, SOME, 0);
+	expect_data(_metadata, s->p[0], 2 * SOME + 1, DATA, 100 + 5 * s->page);
+	memory_unmap(&anon);
+	memory_unmap(&memfd);
+}
+
+/* vmsplice() by that user. */
+static ssize_t vmsplice_as(struct __test_metadata *_metadata, uid_t uid, int fd,
+			   const struct iovec *iov, int nr)
+{
+	ssize_t ret;
+
+	ASSERT_EQ(0, setresuid(uid, uid, 0));
+	ret = xvmsplice(fd, iov, nr, 0);
+	ASSERT_EQ(0, setresuid(0, 0, 0));
+	return ret;
+}
+
+/* What is copied does not count against the limit of its user. */
+TEST_F(dax, limit)
+{
+	struct state *s = &self->s;
+	struct rlimit limit = { s->page, RLIM_INFINITY };
+	struct account before;
+	struct memory anon;
+	struct iovec iov[2];
+
+	if (!have_counters())
+		SKIP(return, NO_COUNTERS);
+	memory_map(_metadata, &anon, MEMORY_PAGES);
+	iov[0] = (struct iovec) { s->m, 3 * s->page };
+	iov[1] = (struct iovec) { anon.p + 3 * s->page, s->page };
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	before = read_account(_metadata);
+	ASSERT_EQ(4 * s->page, vmsplice_as(_metadata, USER, s->p[1], iov, 2));
+	check_account(_metadata, &before, s->page, 3 * s->page);
+	/* It is the other page that does. */
+	ASSERT_EQ(s->page, vmsplice_as(_metadata, USER, s->p[1], iov + 1, 1));
+	check_account(_metadata, &before, 0, s->page);
+	expect_data(_metadata, s->p[0], 4 * s->page, DATA, 0);
+	expect_data(_metadata, s->p[0], s->page, DATA, 3 * s->page);
+	memory_unmap(&anon);
+}
+
+/* Whoever takes it out of the pipe. */
+TEST_F(dax, consumers)
+{
+	struct state *s = &self->s;
+	ssize_t len = 10 * s->page;
+	int file = make_file(_metadata, "/tmp");
+	char *buf = malloc(len);
+
+	ASSERT_NE(NULL, buf);
+	put1(_metadata, s, 50, len);
+	ASSERT_EQ(len, xtee(s->p[0], s->q[1], len, 0));
+	ASSERT_EQ(len, xvmsplice1(s->p[0], buf, len, 0));
+	EXPECT_EQ(len, match_pattern(buf, len, DATA, 50));
+	ASSERT_EQ(len, xsplice(s->q[0], NULL, s->p[1], NULL, len, 0));
+	ASSERT_EQ(len, xsplice(s->p[0], NULL, file, NULL, len, 0));
+	expect_file(_metadata, file, len, DATA, 50);
+	free(buf);
+}
+
+/* A socket keeps what it refers to for as long as it likes, after it was read. */
+TEST_F(dax, sockets)
+{
+	struct state *s = &self->s;
+	ssize_t len = 10 * s->page;
+	char *buf = malloc(len);
+	struct job job;
+	int sv[2], i;
+
+	if (!have_counters())
+		SKIP(return, WAITS_FOR_READER);
+	ASSERT_NE(NULL, buf);
+	for (i = 0; i < 2; i++) {
+		if (i)
+			make_unix_pair(_metadata, sv);
+		else
+			make_tcp_pair(_metadata, sv);
+		put1(_metadata, s, 50, len);
+		job = job_reader(sv[1], buf, len);
+		job_start(_metadata, &job);
+		EXPECT_EQ(len, splice_full(s->p[0], sv[0], len));
+		EXPECT_EQ(len, job_finish(_metadata, &job));
+		EXPECT_EQ(len, match_pattern(buf, len, DATA, 50));
+	}
+	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+	free(buf);
+}
+
+/* The file is not given away, and not what another file is written with. */
+TEST_F(dax, gift)
+{
+	struct state *s = &self->s;
+	static const char *const vars[] = { "SPLICE_TMPFS_DIR", "SPLICE_EXT4_DIR" };
+	struct iovec iov = { s->m + s->page, 4 * s->page };
+	ssize_t len = iov.iov_len;
+	int i, file;
+
+	for (i = 0; i < ARRAY_LEN(vars); i++) {
+		if (!getenv(vars[i]))
+			SKIP(return, "%s is not set", vars[i]);
+		file = make_file(_metadata, getenv(vars[i]));
+		put(_metadata, s, &iov, 1, 0, SPLICE_F_GIFT);
+		ASSERT_EQ(len, xsplice(s->p[0], NULL, file, NULL, len,
+				       SPLICE_F_MOVE));
+		expect_file(_metadata, file, len, DATA, s->page);
+		ASSERT_EQ(0, lseek(file, 0, SEEK_SET));
+		ASSERT_EQ(len, write_pattern(file, len, OTHER, 0));
+		EXPECT_EQ(s->size, match_pattern(s->m, s->size, DATA, 0));
+		close(file);
+	}
+	expect_file(_metadata, s->mem.fd, s->size, DATA, 0);
+}
+
+/* A copy is the kernel's own: the memory is free when the call returns. */
+TEST_F(dax, notify)
+{
+	struct state *s = &self->s;
+	struct iovec iov = { s->m + 100, SOME };
+
+	if (xnotify(s->p[1], s->m, 0) == -EINVAL)
+		SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
+	put(_metadata, s, &iov, 1, 0, SPLICE_F_NOTIFY);
+	EXPECT_EQ(1, issued(s->p[1]));
+	EXPECT_EQ(1, released(s->p[1]));
+	put(_metadata, s, &iov, 1, 0, SPLICE_F_NOTIFY | SPLICE_F_GIFT);
+	EXPECT_EQ(2, released(s->p[1]));
+	if (!s->private)
+		fill_pattern(s->m, s->size, OTHER, 0);
+	expect_data(_metadata, s->p[0], SOME, DATA, 100);
+	expect_data(_metadata, s->p[0], SOME, DATA, 100);
+	EXPECT_EQ(2, issued(s->p[1]));
+}
+
+/* Of a call that is partly pinned that part is what is reported. */
+TEST_F(dax, notify_mixed)
+{
+	struct state *s = &self->s;
+	struct iovec iov[2];
+	struct memory anon;
+
+	if (xnotify(s->p[1], s->m, 0) == -EINVAL)
+		SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
+	memory_map(_metadata, &anon, MEMORY_PAGES);
+	iov[0] = (struct iovec) { s->m, SOME };
+	iov[1] = (struct iovec) { anon.p + SOME, SOME };
+	put(_metadata, s, iov, 2, SOME, SPLICE_F_NOTIFY);
+	expect_data(_metadata, s->p[0], 2 * SOME - 1, DATA, 0);
+	EXPECT_EQ(0, released(s->p[1]));
+	expect_data(_metadata, s->p[0], 1, DATA, 2 * SOME - 1);
+	EXPECT_EQ(1, released(s->p[1]));
+
+	iov[0] = (struct iovec) { anon.p, SOME };
+	iov[1] = (struct iovec) { s->m + SOME, SOME };
+	put(_metadata, s, iov, 2, SOME, SPLICE_F_NOTIFY);
+	expect_data(_metadata, s->p[0], SOME - 1, DATA, 0);
+	EXPECT_EQ(1, released(s->p[1]));
+	expect_data(_metadata, s->p[0], 1, DATA, SOME - 1);
+	EXPECT_EQ(2, released(s->p[1]));
+	expect_data(_metadata, s->p[0], SOME, DATA, SOME);
+	memory_unmap(&anon);
+}
+
+/* A mapping may be longer than its file: the rest is not there. */
+TEST_F(dax, behind_end)
+{
+	struct state *s = &self->s;
+	ssize_t end = 40 * s->page, off;
+
+	ASSERT_EQ(0, ftruncate(s->mem.fd, end));
+	for (off = end - 3 * s->page; off < end; off += SOME) {
+		EXPECT_EQ(end - off, xvmsplice1(s->p[1], s->m + off,
+						10 * s->page, 0));
+		expect_data(_metadata, s->p[0], end - off, DATA, off);
+	}
+	EXPECT_EQ(-EFAULT, xvmsplice1(s->p[1], s->m + end, 10 * s->page, 0));
+	EXPECT_EQ(0, pipe_bytes(s->p[0]));
+}
+
+/* Where a file has no blocks there are zeroes, of one page for all. */
+TEST_F(dax, hole)
+{
+	struct state *s = &self->s;
+	char *buf = malloc(s->size);
+
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+	ASSERT_EQ(0, ftruncate(s->mem.fd, s->size));
+	EXPECT_EQ(s->size, match_byte(s->m, s->size, 0));
+	put1(_metadata, s, 0, s->size);
+	if (have_counters())
+		fill_pattern(s->m, s->size, OTHER, 0);
+	ASSERT_EQ(s->size, read_full(s->p[0], buf, s->size));
+	EXPECT_EQ(s->size, match_byte(buf, s->size, 0));
+	free(buf);
+}
+
+/* What happens to the file, while its data is in a pipe. */
+
+/* The data is that of the time of the call; mainline's reader sees the write. */
+TEST_F(shared, write_in_flight)
+{
+	struct state *s = &self->s;
+
+	if (!have_counters())
+		SKIP(return, NO_COUNTERS);
+	put1(_metadata, s, 0, s->size);
+	fill_pattern(s->m, s->size, OTHER, 0);
+	expect_data(_metadata, s->p[0], s->size, DATA, 0);
+	expect_file(_metadata, s->mem.fd, s->size, OTHER, 0);
+}
+
+TEST_F(dax, file_write_in_flight)
+{
+	struct state *s = &self->s;
+
+	if (!have_counters())
+		SKIP(return, NO_COUNTERS);
+	put1(_metadata, s, 0, s->size);
+	ASSERT_EQ(0, lseek(s->mem.fd, 0, SEEK_SET));
+	ASSERT_EQ(s->size, write_pattern(s->mem.fd, s->size, OTHER, 0));
+	expect_data(_metadata, s->p[0], s->size, DATA, 0);
+}
+
+TEST_F(dax, truncate_in_flight)
+{
+	struct state *s = &self->s;
+
+	if (!have_counters())
+		SKIP(return, WAITS_FOR_READER);
+	put1(_metadata, s, 0, s->size);
+	ASSERT_EQ(0, ftruncate(s->mem.fd, s->size / 2 + 1));
+	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+	/* The blocks may be used for something else now. */
+	ASSERT_EQ(0, lseek(s->mem.fd, 0, SEEK_SET));
+	ASSERT_EQ(s->size, write_pattern(s->mem.fd, s->size, OTHER, 0));
+	expect_data(_metadata, s->p[0], s->size, DATA, 0);
+	/* The mapping has what the file has. */
+	put1(_metadata, s, 0, s->size);
+	expect_data(_metadata, s->p[0], s->size, OTHER, 0);
+}
+
+TEST_F(dax, punch_hole_in_flight)
+{
+	static const int modes[] = {
+		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+		FALLOC_FL_ZERO_RANGE,
+		FALLOC_FL_COLLAPSE_RANGE,
+	};
+	struct state *s = &self->s;
+	ssize_t half = s->size / 2;
+	int i;
+
+	if (!have_counters())
+		SKIP(return, WAITS_FOR_READER);
+	for (i = 0; i < ARRAY_LEN(modes); i++) {
+		put1(_metadata, s, 0, s->size);
+		ASSERT_EQ(0, fallocate(s->mem.fd, modes[i], 0, half));
+		expect_data(_metadata, s->p[0], s->size, DATA, 0);
+		if (modes[i] == FALLOC_FL_COLLAPSE_RANGE) {
+			EXPECT_EQ(half, match_pattern(s->m, half, DATA, half));
+			break;
+		}
+		EXPECT_EQ(half, match_byte(s->m, half, 0));
+		ASSERT_EQ(0, lseek(s->mem.fd, 0, SEEK_SET));
+		ASSERT_EQ(half, write_pattern(s->mem.fd, half, DATA, 0));
+	}
+}
+
+/* The file is gone, its blocks are free, and the file system is unmounted. */
+TEST_F(dax, close_in_flight)
+{
+	struct state *s = &self->s;
+
+	if (!have_counters())
+		SKIP(return, WAITS_FOR_READER);
+	put1(_metadata, s, 0, s->size);
+	memory_unmap(&s->mem);
+	s->mem.area = NULL;
+	ASSERT_EQ(NULL, open_dax(_metadata, &s->mem.fd));
+	ASSERT_EQ(s->size, write_pattern(s->mem.fd, s->size, OTHER, 0));
+	expect_data(_metadata, s->p[0], s->size, DATA, 0);
+}
+
+/* Truncates the file and writes it again, until told to stop. */
+struct truncater {
+	int fd;
+	ssize_t size;
+	bool stop;
+	int rounds;
+	pthread_t thread;
+};
+
+static void *truncater_run(void *data)
+{
+	struct truncater *t = data;
+	char *buf = malloc(t->size);
+
+	if (!buf)
+		return NULL;
+	fill_pattern(buf, t->size, DATA, 0);
+	while (!__atomic_load_n(&t->stop, __ATOMIC_SEQ_CST)) {
+		if (ftruncate(t->fd, 0) ||
+		    pwrite(t->fd, buf, t->size, 0) != t->size)
+			break;
+		t->rounds++;
+	}
+	free(buf);
+	return t->rounds ? t : NULL;
+}
+
+/* Bytes of the file, or of a hole, but nobody else's, and no one waits long. */
+TEST_F(dax, truncate_race)
+{
+	struct state *s = &self->s;
+	ssize_t len = SLOTS * s->page, ret, i;
+	struct truncater t = { .fd = s->mem.fd, .size = len };
+	struct timespec end, now;
+	char *buf = malloc(len);
+	int calls = 0;
+	void *ok;
+
+	if (!have_counters())
+		SKIP(return, WAITS_FOR_READER);
+	ASSERT_NE(NULL, buf);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += 2;
+	ASSERT_EQ(0, pthread_create(&t.thread, NULL, truncater_run, &t));
+	do {
+		ret = xvmsplice1(s->p[1], s->m, len, 0);
+		/* The file may have no such page now. */
+		ASSERT_TRUE(ret == -EFAULT || (ret > 0 && ret <= len)) {
+			TH_LOG("vmsplice: %zd", ret);
+		}
+		if (ret > 0) {
+			calls++;
+			ASSERT_EQ(ret, read_full(s->p[0], buf, ret));
+			for (i = 0; i < ret; i++)
+				if (buf[i] && buf[i] != pattern_byte(DATA, i))
+					break;
+			ASSERT_EQ(ret, i);
+		}
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while (now.tv_sec < end.tv_sec);
+	__atomic_store_n(&t.stop, true, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(0, pthread_join(t.thread, &ok));
+	EXPECT_NE(NULL, ok);
+	EXPECT_LT(0, calls);
+	EXPECT_LT(0, t.rounds);
+	EXPECT_EQ(0, pins_held());
+	free(buf);
+}
+
+/* A page that was written to is memory like any other, and pinned. */
+TEST_F(private, written_pages)
+{
+	static const int written[] = { 0, 3, 4, 7 };
+	struct state *s = &self->s;
+	struct iovec iov = { s->m + 10, 8 * s->page };
+	ssize_t pinned = 4 * s->page - 10;
+	int i;
+
+	for (i = 0; i < ARRAY_LEN(written); i++)
+		fill_pattern(s->m + written[i] * s->page, s->page, DATA,
+			     written[i] * s->page);
+	put(_metadata, s, &iov, 1, pinned, 0);
+	if (have_counters()) {
+		EXPECT_LT(0, pins_held());
+		/* And its reader sees what is written to it. */
+		fill_pattern(s->m + 3 * s->page, 2 * s->page, OTHER,
+			     3 * s->page);
+		expect_data(_metadata, s->p[0], 3 * s->page - 10, DATA, 10);
+		expect_data(_metadata, s->p[0], 2 * s->page, OTHER,
+			    3 * s->page);
+		expect_data(_metadata, s->p[0], 3 * s->page + 10, DATA,
+			    5 * s->page);
+	} else {
+		expect_data(_metadata, s->p[0], 8 * s->page, DATA, 10);
+	}
+	EXPECT_EQ(0, pins_held());
+	expect_file(_metadata, s->mem.fd, s->size, DATA, 0);
+}
+
+/* Nobody waits for them, since they are not the file's. */
+TEST_F(private, truncate_written_pages)
+{
+	struct state *s = &self->s;
+	struct iovec iov = { s->m, SLOTS * s->page };
+	ssize_t len = iov.iov_len;
+
+	fill_pattern(s->m, len, OTHER, 0);
+	put(_metadata, s, &iov, 1, len, 0);
+	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+	expect_data(_metadata, s->p[0], len, OTHER, 0);
+	EXPECT_EQ(0, pins_held());
+}
+
+/*
+ * A page that is shared since a fork cannot be made the caller's own to be pinned:
+ * in such a mapping the kernel does that for nobody.
+ */
+TEST_F(private, after_fork)
+{
+	struct state *s = &self->s;
+	ssize_t len = 3 * s->page;
+	int turn[2], status;
+	pid_t pid;
+	char c;
+
+	make_pipe(_metadata, turn);
+	fill_pattern(s->m, len, OTHER, 0);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		close(turn[1]);
+		while (xread(turn[0], &c, 1))
+			;
+		_exit(match_pattern(s->m, len, OTHER, 0) != len);
+	}
+	put1(_metadata, s, 0, len);
+	if (have_counters())
+		fill_pattern(s->m, len, THIRD, 0);
+	expect_data(_metadata, s->p[0], len, OTHER, 0);
+	close(turn[0]);
+	close(turn[1]);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* Data from a file is a copy on any kernel, and whoever truncates it waits not. */
+TEST_F(file, splice_from)
+{
+	struct state *s = &self->s;
+	ssize_t len = s->size - SOME, referenced, copied;
+	loff_t off = SOME;
+
+	referenced = read_counter("bytes.file_to_pipe.referenced");
+	copied = read_counter("bytes.file_to_pipe.copied");
+	EXPECT_EQ(len, xsplice(s->mem.fd, &off, s->p[1], NULL, s->size, 0));
+	EXPECT_EQ(s->size, off);
+	EXPECT_EQ(len, pipe_bytes(s->p[0]));
+	EXPECT_EQ(0, xsplice(s->mem.fd, &off, s->q[1], NULL, s->size, 0));
+	if (have_counters()) {
+		EXPECT_EQ(referenced,
+			  read_counter("bytes.file_to_pipe.referenced"));
+		EXPECT_EQ(copied + len,
+			  read_counter("bytes.file_to_pipe.copied"));
+	}
+	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+	expect_data(_metadata, s->p[0], len, DATA, SOME);
+}
+
+/* What is written goes to the device, so there is no copy in between. */
+TEST_F(file, splice_to)
+{
+	struct state *s = &self->s;
+	ssize_t page = s->page, referenced, copied;
+	loff_t off = page + 10;
+	char *buf;
+
+	buf = alloc_pattern(_metadata, 10 * page, OTHER);
+	referenced = read_counter("bytes.pipe_to_file.referenced");
+	copied = read_counter("bytes.pipe_to_file.copied");
+	ASSERT_EQ(10 * page, xvmsplice1(s->p[1], buf, 10 * page, 0));
+	EXPECT_EQ(SOME, xsplice(s->p[0], NULL, s->mem.fd, &off, SOME, 0));
+	EXPECT_EQ(page + 10 + SOME, off);
+	EXPECT_EQ(10 * page - SOME, xsplice(s->p[0], NULL, s->mem.fd, &off,
+					    s->size, 0));
+	if (have_counters()) {
+		EXPECT_EQ(referenced + 10 * page,
+			  read_counter("bytes.pipe_to_file.referenced"));
+		EXPECT_EQ(copied, read_counter("bytes.pipe_to_file.copied"));
+	}
+	EXPECT_EQ(0, pins_held());
+	/* Those who map it see it. */
+	EXPECT_EQ(page + 10, match_pattern(s->m, page + 10, DATA, 0));
+	EXPECT_EQ(10 * page, match_pattern(s->m + page + 10, 10 * page, OTHER,
+					   0));
+	EXPECT_EQ(page, match_pattern(s->m + 11 * page + 10, page, DATA,
+				      11 * page + 10));
+
+	/* From its own memory, which mainline would have to wait for. */
+	if (have_counters()) {
+		off = 0;
+		put1(_metadata, s, 20 * page, 4 * page);
+		ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
+		EXPECT_EQ(4 * page, xsplice(s->p[0], NULL, s->mem.fd, &off,
+					    s->size, 0));
+		EXPECT_EQ(4 * page, match_pattern(s->m, 4 * page, DATA,
+						  20 * page));
+	}
+	free(buf);
+}
+
+/* Out of a pipe into memory on DAX. */
+TEST_F(file, vmsplice_to)
+{
+	struct state *s = &self->s;
+	ssize_t len = 3 * s->page;
+
+	ASSERT_EQ(len, write_pattern(s->p[1], len, OTHER, 0));
+	ASSERT_EQ(len, xvmsplice1(s->p[0], s->m + 10, len, 0));
+	EXPECT_EQ(len, match_pattern(s->m + 10, len, OTHER, 0));
+	ASSERT_EQ(10, lseek(s->mem.fd, 10, SEEK_SET));
+	expect_data(_metadata, s->mem.fd, len, OTHER, 0);
+	expect_data(_metadata, s->mem.fd, s->page, DATA, len + 10);
+}
+
+TEST_F(file, sendfile)
+{
+	struct state *s = &self->s;
+	int file = make_file(_metadata, "/tmp"), back;
+	ssize_t len = s->size - SOME;
+	char *buf = malloc(len);
+	loff_t off = SOME;
+	struct job job;
+	int sv[2];
+
+	ASSERT_NE(NULL, buf);
+	EXPECT_EQ(len, xsendfile(file, s->mem.fd, &off, s->size));
+	EXPECT_EQ(s->size, off);
+	EXPECT_EQ(0, xsendfile(file, s->mem.fd, &off, s->size));
+	expect_file(_metadata, file, len, DATA, SOME);
+
+	make_tcp_pair(_metadata, sv);
+	job = job_reader(sv[1], buf, len);
+	job_start(_metadata, &job);
+	ASSERT_EQ(SOME, lseek(s->mem.fd, SOME, SEEK_SET));
+	EXPECT_EQ(len, xsendfile(sv[0], s->mem.fd, NULL, len));
+	EXPECT_EQ(s->size, lseek(s->mem.fd, 0, SEEK_CUR));
+	EXPECT_EQ(len, job_finish(_metadata, &job));
+	EXPECT_EQ(len, match_pattern(buf, len, DATA, SOME));
+
+	/* And back, by way of the same copies. */
+	back = reopen(_metadata, s->mem.fd, O_WRONLY);
+	off = 0;
+	EXPECT_EQ(len, xsendfile(back, file, &off, s->size));
+	EXPECT_EQ(len, match_pattern(s->m, len, DATA, SOME));
+	free(buf);
+}
+
+TEST_F(file, copy_file_range)
+{
+	struct state *s = &self->s;
+	ssize_t len = 10 * s->page;
+	loff_t in = SOME, out = s->size;
+
+	EXPECT_EQ(len, xcopy_file_range(s->mem.fd, &in, s->mem.fd, &out, len,
+					0));
+	EXPECT_EQ(SOME + len, in);
+	EXPECT_EQ(s->size + len, out);
+	ASSERT_EQ(s->size, lseek(s->mem.fd, s->size, SEEK_SET));
+	expect_data(_metadata, s->mem.fd, len, DATA, SOME);
+}
+
+TEST_HARNESS_MAIN
