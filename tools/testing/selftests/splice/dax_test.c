@@ -348,7 +348,7 @@ static void expect_file(struct __test_metadata *_metadata, int fd, ssize_t len,
 }
 
 /* Bytes, pages, and all of it. */
-TEST_F(dax, copied)
+TEST_F_TIMEOUT(dax, copied, 120)
 {
 	struct state *s = &self->s;
 	const struct {
@@ -655,7 +655,7 @@ TEST_F(dax, file_write_in_flight)
 	expect_data(_metadata, s->p[0], s->size, DATA, 0);
 }
 
-TEST_F(dax, truncate_in_flight)
+TEST_F_TIMEOUT(dax, truncate_in_flight, 120)
 {
 	struct state *s = &self->s;
 
@@ -673,7 +673,7 @@ TEST_F(dax, truncate_in_flight)
 	expect_data(_metadata, s->p[0], s->size, OTHER, 0);
 }
 
-TEST_F(dax, punch_hole_in_flight)
+TEST_F_TIMEOUT(dax, punch_hole_in_flight, 120)
 {
 	static const int modes[] = {
 		FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
