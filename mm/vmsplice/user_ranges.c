@@ -9,6 +9,9 @@
 
 #define RANGE_FLAGS (FOLL_PIN | FOLL_LONGTERM)
 
+static_assert(BITS_PER_TYPE(typeof_member(struct user_ranges, large)) >=
+	      USER_RANGES_MAX);
+
 /*
  * @ranges:	what was found so far, but for their number
  * @nr:		their number
@@ -56,7 +59,6 @@ static __always_inline void range_begin(struct range_walk *walk,
 	walk->nr = nr + 1;
 	walk->next = NULL;
 	if (large) {
-		static_assert(USER_RANGES_MAX <= BITS_PER_TYPE(walk->ranges->large));
 		walk->ranges->large |= BIT(nr);
 		range_set_next(walk, folio, page, nr_pages);
 	}
