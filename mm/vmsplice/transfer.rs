@@ -161,8 +161,8 @@ fn link_rest(
 }
 
 /// Puts in `range`, which is what comes next in `source`, and which there is room for: pinned as
-/// far as there is a charge for it, and the memory can be; what is left is copied, and the first
-/// page where `pin` says so. Adds to `total` how many bytes that were.
+/// far as there is a charge for it, and the memory can be; what is left is copied. So is the first
+/// page, unless `pin`. Adds to `total` how many bytes that were.
 fn link_range(
     ring: &mut PipeRing<'_>,
     source: &mut UserSource<'_>,

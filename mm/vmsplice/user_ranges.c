@@ -92,7 +92,10 @@ static __always_inline struct folio *range_pin(struct range_walk *walk,
 	*is_large = large;
 	if (unlikely(walk->nr == USER_RANGES_MAX))
 		return NULL;
-	/* Nobody pins the zero page, so there would be nothing to give back. */
+	/*
+	 * Nobody pins the zero page, so there would be nothing to give back. No
+	 * entry that allows writing is for that.
+	 */
 	if (unlikely(is_pci_p2pdma_page(page)) ||
 	    (!writable && is_zero_page(page)))
 		return NULL;
