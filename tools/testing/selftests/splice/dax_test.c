@@ -435,18 +435,6 @@ TEST_F(dax, mixed)
 	memory_unmap(&memfd);
 }
 
-/* vmsplice() by that user. */
-static ssize_t vmsplice_as(struct __test_metadata *_metadata, uid_t uid, int fd,
-			   const struct iovec *iov, int nr)
-{
-	ssize_t ret;
-
-	ASSERT_EQ(0, setresuid(uid, uid, 0));
-	ret = xvmsplice(fd, iov, nr, 0);
-	ASSERT_EQ(0, setresuid(0, 0, 0));
-	return ret;
-}
-
 /* What is copied does not count against the limit of its user. */
 TEST_F(dax, limit)
 {
@@ -463,10 +451,14 @@ TEST_F(dax, limit)
 	iov[1] = (struct iovec) { anon.p + 3 * s->page, s->page };
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
 	before = read_account(_metadata);
-	ASSERT_EQ(4 * s->page, vmsplice_as(_metadata, USER, s->p[1], iov, 2));
+	become(_metadata, USER);
+	ASSERT_EQ(4 * s->page, xvmsplice(s->p[1], iov, 2, 0));
+	become(_metadata, 0);
 	check_account(_metadata, &before, s->page, 3 * s->page);
 	/* It is the other page that does. */
-	ASSERT_EQ(s->page, vmsplice_as(_metadata, USER, s->p[1], iov + 1, 1));
+	become(_metadata, USER);
+	ASSERT_EQ(s->page, xvmsplice(s->p[1], iov + 1, 1, 0));
+	become(_metadata, 0);
 	check_account(_metadata, &before, 0, s->page);
 	expect_data(_metadata, s->p[0], 4 * s->page, DATA, 0);
 	expect_data(_metadata, s->p[0], s->page, DATA, 3 * s->page);

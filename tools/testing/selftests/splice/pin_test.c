@@ -931,15 +931,6 @@ static void set_memlock(struct __test_metadata *_metadata, rlim_t limit)
 	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
 }
 
-/*
- * Becomes another user, without any capability, or root again. What is pinned
- * counts for the real user.
- */
-static void become(struct __test_metadata *_metadata, uid_t uid)
-{
-	ASSERT_EQ(0, setresuid(uid, uid, 0));
-}
-
 /* vmsplice() by that user. */
 static ssize_t vmsplice_as(struct __test_metadata *_metadata, uid_t uid, int fd,
 			   const void *buf, ssize_t len)

@@ -408,4 +408,13 @@ static inline void close_all(void)
 	closefrom(STDERR_FILENO + 1);
 }
 
+/*
+ * Becomes another user, without any capability, or root again. What is pinned
+ * counts for the real user.
+ */
+static inline void become(struct __test_metadata *_metadata, uid_t uid)
+{
+	ASSERT_EQ(0, setresuid(uid, uid, 0));
+}
+
 #endif /* SPLICE_MEMORY_H */
