@@ -45,8 +45,15 @@ const SHOWN: &[(&str, Counter)] = &[
         "bytes.memory_to_pipe.referenced",
         Counter::MemoryToPipeReferenced,
     ),
-    ("bytes.memory_to_pipe.copied", Counter::MemoryToPipeCopied),
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
+];
+
+/// Why user memory was copied.
+const MEMORY_COPIED: &[(&str, Counter)] = &[
+    ("hugetlb", Counter::MemoryToPipeHugetlb),
+    ("dax", Counter::MemoryToPipeDax),
+    ("limit", Counter::MemoryToPipeLimit),
+    ("references", Counter::MemoryToPipeReferences),
 ];
 
 struct Counters;
@@ -56,10 +63,19 @@ impl Writer for Counters {
         for (name, counter) in SHOWN {
             writeln!(f, "{name} {}", counter.sum())?;
         }
-        // What was copied is counted first: while a transfer goes on it can be more than the whole.
+        let mut all = 0;
+        for (reason, counter) in MEMORY_COPIED {
+            let bytes = counter.sum();
+            writeln!(f, "bytes.memory_to_pipe.copied.{reason} {bytes}")?;
+            all += bytes;
+        }
+        writeln!(f, "bytes.memory_to_pipe.copied {all}")?;
+        // The parts are counted before the whole: while a transfer goes on they can be more.
         let copied = Counter::FileToPipeCopied.sum();
-        let referenced = Counter::FileToPipe.sum().saturating_sub(copied);
+        let direct = Counter::FileToPipeDirect.sum();
+        let referenced = Counter::FileToPipe.sum().saturating_sub(copied + direct);
         writeln!(f, "bytes.file_to_pipe.referenced {referenced}")?;
+        writeln!(f, "bytes.file_to_pipe.direct {direct}")?;
         writeln!(f, "bytes.file_to_pipe.copied {copied}")
     }
 }

@@ -114,6 +114,11 @@ pub(crate) fn copy_splice_read(
         vacancy.fill(PipeBuffer::from_page(page, 0, chunk as u32)?);
         left -= chunk;
     }
-    Counter::FileToPipeCopied.add(bytes);
+    if file.is_direct() {
+        // The device reads into the very pages that go on.
+        Counter::FileToPipeDirect.add(bytes);
+    } else {
+        Counter::FileToPipeCopied.add(bytes);
+    }
     Ok(bytes)
 }

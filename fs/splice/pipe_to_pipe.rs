@@ -87,11 +87,7 @@ pub(crate) fn splice(
         let mut moved = Moved::default();
         let (mut from, mut to) = Pipe::lock_both(input, output)?;
         let (mut input_ring, mut output_ring) = (from.ring(), to.ring());
-        let outcome = if input_ring.has_lent() {
-            move_lent(&mut input_ring, &mut output_ring, len, flags, &mut moved)
-        } else {
-            move_buffers::<false>(&mut input_ring, &mut output_ring, len, flags, &mut moved)
-        };
+        let outcome = move_buffers(&mut input_ring, &mut output_ring, len, flags, &mut moved);
         drop(from);
         drop(to);
 
@@ -118,10 +114,10 @@ struct Moved {
     made_room: bool,
 }
 
-/// Moves what can be moved at once, and says in `moved` what that did. An error is one that came
-/// before anything was moved. `HAS_LENT`: buffers may be too large for the room there is.
+/// Moves what can be moved at once; `moved` receives the effect on `from`. An error is one that came
+/// before anything was moved.
 #[inline]
-fn move_buffers<const HAS_LENT: bool>(
+fn move_buffers(
     from: &mut PipeRing<'_>,
     to: &mut PipeRing<'_>,
     len: usize,
@@ -151,11 +147,7 @@ fn move_buffers<const HAS_LENT: bool>(
             };
         };
 
-        let most = if HAS_LENT {
-            left.min(buf.len_in_slots(vacancy.slots()))
-        } else {
-            left
-        };
+        let most = left.min(buf.len_in_slots(vacancy.slots()));
         if most >= buf.len() {
             left = left.wrapping_sub(vacancy.fill_from(from).unwrap_or(0));
             moved.buffers = moved.buffers.wrapping_add(1);
@@ -174,19 +166,6 @@ fn move_buffers<const HAS_LENT: bool>(
             return Ok(Outcome::Done(len));
         }
     }
-}
-
-/// As [`move_buffers`], out of the way of it.
-#[cold]
-#[inline(never)]
-fn move_lent(
-    from: &mut PipeRing<'_>,
-    to: &mut PipeRing<'_>,
-    len: usize,
-    flags: SpliceFlags,
-    moved: &mut Moved,
-) -> Result<Outcome> {
-    move_buffers::<true>(from, to, len, flags, moved)
 }
 
 /// What was transferred counts for more than what went wrong afterwards.
@@ -224,11 +203,7 @@ pub(crate) fn tee(
     wait_for_output(output, flags)?;
 
     let (mut from, mut to) = Pipe::lock_both(input, output)?;
-    let bytes = if from.ring().has_lent() {
-        link_lent(&mut from.ring(), &mut to.ring(), len)
-    } else {
-        link_buffers::<false>(&mut from.ring(), &mut to.ring(), len)
-    };
+    let bytes = link_buffers(&mut from.ring(), &mut to.ring(), len);
     drop(from);
     drop(to);
 
@@ -239,17 +214,9 @@ pub(crate) fn tee(
     bytes
 }
 
-/// As [`link_buffers`], out of the way of it.
-#[cold]
-#[inline(never)]
-fn link_lent(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Result<usize> {
-    link_buffers::<true>(from, to, len)
-}
-
-/// Links what can be linked at once. `HAS_LENT`: buffers may be too large for the room there is.
-/// An error is one that came before anything was linked.
+/// Links what can be linked at once. An error is one that came before anything was linked.
 #[inline]
-fn link_buffers<const HAS_LENT: bool>(
+fn link_buffers(
     from: &mut PipeRing<'_>,
     to: &mut PipeRing<'_>,
     len: usize,
@@ -266,15 +233,9 @@ fn link_buffers<const HAS_LENT: bool>(
             Err(_) if bytes != 0 => break,
             Err(err) => return Err(err),
         };
-        copy.truncate(len - bytes);
-        if HAS_LENT {
-            copy.truncate(copy.len_in_slots(vacancy.slots()));
-            bytes += copy.len();
-            vacancy.fill(copy);
-        } else {
-            bytes += copy.len();
-            vacancy.fill_one(copy);
-        }
+        copy.truncate((len - bytes).min(copy.len_in_slots(vacancy.slots())));
+        bytes += copy.len();
+        vacancy.fill(copy);
         Counter::BuffersTeed.add(1);
         if bytes == len {
             break;

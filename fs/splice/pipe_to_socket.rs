@@ -82,11 +82,11 @@ fn send_some(
     let wanted = len - progress.bytes;
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let gathered = pieces.gather_unless_reported(ring, wanted);
+    let gathered = pieces.gather_unless_loaned(ring, wanted);
     // What can be read is sent; the error is met again, first, at the next call.
     if pieces.is_empty() {
         return match gathered {
-            Ok(true) => send_reported(ring, socket, wanted, flags, dont_wait, progress, copied),
+            Ok(true) => send_loaned(ring, socket, wanted, flags, dont_wait, progress, copied),
             Err(err) if err != ENODATA => Err(err),
             _ => Ok(false),
         };
@@ -102,10 +102,10 @@ fn send_some(
     Ok(true)
 }
 
-/// Sends the oldest buffers, whose release is to be reported: by reference where the protocol
-/// tells when it is done with the memory, else as a copy. `true`: go on.
+/// Sends the oldest buffers, which have a loan: by reference if the protocol reports when it is done
+/// with the memory, else as a copy. `true`: go on.
 #[cold]
-fn send_reported(
+fn send_loaned(
     ring: &mut PipeRing<'_>,
     socket: &Socket,
     wanted: usize,
@@ -116,11 +116,11 @@ fn send_reported(
 ) -> Result<bool> {
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let Some((loan, left_in_pipe)) = pieces.gather_reported(ring, wanted) else {
+    let Some((loan, left_in_pipe)) = pieces.gather_loaned(ring, wanted) else {
         return Ok(false);
     };
     let more = |bytes| flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted);
-    let sent = match socket.send_reported(&pieces, loan, more(pieces.bytes()), dont_wait) {
+    let sent = match socket.send_loaned(&pieces, loan, more(pieces.bytes()), dont_wait) {
         Err(err) if err == EOPNOTSUPP => {
             let Some(buf) = ring.front() else {
                 return Ok(false);

@@ -12,9 +12,10 @@
 
 struct iovec;
 struct pipe_inode_info;
+struct seq_file;
 
 /* Room for the counters of rust/kernel/splice/counters.rs. */
-#define SPLICE_NR_COUNTERS 24
+#define SPLICE_NR_COUNTERS 32
 
 struct splice_counters {
 	u64 items[SPLICE_NR_COUNTERS];
@@ -38,7 +39,11 @@ ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 
 /* For fs/pipe.c: mm/vmsplice/ffi.rs and rust/kernel/pipe.rs. */
 long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
+void rust_pipe_show_fdinfo(struct seq_file *m, struct file *file);
 void rust_pipe_free(struct pipe_inode_info *pipe);
+
+/* fs.pipe-user-memory-pages: mm/vmsplice/sysctl.c. */
+extern int pipe_user_memory_pages;
 
 /* fs/internal.h has the same, which only fs/ can include. */
 ssize_t splice_file_to_pipe(struct file *in, struct pipe_inode_info *opipe,

@@ -2,8 +2,15 @@
 
 //! Where C comes in.
 
-use crate::{notify, transfer};
-use kernel::{bindings, fs::LocalFile, prelude::*, splice::from_size, uaccess::UserPtr};
+use crate::{entry, fdinfo, notify};
+use kernel::{
+    bindings,
+    fs::LocalFile,
+    prelude::*,
+    seq_file::SeqFile,
+    splice::from_size,
+    uaccess::UserPtr, //
+};
 
 /// `vmsplice(2)`.
 #[export]
@@ -14,7 +21,7 @@ pub(crate) extern "C" fn rust_sys_vmsplice(
     flags: c_uint,
 ) -> isize {
     let iov = UserPtr::from_ptr(uiov.cast_mut().cast());
-    from_size(transfer::sys_vmsplice(fd, iov, nr_segs, flags))
+    from_size(entry::sys_vmsplice(fd, iov, nr_segs, flags))
 }
 
 /// The ioctls of pipes that C does not know.
@@ -34,4 +41,19 @@ pub(crate) unsafe extern "C" fn rust_pipe_ioctl(
         Ok(ret) => ret,
         Err(err) => err.to_errno() as c_long,
     }
+}
+
+/// The lines of a pipe in `/proc/PID/fdinfo`.
+///
+/// # Safety
+///
+/// `m` and `file` are valid, and `file` is a pipe's.
+#[export]
+pub(crate) unsafe extern "C" fn rust_pipe_show_fdinfo(
+    m: *mut bindings::seq_file,
+    file: *mut bindings::file,
+) {
+    // SAFETY: Both are valid by the caller's promise. The position of a pipe is not looked at.
+    let (m, file) = unsafe { (SeqFile::from_raw(m), LocalFile::from_raw_file(file)) };
+    fdinfo::show(m, file);
 }

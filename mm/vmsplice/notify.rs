@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Asking a pipe what it has to report.
+//! The ioctls for notifications of `vmsplice(2)`.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ use kernel::{
     ioctl::{_IOW, _IOWR},
     pipe::Pipe,
     prelude::*,
+    splice::notify::EventFd,
     uaccess::{UserPtr, UserSlice},
     uapi, //
 };
@@ -55,24 +56,20 @@ fn state(file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
         return Err(EINVAL);
     }
 
-    let known = pipe
-        .lock()
-        .ring()
-        .issuer()
-        .map(|issuer| (issuer.issued(), issuer.state().clone()));
-    let issued = known.as_ref().map_or(0, |(issued, _)| *issued);
+    let calls = pipe.lock().ring().notifications();
+    let issued = calls.as_ref().map_or(0, |calls| calls.issued());
     if wait && number > issued {
         return Err(EINVAL);
     }
     let mut released = 0;
-    if let Some((_, state)) = known {
-        if wait && state.released() < number {
+    if let Some(calls) = calls {
+        if wait && calls.released() < number {
             if file.has_flags(O_NONBLOCK) {
                 return Err(EAGAIN);
             }
-            state.wait(number)?;
+            calls.wait(number)?;
         }
-        released = state.released();
+        released = calls.released();
     }
 
     writer.write(&flags)?;
@@ -82,15 +79,20 @@ fn state(file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
     writer.write(&released)
 }
 
-/// `SPLICE_IOC_NOTIFY_EVENTFD`: tells of releases by an eventfd.
+/// `SPLICE_IOC_NOTIFY_EVENTFD`: signals an eventfd whenever the watermark moves, instead of the one
+/// so far; -1: none.
 ///
 /// # Errors
 ///
 /// - [`EBADF`], [`EINVAL`]: the descriptor is not an eventfd.
-/// - [`EBUSY`]: there is one already.
-/// - [`ENOMEM`], and [`EFAULT`] where the memory cannot be read.
+/// - [`ENOMEM`], and [`EFAULT`] if the memory cannot be read.
 fn attach(_file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
     let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
-    let state = pipe.lock().ring().issuer_or_new()?.state().clone();
-    state.attach_eventfd(fd)
+    let eventfd = match fd {
+        -1 => None,
+        fd => Some(EventFd::from_fd(fd)?),
+    };
+    let calls = pipe.lock().ring().notifications_or_new()?;
+    calls.set_eventfd(eventfd);
+    Ok(())
 }

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! vmsplice: user memory into a pipe, pinned, and back out of it, by copying.
+//! vmsplice: user memory into a pipe, by reference, and out of it, by copying.
 //!
-//! `ffi` is where C comes in, and the only file with `unsafe`.
+//! `ffi` is where C calls, and the only file with `unsafe`.
 
+mod entry;
+mod fdinfo;
 mod ffi;
+mod memory_to_pipe;
 mod notify;
-mod transfer;
+mod pipe_to_memory;
 
 use kernel::prelude::*;
 

@@ -9,9 +9,11 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
+#include <linux/highmem.h>
+#include <linux/hugetlb.h>
 #include <linux/iommu.h>
 #include <linux/iommu-dma.h>
-#include <linux/kasan.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/net.h>
@@ -24,6 +26,7 @@
 #include <linux/splice.h>
 #include <linux/swiotlb.h>
 #include <linux/uio.h>
+#include <linux/user_ranges.h>
 #include <linux/wait.h>
 #include <net/tcp.h>
 
@@ -178,6 +181,11 @@ __rust_helper size_t rust_helper_user_iter_front(struct iov_iter *iter,
 	return min(iter_iov_len(iter), iov_iter_count(iter));
 }
 
+__rust_helper size_t rust_helper_user_iter_ranges(const struct iov_iter *iter)
+{
+	return iter_is_ubuf(iter) ? 1 : iter->nr_segs;
+}
+
 __rust_helper void rust_helper_user_iter_advance(struct iov_iter *iter,
 						 size_t bytes)
 {
@@ -189,87 +197,125 @@ __rust_helper void rust_helper_user_iter_advance(struct iov_iter *iter,
 	}
 }
 
-/*
- * Charges pages to the user that the task runs as, as many as that may have
- * still; says how many. Where there are any, @user is a reference.
- */
-__rust_helper unsigned long
-rust_helper_memlock_charge(unsigned long pages, struct user_struct **user)
+__rust_helper bool rust_helper_user_range_refs_exhausted(struct page *page)
 {
-	struct user_struct *current_user = current_user();
-	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
-	long old = atomic_long_read(&current_user->locked_vm);
-	unsigned long granted;
+	return user_range_refs_exhausted(page);
+}
+
+__rust_helper bool rust_helper_user_page_is_hugetlb(struct page *page)
+{
+	return folio_test_hugetlb(page_folio(page));
+}
+
+__rust_helper bool rust_helper_user_page_is_private_hugetlb(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	return folio_test_hugetlb(folio) && folio_test_anon(folio);
+}
+
+__rust_helper bool rust_helper_user_page_is_dax(struct page *page)
+{
+	return folio_is_fsdax(page_folio(page));
+}
+
+__rust_helper bool rust_helper_user_page_is_longterm_pinnable(struct page *page)
+{
+	return folio_is_longterm_pinnable(page_folio(page));
+}
+
+__rust_helper bool rust_helper_user_page_is_exclusive(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (!folio_test_anon(folio))
+		return false;
+	/* A THP that is mapped by one entry has the mark at its first page. */
+	return PageAnonExclusive(folio_test_hugetlb(folio) ? &folio->page : page) ||
+	       (folio_test_large(folio) && PageAnonExclusive(&folio->page));
+}
+
+__rust_helper unsigned long rust_helper_user_page_folio_pages(struct page *page)
+{
+	return folio_nr_pages(page_folio(page));
+}
+
+/* Exchanges a pin for a reference, if the memory is not anonymous. */
+__rust_helper bool rust_helper_user_page_pin_to_reference(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (folio_test_anon(folio))
+		return false;
+	folio_get(folio);
+	unpin_folio(folio);
+	return true;
+}
+
+/* Merges pages with a reference each into ranges with one. */
+__rust_helper void rust_helper_user_ranges_of_pages(struct user_ranges *ranges,
+						    struct page *const *pages,
+						    int nr)
+{
+	struct user_range *last = NULL;
+	int i;
+
+	ranges->nr = 0;
+	ranges->next = NULL;
+	for (i = 0; i < nr; i++) {
+		struct folio *folio = page_folio(pages[i]);
+
+		if (last && last->large && pages[i] == last->page + last->nr_pages &&
+		    folio == page_folio(last->page)) {
+			last->nr_pages++;
+			folio_put(folio);
+			continue;
+		}
+		last = &ranges->range[ranges->nr++];
+		last->page = pages[i];
+		last->nr_pages = 1;
+		last->large = folio_test_large(folio);
+	}
+}
+
+__rust_helper bool rust_helper_copy_page_part(struct page *to, struct page *from,
+					      size_t offset, size_t len)
+{
+	char *vto = kmap_local_page(to);
+	char *vfrom = kmap_local_page(from);
+	unsigned long left = copy_mc_to_kernel(vto, vfrom + offset, len);
+
+	kunmap_local(vfrom);
+	kunmap_local(vto);
+	return !left;
+}
+
+/*
+ * Counts pages for the real user of the task, if that has no more than @limit
+ * then. A first charge takes a reference to the user.
+ */
+__rust_helper bool rust_helper_user_memory_charge(struct user_struct **user,
+						  unsigned long pages,
+						  unsigned long limit)
+{
+	struct user_struct *of = *user ?: current_user();
+	long old = atomic_long_read(&of->pipe_user_memory);
 
 	do {
-		granted = pages;
-		if (unlikely(old + pages > limit) && !capable(CAP_IPC_LOCK))
-			granted = old < limit ? limit - old : 0;
-		if (!granted)
-			return 0;
-	} while (!atomic_long_try_cmpxchg(&current_user->locked_vm, &old,
-					  old + granted));
-	*user = get_uid(current_user);
-	return granted;
+		if (pages > limit || old > limit - pages)
+			return false;
+	} while (!atomic_long_try_cmpxchg(&of->pipe_user_memory, &old,
+					  old + pages));
+	if (!*user)
+		*user = get_uid(of);
+	return true;
 }
 
-__rust_helper void rust_helper_memlock_uncharge(struct user_struct *user,
-						unsigned long pages)
+__rust_helper void rust_helper_user_memory_uncharge(struct user_struct *user,
+						    unsigned long pages)
 {
-	atomic_long_sub(pages, &user->locked_vm);
-	if (unlikely(!refcount_dec_not_one(&user->__count)))
-		free_uid(user);
-}
-
-/*
- * Memory for a loan: what the pipe has kept, or new. What KBox allocates goes
- * through krealloc().
- */
-__rust_helper void *rust_helper_user_loan_alloc(struct pipe_inode_info *pipe,
-						size_t size)
-{
-	void *spare = NULL;
-
-	if (READ_ONCE(pipe->spare_loan))
-		spare = xchg(&pipe->spare_loan, NULL);
-	if (!spare)
-		return kmalloc(size, GFP_KERNEL_ACCOUNT);
-	kasan_mempool_unpoison_object(spare, size);
-	return spare;
-}
-
-static inline void free_spare_loan(void *loan, size_t size)
-{
-	kasan_mempool_unpoison_object(loan, size);
-	kfree(loan);
-}
-
-/* Frees what the pipe has kept. */
-__rust_helper void rust_helper_user_loan_free_spare(struct pipe_inode_info *pipe,
-						    size_t size)
-{
-	if (pipe->spare_loan)
-		free_spare_loan(pipe->spare_loan, size);
-}
-
-/* The pipe may keep it. It need not be locked. */
-__rust_helper void rust_helper_user_loan_free(struct pipe_inode_info *pipe,
-					      void *loan, size_t size)
-{
-	if (READ_ONCE(pipe->spare_loan)) {
-		kfree(loan);
-		return;
-	}
-	if (!kasan_mempool_poison_object(loan))
-		return;
-	loan = xchg(&pipe->spare_loan, loan);
-	if (unlikely(loan))
-		free_spare_loan(loan, size);
-}
-
-__rust_helper struct user_struct *rust_helper_get_uid(struct user_struct *user)
-{
-	return get_uid(user);
+	atomic_long_sub(pages, &user->pipe_user_memory);
+	free_uid(user);
 }
 
 /* files */

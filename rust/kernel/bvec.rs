@@ -142,31 +142,22 @@ impl<'a> Pieces<'a> {
         self.gather_while::<false>(ring, wanted, |buf| buf.confirm_inline().map(|()| true))
     }
 
-    /// As [`Self::gather`], for those who keep the memory for longer than the buffers: as far as
-    /// these need not be reported. What is gathered takes the room of no more slots of a pipe than
-    /// there can be pieces: where messages end is not to depend on the size of pages.
+    /// As [`Self::gather`], for those who keep the memory for longer than the buffers: ends at a
+    /// buffer that has a [loan](PipeBuffer::loan). What is gathered takes no more slots of a pipe
+    /// than there can be pieces, so that the ends of messages do not depend on the size of folios.
     #[inline]
-    pub fn gather_unless_reported(
+    pub fn gather_unless_loaned(
         &mut self,
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
     ) -> Result<bool> {
-        if ring.has_lent() {
-            return self.gather_slots(ring, wanted);
-        }
-        self.gather_while::<false>(ring, wanted, |buf| buf.confirm_unless_reported())
+        self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_loaned())
     }
 
-    /// As [`Self::gather_unless_reported`], where buffers may take the room of several.
-    #[cold]
-    fn gather_slots(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
-        self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_reported())
-    }
-
-    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one loan that is to be
-    /// reported. Returns that, and whether there is more in the ring; `None` where the oldest
-    /// buffer does not belong to one. Otherwise as [`Self::gather_unless_reported`].
-    pub fn gather_reported(
+    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one loan. Returns that, and
+    /// whether there is more in the ring; `None` if the oldest buffer has no loan. Otherwise as
+    /// [`Self::gather_unless_loaned`].
+    pub fn gather_loaned(
         &mut self,
         ring: &'a mut PipeRing<'_>,
         wanted: usize,
@@ -176,7 +167,7 @@ impl<'a> Pieces<'a> {
         let mut slots = self.slots.len() as u32;
         for buf in ring.iter() {
             let buf = buf.into_buffer();
-            match (buf.reported(), &found) {
+            match (buf.loan(), &found) {
                 (Some(loan), None) => found = Some(loan.into()),
                 (Some(loan), Some(found)) if ptr::eq(loan, &**found) => (),
                 (_, found) => return found.clone().map(|loan| (loan, true)),

@@ -22,7 +22,8 @@ use crate::{
     bindings,
     fs::LocalFile,
     prelude::*,
-    splice::{loan::Loan, notify::Issuer},
+    splice::notify::Notifications,
+    sync::{Arc, ArcBorrow},
     types::NotThreadSafe, //
 };
 use core::{
@@ -35,6 +36,7 @@ use core::{
 mod buffer;
 mod ops;
 mod ring;
+mod user;
 
 pub(crate) use buffer::DETACHED_PIPE;
 pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Provenance};
@@ -109,6 +111,20 @@ impl<'a> Pipe<'a> {
             _handle: PhantomData,
             _not_send: NotThreadSafe,
         }
+    }
+
+    /// Locks the pipe if that does not have to wait. The pipe is one that a file refers to.
+    pub fn try_lock(&mut self) -> Option<PipeGuard<'_>> {
+        // SAFETY: The pipe is valid by the type invariant.
+        if unsafe { bindings::mutex_trylock(&raw mut (*self.as_ptr()).mutex) } == 0 {
+            return None;
+        }
+        // INVARIANT: Locked just now.
+        Some(PipeGuard {
+            pipe: self.pipe,
+            _handle: PhantomData,
+            _not_send: NotThreadSafe,
+        })
     }
 
     /// Locks two pipes, in address order whatever the order of the arguments, so that two tasks
@@ -319,8 +335,9 @@ impl Drop for PrivatePipe {
 ///
 /// # Invariants
 ///
-/// The pipe is valid for `'a`, and no one else accesses its ring. The slots from tail to head hold
-/// buffers, each with its reference; all others hold none.
+/// The pipe is valid for `'a`, and no one else accesses its ring. The slots from tail to head are
+/// those of buffers, in order, each with its reference: a buffer is in the first of its
+/// [`PipeBuffer::slots`]. All other slots have no operations, and hold no buffer.
 ///
 /// # Examples
 ///
@@ -455,22 +472,26 @@ impl PipeRing<'_> {
         self.indices().space(self.max_usage())
     }
 
-    /// What numbers the calls that are to be reported, if there were any.
+    /// The calls that asked for a notification, if there were any.
     #[inline]
-    pub fn issuer(&mut self) -> Option<&mut Issuer> {
-        // SAFETY: The pipe is valid, and its lock guards this field; where it is not null it is
-        // what `issuer_or_new` put there.
-        unsafe { (*self.as_ptr()).notices.cast::<Issuer>().as_mut() }
+    pub fn notifications(&self) -> Option<Arc<Notifications>> {
+        // SAFETY: The pipe is valid, and its lock guards this field; if it is not null,
+        // `notifications_or_new` has put a reference there.
+        unsafe {
+            let of = (*self.as_ptr()).notices.cast::<Notifications>();
+            (!of.is_null()).then(|| ArcBorrow::from_raw(of).into())
+        }
     }
 
-    /// As [`Self::issuer`]; makes one where there was none. Fails with [`ENOMEM`].
-    pub fn issuer_or_new(&mut self) -> Result<&mut Issuer> {
-        if self.issuer().is_none() {
-            let issuer = KBox::into_raw(Issuer::new()?);
-            // SAFETY: As in `issuer`. `free_pipe_info` has it freed, by `rust_pipe_free`.
-            unsafe { (*self.as_ptr()).notices = issuer.cast() };
+    /// As [`Self::notifications`]; a pipe gets its own if it has none. Fails with [`ENOMEM`].
+    pub fn notifications_or_new(&mut self) -> Result<Arc<Notifications>> {
+        if let Some(of) = self.notifications() {
+            return Ok(of);
         }
-        self.issuer().ok_or(ENOMEM)
+        let of = Notifications::new()?;
+        // SAFETY: As in `notifications`. `free_pipe_info` has it freed, by `rust_pipe_free`.
+        unsafe { (*self.as_ptr()).notices = Arc::into_raw(of.clone()).cast_mut().cast() };
+        Ok(of)
     }
 
     /// The array of slots, which stays where it is as long as the pipe is locked.
@@ -488,60 +509,39 @@ impl PipeRing<'_> {
         self.slots().at(index)
     }
 
-    /// Whether there may be buffers that take the room of more than one
-    /// ([`PipeBuffer::slots`]).
+    /// Drops the first `n` bytes of the oldest buffer, which has more. The slots of the pages that
+    /// are used up become free. Returns whether there are any.
     #[inline]
-    pub fn has_lent(&self) -> bool {
-        // SAFETY: The pipe is valid, and its lock guards this.
-        unsafe { (*self.as_ptr()).lent != 0 }
-    }
-
-    /// Makes up for the pages of a buffer beyond its first, by `slots` that are not used.
-    #[inline]
-    fn lend(&mut self, slots: u32) {
-        // SAFETY: The pipe is valid. Those who look without the lock get the old or the new value.
-        unsafe {
-            (*self.as_ptr()).lent += slots;
-            let max_usage = &raw mut (*self.as_ptr()).max_usage;
-            max_usage.write_volatile(*max_usage - slots);
-        }
-    }
-
-    /// Undoes [`Self::lend`] for as many `slots`.
-    #[cold]
-    fn take_back(&mut self, slots: u32) {
-        // SAFETY: As in `lend`.
-        unsafe {
-            (*self.as_ptr()).lent -= slots;
-            let max_usage = &raw mut (*self.as_ptr()).max_usage;
-            max_usage.write_volatile(*max_usage + slots);
-        }
-    }
-
-    /// Has `buf`, which is about to be put in, count for its pages.
-    #[inline]
-    fn lend_to(&mut self, buf: &mut PipeBuffer) {
-        if !buf.is_of_pages() {
-            return;
-        }
-        let more = buf.slots() - 1;
-        if more < self.space() {
-            self.lend(more);
-        } else {
-            // Whoever puts it in did not look; then it is no larger for us than those of C.
-            buf.count_as_one();
-        }
-    }
-
-    /// Drops the first `n` bytes of `buf`, which is in this ring and has more; says whether that
-    /// made room.
-    #[cold]
-    fn advance_pages(&mut self, buf: &mut PipeBuffer, n: usize) -> bool {
+    fn advance_front(&mut self, n: usize) -> bool {
+        let tail = self.indices().tail();
+        let slot = self.slot(tail);
+        // SAFETY: The slot at the tail holds a buffer, by the caller and the type invariant.
+        let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
         let before = buf.slots();
         buf.advance(n);
-        let fewer = before - buf.slots();
-        self.take_back(fewer);
-        fewer > 0
+        if before == 1 {
+            return false;
+        }
+        self.move_front(before - buf.slots())
+    }
+
+    /// Moves the oldest buffer `slots` on, to the slot of what is its first page now. Returns
+    /// whether it moved.
+    #[cold]
+    fn move_front(&mut self, slots: u32) -> bool {
+        if slots == 0 {
+            return false;
+        }
+        let tail = self.indices().tail();
+        let (from, to) = (self.slot(tail), self.slot(tail.wrapping_add(slots)));
+        // SAFETY: `to` is one of the further slots of the buffer in `from`, so it holds none, and
+        // is a different one. The reference goes along.
+        unsafe {
+            ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), 1);
+            (*from.as_ptr()).ops = ptr::null();
+            self.set_tail(tail.wrapping_add(slots));
+        }
+        true
     }
 
     /// The oldest buffer.
@@ -569,22 +569,22 @@ impl PipeRing<'_> {
         let first = unsafe { buf.try_clone_in(self.as_ptr()) };
         Some(first.map(|mut first| {
             first.truncate(n);
-            self.advance_pages(buf, n);
+            self.advance_front(n);
             first
         }))
     }
 
     /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is if it
     /// comes from [`Self::pop_front`], and the ring was not unlocked since.
-    pub fn push_front(&mut self, mut buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        if self.is_full() {
+    pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
+        if buf.slots() > self.space() {
             return Err(buf);
         }
-        self.lend_to(&mut buf);
-        let tail = self.indices().tail().wrapping_sub(1);
-        // SAFETY: There is room, so the slot before the tail holds no buffer; it does after.
+        let tail = self.indices().tail().wrapping_sub(buf.slots());
+        // SAFETY: There is room, so the slots before the tail are free. The first one holds the
+        // buffer afterwards.
         unsafe {
-            ptr::write(self.slot(tail).as_ptr(), buf.into_raw());
+            self.slots().put(tail, buf);
             self.set_tail(tail);
         }
         Ok(())
@@ -624,12 +624,21 @@ impl PipeRing<'_> {
             return Err(first);
         }
         let space = self.space();
+        let from = self.slot(indices.tail());
         // SAFETY: The slot at the tail holds a buffer, by the type invariant.
-        let front: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
-        match front.prepend(first, space) {
-            Ok(0) => (),
-            Ok(more) => self.lend(more),
-            Err(first) => return Err(first),
+        let front: &mut PipeBuffer = unsafe { from.cast().as_mut() };
+        let more = front.prepend(first, space)?;
+        if more == 0 {
+            return Ok(());
+        }
+        let tail = indices.tail().wrapping_sub(more);
+        // SAFETY: There is room for `more`, so the slots before the tail are free. The buffer and
+        // its reference go to the first of them, and it takes all up to its old slot.
+        unsafe {
+            let buf = ptr::read(from.as_ptr());
+            (*from.as_ptr()).ops = ptr::null();
+            self.slots().put(tail, PipeBuffer::from_raw(buf));
+            self.set_tail(tail);
         }
         Ok(())
     }
@@ -641,7 +650,7 @@ impl PipeRing<'_> {
         Iter {
             pipe: self.as_ptr(),
             slots: self.slots(),
-            left: self.indices().occupied(),
+            left: self.indices(),
             _ring: PhantomData,
         }
     }
@@ -669,27 +678,11 @@ impl PipeRing<'_> {
         // A slot without operations is how C knows an empty one, in `free_pipe_info`.
         // SAFETY: The slot at the tail holds a buffer, and does not any more.
         unsafe {
-            if self.has_lent() {
-                self.take_back_for(slot);
-            }
             let buf = ptr::read(slot);
             (*slot).ops = ptr::null();
-            self.set_tail(indices.advance_tail(1).tail());
+            let slots = (&*slot.cast::<PipeBuffer>()).slots();
+            self.set_tail(indices.advance_tail(slots).tail());
             buf
-        }
-    }
-
-    /// Room that the buffer in `slot` takes beyond that is room again.
-    ///
-    /// # Safety
-    ///
-    /// `slot` is one of the ring, and holds a buffer, which is about to be taken out.
-    #[cold]
-    unsafe fn take_back_for(&mut self, slot: *mut bindings::pipe_buffer) {
-        // SAFETY: By the caller's promise.
-        let buf = unsafe { &*slot.cast::<PipeBuffer>() };
-        if buf.is_of_pages() {
-            self.take_back(buf.slots() - 1);
         }
     }
 
@@ -712,11 +705,9 @@ impl PipeRing<'_> {
         // SAFETY: The slot at the tail holds a buffer, by the type invariant, and is empty after.
         unsafe {
             let slot = self.slot(indices.tail()).as_ptr();
-            if self.has_lent() {
-                self.take_back_for(slot);
-            }
+            let slots = (&*slot.cast::<PipeBuffer>()).slots();
             bindings::pipe_buf_release(self.as_ptr(), slot);
-            self.set_tail(indices.advance_tail(1).tail());
+            self.set_tail(indices.advance_tail(slots).tail());
         }
     }
 
@@ -731,193 +722,136 @@ impl PipeRing<'_> {
     }
 
     /// Drops the first `n` bytes, or all where there are fewer, releasing the buffers that are
-    /// used up; says whether that made room.
+    /// used up. Returns whether that made room.
     #[inline]
-    pub fn consume(&mut self, n: usize) -> bool {
-        if self.has_lent() {
-            self.consume_lent(n)
-        } else {
-            self.consume_if::<false>(n)
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn consume_lent(&mut self, n: usize) -> bool {
-        self.consume_if::<true>(n)
-    }
-
-    #[inline(always)]
-    fn consume_if<const HAS_LENT: bool>(&mut self, mut n: usize) -> bool {
+    pub fn consume(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
         let indices = self.indices();
-        let mut left = indices.occupied();
         let mut tail = indices.tail();
-        let mut room = false;
-        while n > 0 {
-            let Some(index) = left.next() else { break };
-            let slot = slots.at(index);
-            // SAFETY: The slots in use hold buffers, by the type invariant.
+        while n > 0 && tail != indices.head() {
+            let slot = slots.at(tail);
+            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
             if n < buf.len() {
-                if HAS_LENT {
-                    room = self.advance_pages(buf, n);
-                } else {
-                    buf.advance(n);
-                }
+                self.advance_front(n);
                 break;
             }
             n -= buf.len();
-            tail = index.wrapping_add(1);
+            tail = tail.wrapping_add(buf.slots());
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
-                if HAS_LENT {
-                    self.take_back_for(slot.as_ptr());
-                }
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
                 self.set_tail(tail);
             }
         }
-        room || tail != indices.tail()
+        self.indices().tail() != indices.tail()
     }
 
     /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
-    /// says how many bytes it used up; a buffer without any left is released. `Ok(false)`: `f` used
-    /// nothing, or `Ok(None)` was its answer. Sets `room` where there is more than before.
+    /// returns how many bytes it used up; a buffer without any left is released. `Ok(false)`: `f`
+    /// used nothing, or `Ok(None)` was its answer. Sets `room` if there is more than before.
     #[inline(always)]
     pub fn drain(
-        &mut self,
-        f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
-        room: &mut bool,
-    ) -> Result<bool> {
-        if self.has_lent() {
-            return self.drain_lent(f, room);
-        }
-        let tail = self.indices().tail();
-        let ret = self.drain_if::<false>(f, &mut false);
-        *room |= self.indices().tail() != tail;
-        ret
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn drain_lent(
-        &mut self,
-        f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
-        room: &mut bool,
-    ) -> Result<bool> {
-        let tail = self.indices().tail();
-        let ret = self.drain_if::<true>(f, room);
-        *room |= self.indices().tail() != tail;
-        ret
-    }
-
-    /// As [`Self::drain`], but sets `room` only where it is of a buffer that is still there.
-    #[inline(always)]
-    fn drain_if<const HAS_LENT: bool>(
         &mut self,
         mut f: impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
         room: &mut bool,
     ) -> Result<bool> {
+        let before = self.indices().tail();
+        let ret = self.drain_all(&mut f);
+        *room |= self.indices().tail() != before;
+        ret
+    }
+
+    #[inline(always)]
+    fn drain_all(
+        &mut self,
+        f: &mut impl FnMut(BufferRef<'_>) -> Result<Option<usize>>,
+    ) -> Result<bool> {
         let slots = self.slots();
-        for index in self.indices().occupied() {
-            let slot = slots.at(index);
-            // SAFETY: The slots in use hold buffers, by the type invariant.
+        let (mut tail, head) = (self.indices().tail(), self.indices().head());
+        while tail != head {
+            let slot = slots.at(tail);
+            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
-            loop {
-                // INVARIANT: As above; the ring is borrowed.
-                let used = f(BufferRef {
-                    pipe: self.as_ptr(),
-                    buf,
-                })?;
-                let Some(used @ 1..) = used else {
-                    return Ok(false);
-                };
-                if used >= buf.len() {
-                    break;
-                }
+            let len = buf.len();
+            // INVARIANT: As above; the ring is borrowed.
+            let used = f(BufferRef {
+                pipe: self.as_ptr(),
+                buf,
+            })?;
+            let Some(used @ 1..) = used else {
+                return Ok(false);
+            };
+            if used < len {
                 // The rest is offered again at once.
-                if HAS_LENT {
-                    *room |= self.advance_pages(buf, used);
-                } else {
-                    buf.advance(used);
+                if self.advance_front(used) {
+                    tail = self.indices().tail();
                 }
+                continue;
             }
             // SAFETY: This is the buffer at the tail; its slot is empty after.
             unsafe {
-                if HAS_LENT {
-                    self.take_back_for(slot.as_ptr());
-                }
+                tail = tail.wrapping_add(slot.cast::<PipeBuffer>().as_ref().slots());
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
-                self.set_tail(index.wrapping_add(1));
+                self.set_tail(tail);
             }
         }
         Ok(true)
     }
 
-    /// Puts in as many of `bufs` as there is room for; says how many, and how many bytes these
-    /// are. The iterator is not asked for a buffer that there is no room for.
+    /// Puts in as many of `bufs` as there is room for. Returns how many, and how many bytes these
+    /// are. The iterator is not asked for a buffer if there is no room at all.
     #[inline]
     pub fn append(&mut self, bufs: &mut impl Iterator<Item = PipeBuffer>) -> (usize, usize) {
-        let slots = self.slots();
-        let indices = self.indices();
-        let mut head = indices.head();
-        let mut bytes = 0usize;
-        let mut space = indices.space(self.max_usage());
-        while space > 0 {
-            let Some(mut buf) = bufs.next() else { break };
-            space = space.wrapping_sub(1);
-            if buf.is_of_pages() {
-                // It counts from here on, and is in the ring at once.
-                // SAFETY: The slots up to `head` hold buffers.
-                unsafe { self.set_head(head) };
-                self.lend_to(&mut buf);
-                space = space.saturating_sub(buf.slots() - 1);
-            }
-            // A pipe holds no more bytes than memory has.
-            bytes = bytes.wrapping_add(buf.len());
-            // SAFETY: There is room, so the slot at the head holds no buffer; it does after.
-            unsafe { ptr::write(slots.at(head).as_ptr(), buf.into_raw()) };
-            head = head.wrapping_add(1);
+        let mut filler = self.filler();
+        while filler.space() > 0 {
+            let Some(buf) = bufs.next() else { break };
+            filler.push_or_count_as_one(buf);
         }
-        // SAFETY: By the above.
-        unsafe { self.set_head(head) };
-        (head.wrapping_sub(indices.head()) as usize, bytes)
+        filler.commit()
     }
 
-    /// Makes a buffer of its own of each page that counts as one, for those who take no others.
-    pub fn bound_to_pages(&mut self) {
-        // SAFETY: The pipe is valid, and its lock guards this.
-        let lent = unsafe { (*self.as_ptr()).lent };
-        if lent == 0 {
-            return;
+    /// Starts to put in buffers that others are to see together.
+    #[inline]
+    pub fn filler(&mut self) -> Filler<'_> {
+        let indices = self.indices();
+        // INVARIANT: Nothing is put in yet.
+        Filler {
+            slots: self.slots(),
+            head: indices.head(),
+            space: indices.space(self.max_usage()),
+            buffers: 0,
+            bytes: 0,
+            ring: PipeRing {
+                pipe: self.pipe,
+                _access: PhantomData,
+                _not_send: NotThreadSafe,
+            },
         }
+    }
+
+    /// Makes a buffer of its own of each page of a larger one, for those who take no others: each
+    /// page has a slot already. Fails with [`EFAULT`] if a page cannot have another reference;
+    /// some buffers may be split then.
+    pub fn split_to_pages(&mut self) -> Result {
         let slots = self.slots();
-        let (first, end) = (self.indices().tail(), self.indices().head());
-        // There is room for all, since each counted already. From the youngest on, so that nothing
-        // is overwritten that is still to be looked at.
-        let mut index = end;
-        let mut to = end.wrapping_add(lent);
-        // SAFETY: All slots from `first` to `end` hold buffers, which are taken out in turn, and
-        // those from `first` to the new head do in the end: each one `to` is beyond the slots that
-        // have not been looked at.
-        unsafe {
-            while index != first {
-                index = index.wrapping_sub(1);
-                let buf = PipeBuffer::from_raw(ptr::read(slots.at(index).as_ptr()));
-                if !buf.is_of_pages() {
-                    to = to.wrapping_sub(1);
-                    ptr::write(slots.at(to).as_ptr(), buf.into_raw());
-                    continue;
-                }
-                for slot in (0..buf.slots()).rev() {
-                    to = to.wrapping_sub(1);
-                    ptr::write(slots.at(to).as_ptr(), buf.of_slot(slot).into_raw());
-                }
+        let indices = self.indices();
+        let mut index = indices.tail();
+        while index != indices.head() {
+            // SAFETY: `index` is the first slot of a buffer, by the type invariant.
+            let buf: &mut PipeBuffer = unsafe { slots.at(index).cast().as_mut() };
+            let end = index.wrapping_add(buf.slots());
+            // From the last page on, so that the buffer is never longer than its slots.
+            let mut at = end;
+            while buf.slots() > 1 {
+                at = at.wrapping_sub(1);
+                let last = buf.split_last_page()?;
+                // SAFETY: The slot is one of the further slots of `buf`, which has one fewer now.
+                unsafe { ptr::write(slots.at(at).as_ptr(), last.into_raw()) };
             }
-            self.set_head(end.wrapping_add(lent));
+            index = end;
         }
-        self.take_back(lent);
+        Ok(())
     }
 
     /// Releases all buffers.
@@ -995,24 +929,27 @@ impl PipeRing<'_> {
 /// `pipe` is valid, and nobody else refers to it.
 #[export]
 unsafe extern "C" fn rust_pipe_free(pipe: *mut bindings::pipe_inode_info) {
-    // SAFETY: By the caller's promise. What is not null was allocated by `issuer_or_new`.
+    // SAFETY: By the caller's promise. If it is not null, `notifications_or_new` has put a reference
+    // there.
     unsafe {
         if !(*pipe).notices.is_null() {
-            drop(KBox::from_raw((*pipe).notices.cast::<Issuer>()));
+            drop(Arc::from_raw((*pipe).notices.cast::<Notifications>()));
         }
-        Loan::free_spare(pipe);
     }
 }
 
-/// Has every buffer of a pipe be within a page. C: for those who take nothing else.
+/// Splits the buffers of a pipe that have more than a page. For C code that takes no others.
+///
+/// Returns 0, or `-EFAULT` as [`PipeRing::split_to_pages`] does.
 ///
 /// # Safety
 ///
 /// `pipe` is valid, and locked.
 #[export]
-unsafe extern "C" fn pipe_bound_to_pages(pipe: *mut bindings::pipe_inode_info) {
-    // SAFETY: By the caller's promise.
-    unsafe { PipeRing::from_raw(pipe) }.bound_to_pages();
+unsafe extern "C" fn pipe_split_to_pages(pipe: *mut bindings::pipe_inode_info) -> c_int {
+    // SAFETY: By the caller's promise the pipe is valid, and nobody else accesses its ring.
+    let ret = unsafe { PipeRing::from_raw(pipe) }.split_to_pages();
+    ret.map_or_else(Error::to_errno, |()| 0)
 }
 
 /// The array of slots of a ring.
@@ -1033,6 +970,24 @@ impl Slots {
         // SAFETY: The place stays below `size`.
         unsafe { NonNull::new_unchecked(self.bufs.add(ring::slot(index, self.size))) }
     }
+
+    /// Puts `buf` into the slots from `index` on. Returns how many it takes.
+    ///
+    /// # Safety
+    ///
+    /// As many slots as `buf` takes are free, and nobody else accesses them.
+    #[inline]
+    unsafe fn put(self, index: u32, buf: PipeBuffer) -> u32 {
+        let slots = buf.slots();
+        // SAFETY: By the caller's promise nothing is overwritten. The reference goes along.
+        unsafe { ptr::write(self.at(index).as_ptr(), buf.into_raw()) };
+        if slots > 1 {
+            // A later `write(2)` looks at the flags in the last slot for whether it can append.
+            // SAFETY: By the caller's promise.
+            unsafe { (*self.at(index.wrapping_add(slots - 1)).as_ptr()).flags = 0 };
+        }
+        slots
+    }
 }
 
 /// Room for one buffer in a ring: filling it cannot fail.
@@ -1052,81 +1007,148 @@ impl Vacancy<'_> {
         self.ring.space()
     }
 
-    /// Puts `buf` in, as the youngest.
+    /// Puts `buf` in, as the youngest. If it takes more slots than there are, it counts as one.
     #[inline]
-    pub fn fill(self, buf: PipeBuffer) {
-        if buf.is_of_pages() {
-            return self.fill_pages(buf);
+    pub fn fill(mut self, mut buf: PipeBuffer) {
+        if buf.slots() > 1 && buf.slots() > self.ring.space() {
+            buf.count_as_one();
         }
-        // SAFETY: The reference goes along.
-        unsafe { self.fill_slot(buf.into_raw()) };
-    }
-
-    /// As [`Self::fill`], for a buffer that takes the room of one; any other does afterwards.
-    #[inline]
-    pub fn fill_one(self, mut buf: PipeBuffer) {
-        buf.count_as_one();
-        // SAFETY: The reference goes along.
-        unsafe { self.fill_slot(buf.into_raw()) };
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn fill_pages(self, buf: PipeBuffer) {
-        self.fill_lent(buf);
-    }
-
-    /// As [`Self::fill`], where it is no exception that `buf` takes the room of several.
-    #[inline]
-    pub fn fill_lent(mut self, mut buf: PipeBuffer) {
-        self.ring.lend_to(&mut buf);
-        // SAFETY: The reference goes along.
-        unsafe { self.fill_slot(buf.into_raw()) };
+        // SAFETY: There are as many free slots, by the type invariant and the above.
+        unsafe {
+            let slots = self.ring.slots().put(self.head, buf);
+            self.ring.set_head(self.head.wrapping_add(slots));
+        }
     }
 
     /// Moves the oldest buffer of `from` over, and returns its length; `None` where there is none.
     #[inline]
-    pub fn fill_from(mut self, from: &mut PipeRing<'_>) -> Option<usize> {
-        if from.has_lent() {
-            return self.fill_from_lent(from);
-        }
-        let indices = from.indices();
-        if indices.is_empty() {
-            return None;
-        }
-        let source = from.slot(indices.tail()).as_ptr();
-        // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head does not;
-        // both rings are borrowed, so these are different slots. The reference goes along.
-        unsafe {
-            ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
-            let len = (*source).len as usize;
-            (*source).ops = ptr::null();
-            from.set_tail(indices.advance_tail(1).tail());
-            self.ring.set_head(self.head.wrapping_add(1));
-            Some(len)
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn fill_from_lent(self, from: &mut PipeRing<'_>) -> Option<usize> {
+    pub fn fill_from(self, from: &mut PipeRing<'_>) -> Option<usize> {
         let buf = from.pop_front()?;
         let len = buf.len();
         self.fill(buf);
         Some(len)
     }
+}
 
-    /// # Safety
-    ///
-    /// `buf` is a valid buffer, whose reference is handed over.
+/// Buffers on their way into a ring, behind its head: others do not see them before
+/// [`commit`](Self::commit). Dropping this instead releases them.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// let page = || PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10);
+///
+/// let mut filler = ring.filler();
+/// filler.push(page()?).map_err(|_| EAGAIN)?;
+/// drop(filler);
+/// assert!(ring.is_empty());
+///
+/// let mut filler = ring.filler();
+/// filler.push(page()?).map_err(|_| EAGAIN)?;
+/// filler.push(page()?).map_err(|_| EAGAIN)?;
+/// assert_eq!(filler.commit(), (2, 20));
+/// assert_eq!(ring.indices().occupancy(), 2);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Invariants
+///
+/// The slots from the head of `ring` up to `head` hold the buffers, of which there are `buffers`,
+/// with `bytes` bytes. The `space` slots from there on are free, and may be used.
+pub struct Filler<'a> {
+    ring: PipeRing<'a>,
+    slots: Slots,
+    head: u32,
+    space: u32,
+    buffers: usize,
+    bytes: usize,
+}
+
+impl Filler<'_> {
+    /// The number of slots that are free still.
     #[inline]
-    unsafe fn fill_slot(mut self, buf: bindings::pipe_buffer) {
-        // SAFETY: The slot at the head holds no buffer, by the type invariant, so nothing is
-        // overwritten; it holds one afterwards.
-        unsafe {
-            ptr::write(self.ring.slot(self.head).as_ptr(), buf);
-            self.ring.set_head(self.head.wrapping_add(1));
+    pub fn space(&self) -> u32 {
+        self.space
+    }
+
+    /// The number of slots that the buffers take.
+    #[inline]
+    pub fn used(&self) -> u32 {
+        self.head.wrapping_sub(self.ring.indices().head())
+    }
+
+    /// Whether there are no buffers.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.buffers == 0
+    }
+
+    /// Adds `buf`; `Err(buf)` if there are too few free slots.
+    #[inline]
+    pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
+        if buf.slots() > self.space {
+            return Err(buf);
         }
+        self.bytes = self.bytes.wrapping_add(buf.len());
+        self.buffers = self.buffers.wrapping_add(1);
+        // SAFETY: There are as many free slots, by the type invariant.
+        let slots = unsafe { self.slots.put(self.head, buf) };
+        // INVARIANT: Their first one holds the buffer now.
+        self.head = self.head.wrapping_add(slots);
+        self.space = self.space.wrapping_sub(slots);
+        Ok(())
+    }
+
+    /// Adds `buf`, if there is a free slot. If it takes more slots than there are, it counts as
+    /// one.
+    #[inline]
+    fn push_or_count_as_one(&mut self, mut buf: PipeBuffer) {
+        if buf.slots() > self.space {
+            buf.count_as_one();
+        }
+        // Without any free slot the buffer is released.
+        let _ = self.push(buf);
+    }
+
+    /// Puts the buffers into the ring. Returns how many there are, and how many bytes.
+    #[inline]
+    pub fn commit(self) -> (usize, usize) {
+        let mut this = ManuallyDrop::new(self);
+        let head = this.head;
+        // SAFETY: The slots up to `head` hold the buffers, by the type invariant.
+        unsafe { this.ring.set_head(head) };
+        (this.buffers, this.bytes)
+    }
+
+    /// Takes the buffers out again, and hands them to `f`, oldest first.
+    pub fn take_back(self, mut f: impl FnMut(PipeBuffer)) {
+        ManuallyDrop::new(self).take_all(&mut f);
+    }
+
+    fn take_all(&mut self, f: &mut impl FnMut(PipeBuffer)) {
+        let mut left = Indices::new(self.head, self.ring.indices().head());
+        while !left.is_empty() {
+            let slot = self.slots.at(left.tail()).as_ptr();
+            // SAFETY: By the type invariant the first of the slots that are left holds a buffer,
+            // whose reference goes along.
+            let buf = unsafe {
+                let buf = ptr::read(slot);
+                (*slot).ops = ptr::null();
+                PipeBuffer::from_raw(buf)
+            };
+            left = left.advance_tail(buf.slots());
+            f(buf);
+        }
+    }
+}
+
+impl Drop for Filler<'_> {
+    fn drop(&mut self) {
+        self.take_all(&mut drop);
     }
 }
 
@@ -1135,11 +1157,11 @@ impl Vacancy<'_> {
 /// # Invariants
 ///
 /// `slots` are those of `pipe`, and nobody else accesses its ring for `'a`. The slots in `left`
-/// hold buffers.
+/// hold buffers, the first one included.
 pub struct Iter<'a> {
     pipe: *mut bindings::pipe_inode_info,
     slots: Slots,
-    left: ring::Occupied,
+    left: Indices,
     _ring: PhantomData<&'a mut ()>,
 }
 
@@ -1148,12 +1170,16 @@ impl<'a> Iterator for Iter<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<BufferRef<'a>> {
-        let index = self.left.next()?;
+        if self.left.is_empty() {
+            return None;
+        }
+        // SAFETY: By the type invariant the first of the slots that are left holds a buffer.
+        let buf: &mut PipeBuffer = unsafe { self.slots.at(self.left.tail()).cast().as_mut() };
+        self.left = self.left.advance_tail(buf.slots());
         // INVARIANT: By that of `self`; each buffer is given out once.
         Some(BufferRef {
             pipe: self.pipe,
-            // SAFETY: As above.
-            buf: unsafe { self.slots.at(index).cast().as_mut() },
+            buf,
         })
     }
 }
@@ -1194,15 +1220,14 @@ impl<'a> BufferRef<'a> {
         self.confirm()
     }
 
-    /// As [`Self::confirm_inline`], but a buffer whose release is to be reported is not looked at
-    /// further: `false`.
+    /// As [`Self::confirm_inline`], but `false` for a buffer that has a [loan](PipeBuffer::loan).
     #[inline]
-    pub fn confirm_unless_reported(&mut self) -> Result<bool> {
+    pub fn confirm_unless_loaned(&mut self) -> Result<bool> {
         // Such buffers have an operation to be asked.
         if self.buf.is_good() {
             return Ok(true);
         }
-        if self.buf.reported().is_some() {
+        if self.buf.loan().is_some() {
             return Ok(false);
         }
         self.confirm().map(|()| true)

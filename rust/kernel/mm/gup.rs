@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! User memory that is pinned, and what it counts for.
+//! References to user memory, and the limit on them.
 //!
 //! C headers: [`include/linux/user_ranges.h`](srctree/include/linux/user_ranges.h),
 //! [`include/linux/sched/user.h`](srctree/include/linux/sched/user.h)
 
-use crate::{bindings, page::PAGE_SIZE, prelude::*};
+use crate::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    bindings,
+    page::PAGE_SIZE,
+    pipe::OwnedPage,
+    prelude::*, //
+};
 use core::{
-    mem,
+    mem::{ManuallyDrop, MaybeUninit},
     ptr::{self, NonNull},
 };
 
@@ -84,119 +90,367 @@ impl UserRange {
     }
 }
 
-/// Pages that are physically contiguous, of one folio, and pinned as long as what this comes from.
-#[derive(Clone, Copy)]
-pub struct PinnedRange {
-    /// The first page.
-    pub page: NonNull<bindings::page>,
-    /// How many pages there are.
-    pub pages: usize,
+/// How user memory is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// By a reference (`FOLL_GET`): nothing else changes.
+    Reference,
+    /// By a pin (`FOLL_PIN`), which reclaim, migration, soft-dirty tracking, `UFFDIO_MOVE` and
+    /// `fork(2)` take into account: `fork(2)` copies pinned anonymous memory for the child.
+    Pin,
 }
 
-/// User memory of one range of addresses, pinned until this is dropped (`FOLL_PIN`,
-/// `FOLL_LONGTERM`), for reading.
+/// User memory that is held until this is dropped, for reading: physically contiguous pages of one
+/// folio.
 ///
-/// The pages stay the user's, who may write to them, and unmap them, at any time. No page table is
-/// changed, but for anonymous pages shared since a fork, and pages of private file mappings: those
-/// become the user's own when they are pinned.
+/// The pages stay the user's, who may write to them, and unmap them, at any time.
 ///
 /// # Invariants
 ///
-/// The first `nr` elements of both arrays are as `pin_user_ranges` fills them in, with success, and
-/// the pins are owned by this value.
-#[repr(transparent)]
-pub struct PinnedRanges(bindings::user_ranges);
+/// `page` is the first of `pages` contiguous pages of one folio, of which this value owns one
+/// reference, or pin, as `hold` has it.
+pub struct HeldPages {
+    page: NonNull<bindings::page>,
+    pages: u32,
+    large: bool,
+    faulted: bool,
+    hold: Hold,
+}
 
-// SAFETY: Pins can be given back from any task.
-unsafe impl Send for PinnedRanges {}
+// SAFETY: References and pins can be given back by any task.
+unsafe impl Send for HeldPages {}
 
-// SAFETY: Nothing is changed by a reference.
-unsafe impl Sync for PinnedRanges {}
+// SAFETY: Nothing is changed by a shared reference.
+unsafe impl Sync for HeldPages {}
 
-#[expect(clippy::len_without_is_empty)]
-impl PinnedRanges {
-    /// Pins memory of the current task, from the beginning of `range` on: as much as there are
-    /// ranges for, and as can be pinned. May sleep. C: `pin_user_ranges`.
+impl HeldPages {
+    /// The first page.
+    #[inline]
+    pub fn page(&self) -> NonNull<bindings::page> {
+        self.page
+    }
+
+    /// The number of pages.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        self.pages as usize
+    }
+
+    /// How they are held.
+    #[inline]
+    pub fn hold(&self) -> Hold {
+        self.hold
+    }
+
+    /// Whether this is anonymous memory of hugetlb.
     ///
-    /// Fails with [`EFAULT`] and the like where the first page cannot be pinned.
+    /// `hugetlb_wp()` lets the last process that maps such a page write to it, whoever else has a
+    /// reference: a reader would see what another process than the sender writes later. Only a pin
+    /// of memory that one process has alone prevents that.
     #[inline]
-    pub fn pin(range: UserRange) -> impl Init<Self, Error> {
-        // SAFETY: On success C has initialized as many elements as `nr` says, and of the others
-        // any bits are good. INVARIANT: By what `pin_user_ranges` does.
+    pub fn is_private_hugetlb(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        self.large && unsafe { bindings::user_page_is_private_hugetlb(self.page.as_ptr()) }
+    }
+
+    /// Whether a reference may not be harmless: memory of hugetlb, or any that was faulted in.
+    ///
+    /// Memory of a device, and with too many references, is only found by [`UserRanges::fault_in`].
+    #[inline]
+    pub fn is_special(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        self.faulted || (self.large && unsafe { bindings::user_page_is_hugetlb(self.page.as_ptr()) })
+    }
+
+    /// Whether the count of the folio's references is too near to its end for more.
+    pub fn has_too_many_references(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_range_refs_exhausted(self.page.as_ptr()) }
+    }
+
+    /// Exchanges a reference for a pin, if `range`, whose pages these are, can be pinned as it is
+    /// mapped now.
+    pub fn pinned_at(self, range: UserRange) -> Self {
+        if self.hold == Hold::Pin {
+            return self;
+        }
+        let (mut pinned, _) = UserRanges::look_up(range, Hold::Pin);
+        match pinned.next() {
+            Some(pinned) if pinned.hold == Hold::Pin && pinned.pages == self.pages => pinned,
+            _ => self,
+        }
+    }
+
+    /// Whether this is memory of a DAX file: truncating the file waits for all references.
+    pub fn is_dax(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_page_is_dax(self.page.as_ptr()) }
+    }
+
+    /// Whether the memory may be held for long: it is not in `ZONE_MOVABLE` or CMA.
+    pub fn is_longterm_pinnable(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_page_is_longterm_pinnable(self.page.as_ptr()) }
+    }
+
+    /// Whether this is anonymous memory that the process which maps it has alone, as seen now.
+    fn is_exclusive(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_page_is_exclusive(self.page.as_ptr()) }
+    }
+
+    /// The number of pages of the whole folio.
+    pub fn folio_pages(&self) -> usize {
+        if !self.large {
+            return 1;
+        }
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_page_folio_pages(self.page.as_ptr()) }
+    }
+
+    /// Whether `other` is of the same folio.
+    pub fn same_folio(&self, other: &Self) -> bool {
+        // SAFETY: Both pages are valid by the type invariant.
         unsafe {
-            pin_init::init_from_closure(move |slot: *mut Self| {
-                let ret = bindings::pin_user_ranges(range.addr, range.pages(), slot.cast());
-                if ret < 0 {
-                    // CAST: An error number.
-                    return Err(Error::from_errno(ret as c_int));
-                }
-                Ok(())
-            })
+            bindings::page_folio(self.page.as_ptr()) == bindings::page_folio(other.page.as_ptr())
         }
     }
 
-    /// How many ranges there are: one or more.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.0.nr as usize
+    /// Turns a pin of memory that is not anonymous into a reference: a pin has no use there.
+    fn relax(mut self) -> Self {
+        // SAFETY: The page is valid and pinned by the type invariant. INVARIANT: If this returns
+        // true, the pin was exchanged for a reference.
+        if self.hold == Hold::Pin
+            && unsafe { bindings::user_page_pin_to_reference(self.page.as_ptr()) }
+        {
+            self.hold = Hold::Reference;
+        }
+        self
     }
 
-    /// The range that is the `index`th one in the order of addresses, from 0 on.
-    #[inline]
-    pub fn get(&self, index: usize) -> Option<PinnedRange> {
-        if index >= self.len() {
-            return None;
-        }
-        // SAFETY: By the type invariant there are as many, and they are pages.
-        Some(unsafe {
-            PinnedRange {
-                page: NonNull::new_unchecked(*self.0.pages.get_unchecked(index)),
-                pages: *self.0.nr_pages.get_unchecked(index) as usize,
+    /// Copies `len` bytes at `offset` of the first page, which has as many, to a page of its own.
+    ///
+    /// Fails with [`ENOMEM`], and with [`EFAULT`] if the memory is damaged.
+    pub fn copy(&self, page: usize, offset: usize, len: usize) -> Result<OwnedPage> {
+        let mut copy = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: `page` is one of the pages, by the check.
+        if page >= self.pages()
+            || !unsafe {
+                copy.copy_from(self.page.as_ptr().add(page), offset, len) //
             }
+        {
+            return Err(EFAULT);
+        }
+        Ok(copy)
+    }
+}
+
+impl Drop for HeldPages {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant there is one reference, or pin, to give back.
+        unsafe {
+            match self.hold {
+                Hold::Reference => bindings::put_page(self.page.as_ptr()),
+                Hold::Pin => bindings::unpin_folio(bindings::page_folio(self.page.as_ptr())),
+            }
+        }
+    }
+}
+
+/// What a look at user memory found: [`HeldPages`], in the order of addresses. Those that are not
+/// taken out are given back.
+///
+/// # Invariants
+///
+/// The elements of `ranges` from `next` up to its number are as C fills
+/// them in, and their references, or pins as `hold` has it, are owned by this value.
+pub struct UserRanges {
+    ranges: MaybeUninit<bindings::user_ranges>,
+    next: u32,
+    end: u32,
+    faulted: bool,
+    hold: Hold,
+}
+
+impl UserRanges {
+    /// How many ranges one look can find.
+    pub const MAX: usize = bindings::USER_RANGES_MAX as usize;
+
+    /// Looks at the beginning of `range` in the page tables of the current task, without a fault
+    /// and without sleeping, and holds what is found. Returns that, and how many pages it has.
+    ///
+    /// It ends at the first page that is not mapped for reading, belongs to a device, or has too
+    /// many references; with [`Hold::Pin`] also at anonymous memory that is shared with another
+    /// process. C: `get_user_ranges_fast_only`,
+    /// `pin_user_ranges_fast_only`.
+    #[inline(always)]
+    pub fn look_up(range: UserRange, hold: Hold) -> (Self, usize) {
+        // INVARIANT: There are none.
+        let mut this = Self {
+            ranges: MaybeUninit::uninit(),
+            next: 0,
+            end: 0,
+            faulted: false,
+            hold,
+        };
+        // SAFETY: Any address will do. C fills in as many elements as it says.
+        let pages = unsafe {
+            let (addr, pages, ranges) = (range.addr(), range.pages(), this.ranges.as_mut_ptr());
+            match hold {
+                Hold::Reference => bindings::get_user_ranges_fast_only(addr, pages, ranges),
+                Hold::Pin => bindings::pin_user_ranges_fast_only(addr, pages, ranges),
+            }
+        };
+        // INVARIANT: By what C does. SAFETY: C has set the number.
+        this.end = unsafe { (*this.ranges.as_ptr()).nr };
+        (this, pages)
+    }
+
+    /// As [`Self::look_up`], for a caller that asked for a notification: pins anonymous memory
+    /// that the current process has alone, and references all other.
+    pub fn look_up_pinning(range: UserRange) -> (Self, usize) {
+        let (ranges, pages) = Self::look_up(range, Hold::Pin);
+        if pages > 0 {
+            return (ranges, pages);
+        }
+        let (mut ranges, _) = Self::look_up(range, Hold::Reference);
+        // What follows and can be pinned is left to the next look.
+        let mut pages = 0;
+        let mut end = ranges.next;
+        while let Some(held) = ranges.get(end) {
+            if end > ranges.next && held.is_exclusive() {
+                break;
+            }
+            pages += held.pages();
+            end += 1;
+        }
+        ranges.truncate(end);
+        (ranges, pages)
+    }
+
+    /// Holds the beginning of `range` by references. What is not mapped is faulted in, for
+    /// reading. Returns what is held, and how many pages it has: one or more. May sleep.
+    /// C: `get_user_pages_fast`.
+    ///
+    /// Fails with [`EFAULT`] and the like if the first page cannot be read.
+    pub fn fault_in(range: UserRange) -> Result<(Self, usize)> {
+        let mut pages = [ptr::null_mut(); Self::MAX];
+        let wanted = range.pages().min(Self::MAX);
+        // SAFETY: There is room for as many pages as asked for. CAST: There are 16 at most.
+        let got = unsafe {
+            bindings::get_user_pages_fast(range.addr(), wanted as c_int, 0, pages.as_mut_ptr())
+        };
+        if got <= 0 {
+            return Err(if got < 0 { Error::from_errno(got) } else { EFAULT });
+        }
+        let mut this = Self {
+            ranges: MaybeUninit::uninit(),
+            next: 0,
+            end: 0,
+            faulted: true,
+            hold: Hold::Reference,
+        };
+        // SAFETY: The first `got` elements are pages with a reference each, which go over to the
+        // ranges. INVARIANT: By what C does.
+        unsafe {
+            bindings::user_ranges_of_pages(this.ranges.as_mut_ptr(), pages.as_ptr(), got);
+            this.end = (*this.ranges.as_ptr()).nr;
+        }
+        // CAST: Positive.
+        Ok((this, got as usize))
+    }
+
+    /// The range that is the `index`th one, borrowed.
+    fn get(&self, index: u32) -> Option<ManuallyDrop<HeldPages>> {
+        (index < self.end).then(|| {
+            // SAFETY: By the type invariant.
+            ManuallyDrop::new(unsafe { self.held(index) })
         })
     }
 
-    /// How many pages there are.
-    #[inline]
-    pub fn pages(&self) -> usize {
-        self.0.total
+    /// # Safety
+    ///
+    /// `index` is from `next` up to `end`. Of the value that is returned, and what remains in
+    /// `self`, only one is used as the owner.
+    #[inline(always)]
+    unsafe fn held(&self, index: u32) -> HeldPages {
+        // SAFETY: By the caller's promise C filled in this element.
+        let range = unsafe {
+            let all = &raw const (*self.ranges.as_ptr()).range;
+            &*all.cast::<bindings::user_range>().add(index as usize)
+        };
+        // INVARIANT: By that of `self`.
+        HeldPages {
+            // SAFETY: C fills in valid pages.
+            page: unsafe { NonNull::new_unchecked(range.page) },
+            pages: range.nr_pages,
+            large: range.large != 0,
+            faulted: self.faulted,
+            hold: self.hold,
+        }
+    }
+
+    /// Gives back all ranges from the `end`th one on.
+    fn truncate(&mut self, end: u32) {
+        while self.end > end {
+            self.end -= 1;
+            // SAFETY: By the type invariant; it is not among those of `self` any more.
+            drop(unsafe { self.held(self.end) });
+        }
     }
 }
 
-impl Drop for PinnedRanges {
+impl Iterator for UserRanges {
+    type Item = HeldPages;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<HeldPages> {
+        if self.next >= self.end {
+            return None;
+        }
+        let index = self.next;
+        self.next += 1;
+        // SAFETY: By the type invariant; it is not among those of `self` any more.
+        let held = unsafe { self.held(index) };
+        if self.hold == Hold::Pin {
+            return Some(held.relax());
+        }
+        Some(held)
+    }
+}
+
+impl Drop for UserRanges {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the pins are ours.
-        unsafe { bindings::unpin_user_ranges(&raw mut self.0) };
+        self.truncate(self.next);
     }
 }
 
-/// Pages that count against the limit of their user, `RLIMIT_MEMLOCK`, until this is dropped.
+/// Pages that count against `fs.pipe-user-memory-pages` until this is dropped.
 ///
 /// # Invariants
 ///
-/// `user` is null where `pages` is 0; else it is a reference owned by this value, and `pages` are
-/// counted in its `locked_vm`.
-pub struct MemlockCharge {
+/// `user` is null if `pages` is 0; else it is a reference owned by this value, and `pages` are
+/// counted in its `pipe_user_memory`.
+pub struct UserMemoryCharge {
     user: *mut bindings::user_struct,
     pages: usize,
 }
 
 // SAFETY: A user is shared by all tasks.
-unsafe impl Send for MemlockCharge {}
+unsafe impl Send for UserMemoryCharge {}
 
-// SAFETY: Nothing is changed by a reference.
-unsafe impl Sync for MemlockCharge {}
+// SAFETY: Nothing is changed by a shared reference.
+unsafe impl Sync for UserMemoryCharge {}
 
-impl MemlockCharge {
-    /// Charges `pages`, or as many as the current task may have still, to its user.
+impl UserMemoryCharge {
+    /// The limit: a number of pages for each user; `None`: there is no limit.
     #[inline]
-    pub fn up_to(pages: usize) -> Self {
-        let mut user = ptr::null_mut();
-        // SAFETY: No requirements.
-        let pages = unsafe { bindings::memlock_charge(pages, &raw mut user) };
-        // INVARIANT: By what that does.
-        Self { user, pages }
+    pub fn limit() -> Option<usize> {
+        // SAFETY: An integer, which may change at any time.
+        let limit = unsafe { (&raw const bindings::pipe_user_memory_pages).read_volatile() };
+        usize::try_from(limit).ok()
     }
 
     /// No pages.
@@ -209,43 +463,28 @@ impl MemlockCharge {
         }
     }
 
-    /// How many pages there are.
-    #[inline]
-    pub fn pages(&self) -> usize {
-        self.pages
-    }
-
-    /// Takes `pages` of them out, or all where there are fewer.
-    #[inline]
+    /// Adds `pages`, counted for the real user of the current task. Returns whether that is within
+    /// `limit`; nothing is added otherwise.
     #[must_use]
-    pub fn split_to(&mut self, pages: usize) -> Self {
-        if pages < self.pages {
-            return self.split_to_some(pages);
+    pub fn add(&mut self, pages: usize, limit: usize) -> bool {
+        // SAFETY: `user` is null or valid by the type invariant. INVARIANT: C takes a reference if
+        // it is null and the pages are counted.
+        let counted = unsafe {
+            bindings::user_memory_charge(&raw mut self.user, pages, limit) //
+        };
+        if counted {
+            self.pages += pages;
         }
-        mem::replace(self, Self::none())
-    }
-
-    fn split_to_some(&mut self, pages: usize) -> Self {
-        if pages == 0 {
-            return Self::none();
-        }
-        // INVARIANT: There are more, so both have some, and a reference each.
-        self.pages -= pages;
-        // SAFETY: By the type invariant it is valid.
-        unsafe { bindings::get_uid(self.user) };
-        Self {
-            user: self.user,
-            pages,
-        }
+        counted
     }
 }
 
-impl Drop for MemlockCharge {
+impl Drop for UserMemoryCharge {
     #[inline]
     fn drop(&mut self) {
         if self.pages != 0 {
             // SAFETY: By the type invariant.
-            unsafe { bindings::memlock_uncharge(self.user, self.pages) };
+            unsafe { bindings::user_memory_uncharge(self.user, self.pages) };
         }
     }
 }
@@ -269,14 +508,14 @@ mod tests {
     }
 
     #[test]
-    fn charges_are_split_and_given_back() {
-        // A kernel thread has the capability, so there is no limit.
-        let mut charge = MemlockCharge::up_to(5);
-        assert_eq!(charge.pages(), 5);
-        let first = charge.split_to(2);
-        assert_eq!((first.pages(), charge.pages()), (2, 3));
-        assert_eq!(charge.split_to(0).pages(), 0);
-        let rest = charge.split_to(9);
-        assert_eq!((rest.pages(), charge.pages()), (3, 0));
+    fn charges_are_limited_and_given_back() {
+        let limit = 5;
+        let mut charge = UserMemoryCharge::none();
+        assert!(charge.add(3, limit));
+        assert!(!charge.add(3, limit));
+        assert!(charge.add(2, limit));
+        drop(charge);
+        let mut charge = UserMemoryCharge::none();
+        assert!(charge.add(5, limit));
     }
 }

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use super::ops::{OpsTable, PipeBufferOps};
+use super::{
+    ops::{OpsTable, PipeBufferOps},
+    user, //
+};
 use crate::{
     alloc::{flags::__GFP_ZERO, Flags},
     bindings,
@@ -12,8 +15,8 @@ use crate::{
     impl_flags,
     page::PAGE_SIZE,
     prelude::*,
-    splice::loan::{Loan, REPORTED},
-    sync::aref::AlwaysRefCounted,
+    mm::gup::{HeldPages, Hold},
+    splice::loan::{Loan, LOANED},
     types::Opaque, //
 };
 use core::{
@@ -39,7 +42,7 @@ impl_flags!(
         CanMerge = bindings::PIPE_BUF_FLAG_CAN_MERGE,
         /// One `read(2)` takes all of this buffer or fails.
         Whole = bindings::PIPE_BUF_FLAG_WHOLE,
-        /// Each page of it counts as a buffer, for the capacity of the pipe.
+        /// It takes one slot for each of its pages.
         Pages = bindings::PIPE_BUF_FLAG_PAGES,
         /// The operations are an [`OpsTable`]. C copies flags and operations together, so this
         /// stays true wherever the buffer goes. Far from the bits that C hands out.
@@ -155,33 +158,58 @@ impl PipeBuffer {
         }))
     }
 
-    /// A buffer of user memory: `len` bytes at `offset` of `page`.
+    /// A buffer of user memory: `len` bytes at `offset` of the first of `pages`.
+    ///
+    /// `offset` is below [`PAGE_SIZE`], and the bytes are in the pages.
+    #[inline]
+    pub fn from_user(pages: HeldPages, offset: usize, len: usize) -> Self {
+        let ops = match pages.hold() {
+            Hold::Reference => user::REFERENCED.as_raw(),
+            Hold::Pin => user::PINNED.as_raw(),
+        };
+        // INVARIANT: The operations give back what `pages` holds.
+        let page = ManuallyDrop::new(pages).page();
+        Self::of_user_memory(page, offset, len, ops, 0)
+    }
+
+    /// A buffer of user memory that a loan keeps: `len` bytes at `offset` of `page`.
     ///
     /// # Safety
     ///
     /// `page` is the first of as many contiguous pages, of one folio, as `offset + len` needs, and
-    /// `loan` keeps them pinned. `offset` is below [`PAGE_SIZE`]. `ops` are those for `loan`, to
-    /// which the caller hands over one reference.
+    /// `loan` keeps them. `offset` is below [`PAGE_SIZE`]. The caller hands over one reference to
+    /// `loan`.
     #[inline]
-    pub(crate) unsafe fn lent(
+    pub(crate) unsafe fn from_loan(
         page: NonNull<bindings::page>,
-        offset: u32,
-        len: u32,
-        ops: *const bindings::pipe_buf_operations,
+        offset: usize,
+        len: usize,
         loan: NonNull<Loan>,
     ) -> Self {
+        // INVARIANT: The operations give back the reference in `private`, which keeps the pages.
+        Self::of_user_memory(page, offset, len, LOANED.as_raw(), loan.as_ptr() as usize)
+    }
+
+    #[inline]
+    fn of_user_memory(
+        page: NonNull<bindings::page>,
+        offset: usize,
+        len: usize,
+        ops: *const bindings::pipe_buf_operations,
+        private: usize,
+    ) -> Self {
         let mut flags = BufferFlag::RustOps as u32;
-        if offset as usize + len as usize > PAGE_SIZE {
+        if offset + len > PAGE_SIZE {
             flags |= BufferFlag::Pages as u32;
         }
-        // INVARIANT: The table gives back the reference in `private`, which keeps the pages.
         Self(bindings::pipe_buffer {
             page: page.as_ptr(),
-            offset,
-            len,
+            // CAST: Below `PAGE_SIZE`. A call transfers less than 2 GiB.
+            offset: offset as u32,
+            len: len as u32,
             ops,
             flags,
-            private: loan.as_ptr() as usize,
+            private,
         })
     }
 
@@ -223,30 +251,30 @@ impl PipeBuffer {
             && self.folio().is_uptodate()
     }
 
-    /// What has to be kept by whoever uses the memory for longer than there is this buffer, if the
-    /// memory is to be reported.
+    /// The loan to keep while the memory is in use, if the end of its use is observed: by a
+    /// notification, or by a limit.
     #[inline]
-    pub fn reported(&self) -> Option<&Loan> {
-        if !ptr::eq(self.0.ops, REPORTED.as_raw()) {
+    pub fn loan(&self) -> Option<&Loan> {
+        if !ptr::eq(self.0.ops, LOANED.as_raw()) {
             return None;
         }
-        // SAFETY: Buffers with these operations come from `Self::lent`, and hold a reference.
+        // SAFETY: Buffers with these operations come from `Self::from_loan`, and hold a reference.
         Some(unsafe { &*(self.0.private as *const Loan) })
     }
 
-    /// Whether each of its pages counts as a buffer, and there may be several.
+    /// Whether it takes one slot for each of its pages.
     #[inline]
     pub(super) fn is_of_pages(&self) -> bool {
         self.0.flags & BufferFlag::Pages as u32 != 0
     }
 
-    /// Has the buffer count as one, whatever it has.
+    /// Makes the buffer take one slot, whatever it has.
     #[inline]
     pub(super) fn count_as_one(&mut self) {
         self.0.flags &= !(BufferFlag::Pages as u32);
     }
 
-    /// How many slots of a pipe it takes the room of.
+    /// The number of slots of a ring that it takes: 1 or more.
     #[inline]
     pub fn slots(&self) -> u32 {
         if !self.is_of_pages() {
@@ -256,7 +284,7 @@ impl PipeBuffer {
         (self.offset() + self.len()).div_ceil(PAGE_SIZE).max(1) as u32
     }
 
-    /// How many bytes of it are in the first `slots` of these.
+    /// How many of its bytes are in the first `slots` of these.
     #[inline]
     pub fn len_in_slots(&self, slots: u32) -> usize {
         if !self.is_of_pages() {
@@ -267,20 +295,16 @@ impl PipeBuffer {
             .min(self.len())
     }
 
-    /// A buffer for what is in one of its slots, the first one being 0. C: there is no such thing.
+    /// Cuts the bytes in the last of its slots off, into a buffer of their own that takes one.
     ///
-    /// This buffer [is of pages](Self::is_of_pages), and `slot` below [`Self::slots`].
-    pub(super) fn of_slot(&self, slot: u32) -> Self {
-        let start = self.len_in_slots(slot);
-        let len = self.len_in_slots(slot + 1) - start;
-        // SAFETY: Only `Self::lent` makes such buffers, and each holds a reference.
-        unsafe { &*(self.0.private as *const Loan) }.inc_ref();
-        // INVARIANT: The reference is the one taken just now.
-        let mut part = Self(bindings::pipe_buffer { ..self.0 });
-        part.advance(start);
-        part.truncate(len);
-        part.count_as_one();
-        part
+    /// Fails as [`Self::try_clone`] does. The buffer takes several slots.
+    pub(super) fn split_last_page(&mut self) -> Result<Self> {
+        let keep = self.len_in_slots(self.slots() - 1);
+        let mut last = self.try_clone()?;
+        last.advance(keep);
+        last.count_as_one();
+        self.truncate(keep);
+        Ok(last)
     }
 
     /// Takes over a buffer from C.
@@ -519,14 +543,12 @@ unsafe impl Sync for PipeBuffer {}
 /// What stands in for the pipe of a buffer that is in none.
 ///
 /// Operations get the pipe as an argument, but a buffer can outlive its pipe. In the kernel only
-/// the release of pages from `write(2)` and of loans from `vmsplice(2)` looks at it: they keep some
-/// of that memory in the pipe for the next call. There is no room for it here, so it is freed
-/// instead, without a lock.
+/// the release of pages from `write(2)` looks at it, to keep some of them in the pipe for the next
+/// call. There is no room for them here, so they are freed instead, without a lock.
 pub(crate) static DETACHED_PIPE: DetachedPipe = {
     // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
     let mut pipe: bindings::pipe_inode_info = unsafe { MaybeUninit::zeroed().assume_init() };
     pipe.prealloc.count = bindings::PIPE_PREALLOC_MAX;
-    pipe.spare_loan = ptr::dangling_mut();
     DetachedPipe(Opaque::new(pipe))
 };
 
@@ -587,6 +609,26 @@ impl OwnedPage {
             bindings::kunmap_local(addr);
         }
         len
+    }
+
+    /// Copies `len` bytes at `offset` of `from` to the beginning. Returns whether that worked:
+    /// memory can be damaged.
+    ///
+    /// # Safety
+    ///
+    /// `from` is a valid page.
+    pub(crate) unsafe fn copy_from(
+        &mut self,
+        from: *mut bindings::page,
+        offset: usize,
+        len: usize,
+    ) -> bool {
+        if offset > PAGE_SIZE || len > PAGE_SIZE - offset {
+            return false;
+        }
+        // SAFETY: Both pages are valid and have as many bytes. This one is written to by the
+        // holder of its only reference.
+        unsafe { bindings::copy_page_part(self.as_ptr(), from, offset, len) }
     }
 
     #[inline]

@@ -2,6 +2,9 @@
 
 //! Index arithmetic of the pipe ring.
 //!
+//! The indices count slots, and a buffer takes one slot for each of its pages. So both of them
+//! together, read at once, tell how full a pipe is: those who look without the lock need no more.
+//!
 //! Pure: no kernel interface is used here, so that the same file is compiled and property-tested
 //! on the host.
 //!
@@ -10,7 +13,7 @@
 /// The head and tail counters of a pipe ring.
 ///
 /// Both run freely and wrap at 2^32; only [`slot`] masks them. `head` is where the next buffer is
-/// put, `tail` is the oldest buffer. Counterpart of the C `union pipe_index`.
+/// put, `tail` is the first slot of the oldest buffer. Counterpart of the C `union pipe_index`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Indices {
     head: u32,
@@ -60,44 +63,18 @@ impl Indices {
         limit.saturating_sub(self.occupancy())
     }
 
-    /// After `n` more buffers were put in.
+    /// After buffers of `n` slots were put in.
     #[inline]
     #[must_use]
     pub const fn advance_head(self, n: u32) -> Self {
         Self::new(self.head.wrapping_add(n), self.tail)
     }
 
-    /// After the `n` oldest buffers were taken out.
+    /// After the `n` oldest slots became free.
     #[inline]
     #[must_use]
     pub const fn advance_tail(self, n: u32) -> Self {
         Self::new(self.head, self.tail.wrapping_add(n))
-    }
-
-    /// The counter values of the slots in use, oldest first.
-    #[inline]
-    pub const fn occupied(self) -> Occupied {
-        Occupied { indices: self }
-    }
-}
-
-/// Iterator over the slots in use, see [`Indices::occupied`].
-#[derive(Clone, Debug)]
-pub struct Occupied {
-    indices: Indices,
-}
-
-impl Iterator for Occupied {
-    type Item = u32;
-
-    #[inline]
-    fn next(&mut self) -> Option<u32> {
-        if self.indices.is_empty() {
-            return None;
-        }
-        let index = self.indices.tail();
-        self.indices = self.indices.advance_tail(1);
-        Some(index)
     }
 }
 

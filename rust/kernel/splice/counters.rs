@@ -38,16 +38,18 @@ counters! {
     BuffersTeed,
     /// Bytes from a file to a pipe.
     FileToPipe,
-    /// Of those, the ones that were read into pages allocated for it.
+    /// Of those, the ones that were copied into pages allocated for it.
     FileToPipeCopied,
+    /// Of those, the ones that direct I/O read into pages allocated for it.
+    FileToPipeDirect,
     /// Bytes from a pipe to a file, handed to it by reference (past the page cache).
     PipeToFileReferenced,
     /// Bytes from a pipe to a file, copied into its page cache.
     PipeToFileCopied,
     /// Bytes from a pipe to a socket, handed to it by reference.
     PipeToSocketReferenced,
-    /// Bytes from a pipe to a socket, copied: their release is to be reported, and the socket
-    /// cannot tell of it.
+    /// Bytes from a pipe to a socket, copied: they have a loan, and the socket does not report when
+    /// it is done with them.
     PipeToSocketCopied,
     /// Bytes from a pipe to another.
     PipeToPipeReferenced,
@@ -55,11 +57,16 @@ counters! {
     TeeReferenced,
     /// Bytes from a pipe handed by reference to a driver, or other actor.
     PipeToActorReferenced,
-    /// Bytes from user memory to a pipe, pinned.
+    /// Bytes from user memory to a pipe, referenced.
     MemoryToPipeReferenced,
-    /// Bytes from user memory to a pipe, copied: they could not be pinned, or the user has reached
-    /// the limit.
-    MemoryToPipeCopied,
+    /// Bytes from user memory to a pipe, copied: private memory of hugetlb that cannot be pinned.
+    MemoryToPipeHugetlb,
+    /// Bytes from user memory to a pipe, copied: memory of a DAX file.
+    MemoryToPipeDax,
+    /// Bytes from user memory to a pipe, copied: `fs.pipe-user-memory-pages` is reached.
+    MemoryToPipeLimit,
+    /// Bytes from user memory to a pipe, copied: the page has too many references.
+    MemoryToPipeReferences,
     /// Bytes from a pipe to user memory.
     PipeToMemoryCopied,
 }

@@ -290,6 +290,12 @@ impl LocalFile {
         self.has_flags(flags::O_DIRECT) || unsafe { bindings::file_is_dax(self.as_ptr()) }
     }
 
+    /// Whether reads go from the device into the caller's memory (`O_DIRECT`), without a copy.
+    pub fn is_direct(&self) -> bool {
+        // SAFETY: An open file has a mapping with an inode.
+        self.has_flags(flags::O_DIRECT) && !unsafe { bindings::file_is_dax(self.as_ptr()) }
+    }
+
     /// Keeps the file's file system from being frozen until the guard is dropped; sleeps while it
     /// is. C: `file_start_write`.
     #[inline]
@@ -368,7 +374,7 @@ impl Socket {
     /// long after this (`MSG_ZEROCOPY`). Otherwise as [`Self::send_pages`].
     ///
     /// Fails with [`EOPNOTSUPP`] where the protocol cannot do this, and with [`ENOMEM`].
-    pub fn send_reported(
+    pub fn send_loaned(
         &self,
         pieces: &Pieces<'_>,
         loan: ARef<Loan>,

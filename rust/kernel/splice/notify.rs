@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Telling user space when the kernel is done with memory that it put into a pipe.
+//! Notifications: user space learns when the kernel is done with memory that it put into a pipe.
 //!
-//! Each `vmsplice(2)` that asks for it is a [`Call`]: all that is [lent](super::loan::Loan) by it
-//! refers to it. The calls of a pipe are numbered, and what is told is the
-//! number up to which all are released. For this a call refers to the one after it, so that calls
-//! are released in the order of their numbers: the last thing that a call does is to let go of its
-//! successor.
+//! Each `vmsplice(2)` that asks for it is a [`NotifiedCall`]: all its [loans](super::loan::Loan)
+//! refer to it. The calls of a pipe are numbered. User space sees one number, the watermark: of the
+//! call that has it, and of all earlier ones, nothing is in use any more.
+//!
+//! # Cost
+//!
+//! A call exists only while its memory is in use, in a list in the order of the numbers. To end one
+//! takes it out of the list, and moves the watermark at most once, however many calls that passes.
+//! Nothing here grows with the number of calls, since memory can be released in softirq context.
+//!
+//! # Locking
+//!
+//! [`Notifications::calls`] is a spinlock with interrupts off; an eventfd is signalled under it. It
+//! nests inside of the pipe's mutex.
 //!
 //! UAPI header: [`include/uapi/linux/splice.h`](srctree/include/uapi/linux/splice.h)
 
@@ -15,62 +24,82 @@ use super::loan::Loan;
 #[cfg(CONFIG_NET)]
 use crate::sync::aref::ARef;
 use crate::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
     error::to_result,
     prelude::*,
     sync::{
         atomic::{
-            ordering::{Acquire, Full, Relaxed, Release},
+            ordering::{Acquire, Release},
             Atomic, //
         },
-        new_condvar, Arc, CondVar,
-    },
-    warn_on, //
+        new_condvar, new_spinlock_irq, Arc, CondVar, SpinLockIrq,
+    }, //
 };
 #[cfg(CONFIG_NET)]
 use core::mem;
-use core::ptr;
+use core::{
+    cell::UnsafeCell,
+    ptr, //
+};
 
-/// What the calls of one pipe share.
-///
-/// # Invariants
-///
-/// `eventfd` is null, or a reference owned by this value; once set it stays.
-#[pin_data(PinnedDrop)]
-pub struct State {
+/// The calls of one pipe that asked for a notification.
+#[pin_data]
+pub struct Notifications {
+    #[pin]
+    calls: SpinLockIrq<Calls>,
+    /// The watermark. Written with `calls` locked.
     released: Atomic<u64>,
-    eventfd: Atomic<*mut bindings::eventfd_ctx>,
     #[pin]
     waiters: CondVar,
 }
 
-// SAFETY: An eventfd context may be signalled and put from any task.
-unsafe impl Send for State {}
+/// # Invariants
+///
+/// `oldest` and `youngest` are the ends of a list of the calls that have a number and were not
+/// dropped, in the order of their numbers; null if there are none.
+struct Calls {
+    issued: u64,
+    oldest: *const NotifiedCall,
+    youngest: *const NotifiedCall,
+    eventfd: Option<EventFd>,
+}
 
-// SAFETY: All fields may be used by several tasks at once.
-unsafe impl Sync for State {}
+// SAFETY: The calls in the list can be used by any task that has the lock.
+unsafe impl Send for Calls {}
 
-impl State {
-    fn new() -> Result<Arc<Self>> {
+impl Notifications {
+    /// For a pipe that has none. Fails with [`ENOMEM`].
+    pub fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
-            // INVARIANT: Null.
             pin_init!(Self {
+                // INVARIANT: There are no calls.
+                calls <- new_spinlock_irq!(Calls {
+                    issued: 0,
+                    oldest: ptr::null(),
+                    youngest: ptr::null(),
+                    eventfd: None,
+                }),
                 released: Atomic::new(0),
-                eventfd: Atomic::new(ptr::null_mut()),
                 waiters <- new_condvar!("splice_notify"),
             }),
-            GFP_KERNEL,
+            GFP_KERNEL_ACCOUNT,
         )
     }
 
-    /// Everything up to this call is released.
+    /// The number of the latest call; 0 if there was none.
+    pub fn issued(&self) -> u64 {
+        self.calls.lock().issued
+    }
+
+    /// The watermark: of this call and all earlier ones nothing is in use.
     #[inline]
     pub fn released(&self) -> u64 {
         self.released.load(Acquire)
     }
 
-    /// Waits until everything up to call `number` is released. Fails with [`ERESTARTSYS`] where a
-    /// signal comes first. Sleeps.
+    /// Waits until the watermark is at least `number`. Fails with [`ERESTARTSYS`] if a signal comes
+    /// first. Sleeps.
     pub fn wait(&self, number: u64) -> Result {
         // SAFETY: Both are valid for as long as `self` is.
         to_result(unsafe {
@@ -82,182 +111,148 @@ impl State {
         })
     }
 
-    /// Tells of each change by the eventfd that `fd` stands for. Fails with [`EBUSY`] where there
-    /// is one already, and with [`EBADF`] or [`EINVAL`] where `fd` is none.
-    pub fn attach_eventfd(&self, fd: c_int) -> Result {
-        // SAFETY: Any number will do.
-        let eventfd = crate::error::from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
-        // INVARIANT: The reference goes over where the exchange succeeds.
-        match self.eventfd.cmpxchg(ptr::null_mut(), eventfd, Full) {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                // SAFETY: It is still ours.
-                unsafe { bindings::eventfd_ctx_put(eventfd) };
-                Err(EBUSY)
-            }
-        }
-    }
-
-    /// Moves the watermark. In any context, by one at a time: see [`Call`].
-    fn set_released(&self, number: u64) {
-        // All use of the memory is over before user space can see the number.
-        self.released.store(number, Release);
-        let eventfd = self.eventfd.load(Acquire);
-        if !eventfd.is_null() {
-            // SAFETY: By the type invariant.
-            unsafe { bindings::eventfd_signal_mask(eventfd, 0) };
-        }
-        // This orders the store before its look at who waits.
-        self.waiters.notify_all();
+    /// Signals `eventfd` whenever the watermark moves from now on, instead of the one so far.
+    pub fn set_eventfd(&self, eventfd: Option<EventFd>) {
+        let mut calls = self.calls.lock();
+        let old = core::mem::replace(&mut calls.eventfd, eventfd);
+        drop(calls);
+        drop(old);
     }
 }
 
-#[pinned_drop]
-impl PinnedDrop for State {
-    fn drop(self: Pin<&mut Self>) {
-        let eventfd = self.eventfd.load(Relaxed);
-        if !eventfd.is_null() {
-            // SAFETY: By the type invariant the reference is ours.
-            unsafe { bindings::eventfd_ctx_put(eventfd) };
-        }
-    }
-}
-
-/// One `vmsplice(2)` whose memory is to be reported. It is released when this is dropped.
+/// An eventfd. C: `struct eventfd_ctx`.
 ///
 /// # Invariants
 ///
-/// `next` is null until the call is issued, and a reference to the call after it from then on,
-/// until this is dropped. So calls are dropped in the order of their numbers.
-pub struct Call {
-    number: u64,
-    state: Arc<State>,
-    next: Atomic<*const Call>,
+/// A valid pointer; the reference is owned by this value.
+pub struct EventFd(ptr::NonNull<bindings::eventfd_ctx>);
+
+// SAFETY: Any task may signal an eventfd, and give back a reference.
+unsafe impl Send for EventFd {}
+
+impl EventFd {
+    /// The eventfd that `fd` stands for. Fails with [`EBADF`] or [`EINVAL`] if it stands for none.
+    pub fn from_fd(fd: c_int) -> Result<Self> {
+        // SAFETY: Any number will do.
+        let ctx = crate::error::from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
+        // INVARIANT: The reference is ours.
+        Ok(Self(ptr::NonNull::new(ctx).ok_or(EINVAL)?))
+    }
+
+    /// Adds one to its count. In any context.
+    fn signal(&self) {
+        // SAFETY: Valid by the type invariant.
+        unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };
+    }
 }
 
-// SAFETY: What `next` points to is shared as by an `Arc`.
-unsafe impl Send for Call {}
+impl Drop for EventFd {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant the reference is ours.
+        unsafe { bindings::eventfd_ctx_put(self.0.as_ptr()) };
+    }
+}
+
+/// One `vmsplice(2)` that asked for a notification. Its memory is released when this is dropped.
+///
+/// # Invariants
+///
+/// `place` is accessed with the calls of `of` locked, or by drop. Its number is 0 until the call is
+/// issued; from then on the call is in the list of `of`.
+pub struct NotifiedCall {
+    of: Arc<Notifications>,
+    place: UnsafeCell<Place>,
+}
+
+struct Place {
+    number: u64,
+    older: *const NotifiedCall,
+    younger: *const NotifiedCall,
+}
+
+// SAFETY: `place` is guarded by a lock that is shared by all.
+unsafe impl Send for NotifiedCall {}
 
 // SAFETY: As above.
-unsafe impl Sync for Call {}
+unsafe impl Sync for NotifiedCall {}
 
-impl Call {
-    fn new(number: u64, state: Arc<State>) -> Result<Arc<Self>> {
-        // INVARIANT: Null.
-        Ok(Arc::new(
-            Self {
-                number,
-                state,
-                next: Atomic::new(ptr::null()),
-            },
-            GFP_KERNEL,
-        )?)
+impl NotifiedCall {
+    /// A call that has no number yet: dropped before it is issued, it leaves no trace. Fails with
+    /// [`ENOMEM`].
+    pub fn new(of: Arc<Notifications>) -> Result<Arc<Self>> {
+        // INVARIANT: Not issued.
+        let call = Self {
+            of,
+            place: UnsafeCell::new(Place {
+                number: 0,
+                older: ptr::null(),
+                younger: ptr::null(),
+            }),
+        };
+        Ok(Arc::new(call, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Reports that nobody uses the memory any more, and takes out the reference to the call after
-    /// it. Nothing where it was never issued, or was reported.
-    fn release(&mut self) -> Option<Arc<Call>> {
-        let next = self.next.xchg(ptr::null(), Relaxed);
-        if next.is_null() {
-            return None;
-        }
-        self.state.set_released(self.number);
-        // SAFETY: By the type invariant it was a reference; it is taken out once.
-        Some(unsafe { Arc::from_raw(next) })
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        // A loop, since as many calls as were issued may have waited for this one.
-        let mut next = self.release();
-        while let Some(call) = next {
-            let Some(unique) = Arc::into_unique_or_drop(call) else {
-                return;
-            };
-            // Dropping it releases nothing any more.
-            next = Pin::into_inner(unique).release();
-        }
-    }
-}
-
-/// Gives the calls of a pipe their numbers.
-///
-/// # Invariants
-///
-/// `coming` has the number after `issued`, and is not issued.
-pub struct Issuer {
-    issued: u64,
-    coming: Arc<Call>,
-    state: Arc<State>,
-}
-
-/// A call that has no number yet. C may already use its memory.
-pub struct Draft {
-    call: Arc<Call>,
-    successor: Arc<Call>,
-}
-
-impl Draft {
-    /// The call, to be shared by all who use its memory.
-    #[inline]
-    pub fn call(&self) -> &Arc<Call> {
-        &self.call
-    }
-}
-
-impl Issuer {
-    /// For a pipe that has none. Fails with [`ENOMEM`].
-    pub fn new() -> Result<KBox<Self>> {
-        let state = State::new()?;
-        // INVARIANT: None is issued.
-        Ok(KBox::new(
-            Self {
-                issued: 0,
-                coming: Call::new(1, state.clone())?,
-                state,
-            },
-            GFP_KERNEL,
-        )?)
-    }
-
-    /// The number of the latest call; 0 where there was none.
-    #[inline]
-    pub fn issued(&self) -> u64 {
-        self.issued
-    }
-
-    /// How far the kernel is.
-    #[inline]
-    pub fn state(&self) -> &Arc<State> {
-        &self.state
-    }
-
-    /// Begins a call. Fails with [`ENOMEM`].
-    pub fn draft(&self) -> Result<Draft> {
-        Ok(Draft {
-            call: self.coming.clone(),
-            successor: Call::new(self.issued + 2, self.state.clone())?,
-        })
-    }
-
-    /// Gives the call its number. Of several drafts one can be issued.
-    pub fn issue(&mut self, draft: Draft) {
-        if warn_on!(!Arc::ptr_eq(&draft.call, &self.coming)) {
+    /// Gives the call the next number, once.
+    pub fn issue(self: &Arc<Self>) {
+        let mut calls = self.of.calls.lock();
+        // SAFETY: The lock is held.
+        let place = unsafe { &mut *self.place.get() };
+        if place.number != 0 {
             return;
         }
-        self.issued += 1;
-        // INVARIANT: Both go on to the next number. The reference that the call was known here by
-        // is given up, with `draft`.
-        self.coming = draft.successor.clone();
-        draft
-            .call
-            .next
-            .store(Arc::into_raw(draft.successor), Release);
+        calls.issued += 1;
+        place.number = calls.issued;
+        place.older = calls.youngest;
+        let this: *const Self = &**self;
+        if place.older.is_null() {
+            calls.oldest = this;
+        } else {
+            // SAFETY: A call in the list is valid, and the lock is held.
+            unsafe { (*(*place.older).place.get()).younger = this };
+        }
+        // INVARIANT: It has the largest number.
+        calls.youngest = this;
     }
 }
 
-/// A [`Loan`] that a socket refers to by the data in its queues.
+impl Drop for NotifiedCall {
+    fn drop(&mut self) {
+        let place = self.place.get_mut();
+        if place.number == 0 {
+            return;
+        }
+        let mut calls = self.of.calls.lock();
+        // SAFETY: The neighbours are in the list, hence valid, and the lock is held.
+        // INVARIANT: They become neighbours of each other, or ends of the list.
+        unsafe {
+            match place.younger.as_ref() {
+                Some(younger) => (*younger.place.get()).older = place.older,
+                None => calls.youngest = place.older,
+            }
+            if let Some(older) = place.older.as_ref() {
+                (*older.place.get()).younger = place.younger;
+                return;
+            }
+        }
+        calls.oldest = place.younger;
+        // SAFETY: As above.
+        let released = match unsafe { calls.oldest.as_ref() } {
+            // SAFETY: As above.
+            Some(oldest) => unsafe { (*oldest.place.get()).number - 1 },
+            None => calls.issued,
+        };
+        // All use of the memory is over before user space can see the number.
+        self.of.released.store(released, Release);
+        if let Some(eventfd) = &calls.eventfd {
+            eventfd.signal();
+        }
+        drop(calls);
+        // This orders the store before its look at who waits.
+        self.of.waiters.notify_all();
+    }
+}
+
+/// A [`Loan`] that the data in a socket's queues refers to.
 #[cfg(CONFIG_NET)]
 #[repr(C)]
 struct InFlight {
@@ -285,9 +280,12 @@ impl Sending {
         // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
         let mut ubuf: bindings::ubuf_info = unsafe { mem::zeroed() };
         ubuf.ops = &raw const OPS.0;
-        ubuf.flags = (bindings::SKBFL_ZEROCOPY_ENABLE | bindings::SKBFL_SHARED_FRAG) as u8;
+        // Without `SKBFL_DONT_ORPHAN` the first transmission would copy the data.
+        ubuf.flags = (bindings::SKBFL_ZEROCOPY_ENABLE
+            | bindings::SKBFL_SHARED_FRAG
+            | bindings::SKBFL_DONT_ORPHAN) as u8;
         let in_flight = InFlight { ubuf, _loan: loan };
-        let in_flight = KBox::into_raw(KBox::new(in_flight, GFP_KERNEL)?);
+        let in_flight = KBox::into_raw(KBox::new(in_flight, GFP_KERNEL_ACCOUNT)?);
         // SAFETY: Allocated just now.
         unsafe { bindings::refcount_set(&raw mut (*in_flight).ubuf.refcnt, 1) };
         // INVARIANT: That one is ours.

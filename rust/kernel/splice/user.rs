@@ -5,11 +5,10 @@
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
 use crate::{
-    alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
     iov::IovIterDest,
     mm::gup::UserRange,
-    pipe::{OwnedPage, PipeBuffer},
+    pipe::PipeBuffer,
     prelude::*,
     uaccess::UserPtr, //
 };
@@ -113,8 +112,20 @@ impl UserSource<'_> {
     /// Whether there is nothing left.
     #[inline]
     pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The number of bytes that are left.
+    #[inline]
+    pub fn len(&self) -> usize {
         // SAFETY: All kinds of iterators have this field.
-        unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_ref().count == 0 }
+        unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_ref().count }
+    }
+
+    /// The number of ranges of addresses that are left, or more: empty ones count.
+    pub fn ranges(&self) -> usize {
+        // SAFETY: By the type invariant it is a source of user memory.
+        unsafe { bindings::user_iter_ranges(self.iter) }
     }
 
     /// The first range of addresses that is not empty. `None`: there is nothing left.
@@ -131,28 +142,6 @@ impl UserSource<'_> {
     pub fn advance(&mut self, n: usize) {
         // SAFETY: By the type invariant; C takes care of too large a number.
         unsafe { bindings::user_iter_advance(self.iter, n) };
-    }
-
-    /// Copies what comes next, as far as it is in one page, to a page of its own, and goes on.
-    ///
-    /// Fails with [`EFAULT`] where nothing can be read, or it is secret (`memfd_secret(2)`), and
-    /// with [`ENOMEM`]. Sleeps.
-    #[cold]
-    pub fn copy_page(&mut self) -> Result<PipeBuffer> {
-        let range = self.front().ok_or(EFAULT)?;
-        let len = range.first_pages(1).len();
-        // SAFETY: Any address will do.
-        if unsafe { bindings::user_memory_is_secret(range.addr()) } {
-            return Err(EFAULT);
-        }
-        let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: The page is ours alone, and has room for as many bytes.
-        let copied = unsafe { bindings::copy_page_from_iter(page.as_ptr(), 0, len, self.iter) };
-        if copied == 0 {
-            return Err(EFAULT);
-        }
-        // CAST: Not more than a page.
-        PipeBuffer::from_page(page, 0, copied as u32)
     }
 }
 

@@ -75,10 +75,6 @@ impl Ring for Indices {
     fn advance_tail(self, n: u32) -> Self {
         Indices::advance_tail(self, n)
     }
-    fn occupied(self) -> Vec<u32> {
-        // Bounded, so that a loop that misses the head ends as a failure.
-        Indices::occupied(self).take(1 << 17).collect()
-    }
     fn slot(index: u32, ring_size: u32) -> usize {
         ring::slot(index, ring_size)
     }
@@ -90,6 +86,8 @@ const LARGEST: u32 = 1 << 15;
 enum Op {
     /// Put in up to so many buffers, as far as there is room.
     Put(u32),
+    /// Put in one buffer of up to so many pages, as far as there is room.
+    PutLarge(u32),
     /// Take out up to so many buffers, as far as there are any.
     Take(u32),
     /// Another ring size, as `F_SETPIPE_SZ` makes; 2 to the power of this, but
@@ -112,6 +110,7 @@ fn op(ring_size: u32) -> impl Strategy<Value = Op> {
     let count = prop_oneof![3 => 0..=4u32, 1 => 0..=ring_size];
     prop_oneof![
         4 => count.clone().prop_map(Op::Put),
+        2 => count.clone().prop_map(Op::PutLarge),
         4 => count.prop_map(Op::Take),
         1 => (0..=15u32).prop_map(Op::Resize),
         1 => (1..=256u32).prop_map(Op::Limit),
@@ -144,11 +143,19 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
+/// A buffer of consecutive pages.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Buffer {
+    first: u64,
+    pages: u32,
+}
+
 /// The array that the indices are for, and the model beside it.
 struct Pipe<R> {
     indices: R,
-    slots: Vec<Option<u64>>,
+    slots: Vec<Option<Buffer>>,
     limit: u32,
+    // The pages.
     model: VecDeque<u64>,
     next: u64,
 }
@@ -177,7 +184,8 @@ impl<R: Ring> Pipe<R> {
 
     fn apply(&mut self, op: &Op) -> TestCaseResult {
         match *op {
-            Op::Put(n) => self.put(n),
+            Op::Put(n) => self.put(n, 1),
+            Op::PutLarge(pages) => self.put(1, pages),
             Op::Take(n) => self.take(n),
             Op::Resize(order) => self.resize(1 << order),
             Op::Limit(part) => {
@@ -187,34 +195,56 @@ impl<R: Ring> Pipe<R> {
         }
     }
 
-    fn put(&mut self, n: u32) -> TestCaseResult {
-        let n = n.min(self.indices.space(self.limit));
-        let first = self.indices.head();
-        for i in 0..n {
-            let slot = self.slot(first.wrapping_add(i))?;
-            prop_assert_eq!(self.slots[slot], None, "slot {} is in use", slot);
-            self.slots[slot] = Some(self.next);
-            self.model.push_back(self.next);
-            self.next += 1;
+    /// Puts in `n` buffers of `pages` pages: each is in the first of its slots, the others are
+    /// empty.
+    fn put(&mut self, n: u32, pages: u32) -> TestCaseResult {
+        for _ in 0..n {
+            let pages = pages.min(self.indices.space(self.limit));
+            if pages == 0 {
+                break;
+            }
+            let first = self.indices.head();
+            for i in 0..pages {
+                let slot = self.slot(first.wrapping_add(i))?;
+                prop_assert_eq!(self.slots[slot], None, "slot {} is in use", slot);
+            }
+            let slot = self.slot(first)?;
+            self.slots[slot] = Some(Buffer { first: self.next, pages });
+            self.model.extend(self.next..self.next + u64::from(pages));
+            self.next += u64::from(pages);
+            let tail = self.indices.tail();
+            self.indices = self.indices.advance_head(pages);
+            prop_assert_eq!(self.indices.head(), first.wrapping_add(pages));
+            prop_assert_eq!(self.indices.tail(), tail);
         }
-        let tail = self.indices.tail();
-        self.indices = self.indices.advance_head(n);
-        prop_assert_eq!(self.indices.head(), first.wrapping_add(n));
-        prop_assert_eq!(self.indices.tail(), tail);
         Ok(())
     }
 
+    /// Takes `n` pages out. A buffer that has more moves on by as many slots as pages are gone.
     fn take(&mut self, n: u32) -> TestCaseResult {
-        let n = n.min(self.indices.occupancy());
-        let first = self.indices.tail();
-        for i in 0..n {
-            let slot = self.slot(first.wrapping_add(i))?;
-            prop_assert_eq!(self.slots[slot].take(), self.model.pop_front());
+        let mut left = n.min(self.indices.occupancy());
+        while left > 0 {
+            let (head, tail) = (self.indices.head(), self.indices.tail());
+            let slot = self.slot(tail)?;
+            let Some(mut buf) = self.slots[slot].take() else {
+                return Err(TestCaseError::fail("no buffer at the tail"));
+            };
+            let taken = left.min(buf.pages);
+            for page in 0..taken {
+                prop_assert_eq!(Some(buf.first + u64::from(page)), self.model.pop_front());
+            }
+            self.indices = self.indices.advance_tail(taken);
+            prop_assert_eq!(self.indices.tail(), tail.wrapping_add(taken));
+            prop_assert_eq!(self.indices.head(), head);
+            buf.pages -= taken;
+            if buf.pages > 0 {
+                buf.first += u64::from(taken);
+                let slot = self.slot(self.indices.tail())?;
+                prop_assert_eq!(self.slots[slot], None, "slot {} is in use", slot);
+                self.slots[slot] = Some(buf);
+            }
+            left -= taken;
         }
-        let head = self.indices.head();
-        self.indices = self.indices.advance_tail(n);
-        prop_assert_eq!(self.indices.tail(), first.wrapping_add(n));
-        prop_assert_eq!(self.indices.head(), head);
         Ok(())
     }
 
@@ -245,7 +275,13 @@ impl<R: Ring> Pipe<R> {
         }
         let mut found = Vec::with_capacity(self.model.len());
         for index in self.indices.occupied() {
-            found.push(self.slots[self.slot(index)?]);
+            match self.slots[self.slot(index)?] {
+                Some(buf) => {
+                    prop_assert_eq!(found.len() as u32, index.wrapping_sub(self.indices.tail()));
+                    found.extend((buf.first..).take(buf.pages as usize).map(Some));
+                }
+                None => prop_assert!(found.len() as u32 > index.wrapping_sub(self.indices.tail())),
+            }
         }
         prop_assert!(
             found
@@ -418,21 +454,6 @@ mutants! {
     noticed_both_counters_advanced {
         fn advance_head(self, n: u32) -> Self {
             Self(self.0.wrapping_add(n), self.1.wrapping_add(n))
-        }
-    }
-    noticed_positions_as_a_plain_range {
-        fn occupied(self) -> Vec<u32> {
-            (self.1..self.0).collect()
-        }
-    }
-    noticed_positions_newest_first {
-        fn occupied(self) -> Vec<u32> {
-            (1..=self.occupancy()).map(|i| self.0.wrapping_sub(i)).collect()
-        }
-    }
-    noticed_positions_without_the_last {
-        fn occupied(self) -> Vec<u32> {
-            (1..self.occupancy()).map(|i| self.1.wrapping_add(i - 1)).collect()
         }
     }
     noticed_empty_compared_as_order {

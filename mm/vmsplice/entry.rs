@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `vmsplice(2)`: checks of its arguments, and the choice between its two directions.
+
+#![forbid(unsafe_code)]
+
+use crate::{memory_to_pipe, pipe_to_memory};
+use kernel::{
+    fs::LocalFile,
+    prelude::*,
+    splice::{
+        counters::Counter,
+        user::UserIov,
+        SpliceFlags, //
+    },
+    uaccess::UserPtr,
+};
+
+/// `vmsplice(2)`: into the pipe if `fd` is its write end, out of it if `fd` is its read end.
+///
+/// # Errors
+///
+/// - [`EINVAL`]: unknown flags, or an impossible `iov`; a notification is asked for memory that
+///   data is copied to.
+/// - [`EBADF`]: `fd` is not an end of a pipe.
+/// - Those of [`memory_to_pipe::splice`] and [`pipe_to_memory::splice`].
+pub(crate) fn sys_vmsplice(fd: c_int, iov: UserPtr, segments: usize, flags: u32) -> Result<usize> {
+    Counter::CallsVmsplice.add(1);
+    let (flags, notify) = SpliceFlags::from_user_notify(flags)?;
+    LocalFile::with_fd(fd, |file| {
+        if file.is_writable() {
+            UserIov::with_source(iov, segments, |source| {
+                if source.is_empty() {
+                    return Ok(0);
+                }
+                memory_to_pipe::splice(file, source, flags, notify)
+            })
+        } else if file.is_readable() {
+            if notify {
+                return Err(EINVAL);
+            }
+            UserIov::with_dest(iov, segments, |dest| {
+                if dest.is_empty() {
+                    return Ok(0);
+                }
+                pipe_to_memory::splice(file, dest, flags)
+            })
+        } else {
+            Err(EBADF)
+        }
+    })
+}

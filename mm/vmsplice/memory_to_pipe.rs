@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `vmsplice(2)` into a pipe: references to user memory.
+//!
+//! Reading is all that happens to an address space here. Memory is looked up in the page tables and
+//! referenced as it is: the caller's own, shared since a fork, of the page cache, or the zero page.
+//! Only if reading it would fault is it faulted in, for reading.
+//!
+//! # Locking
+//!
+//! The pipe's mutex is not held during a fault, which can take as long as FUSE, NFS or userfaultfd
+//! wants. A call that has to fault gathers its buffers with the pipe unlocked, and puts them in
+//! afterwards; a call that need not puts them in at once. Either way they become visible together:
+//! no other data comes between them.
+
+#![forbid(unsafe_code)]
+
+use kernel::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    fs::LocalFile,
+    mm::gup::{HeldPages, Hold, UserMemoryCharge, UserRange, UserRanges},
+    page::PAGE_SIZE,
+    pipe::{Filler, Pipe, PipeBuffer, PipeRing},
+    prelude::*,
+    splice::{
+        counters::Counter,
+        loan::LoanBuilder,
+        notify::NotifiedCall,
+        user::UserSource,
+        wait_for_room,
+        SpliceFlags, //
+    },
+    sync::Arc,
+};
+
+/// Puts user memory into the pipe that `file` is the write end of, until there is no room. Waits
+/// for the first slot. With `notify` the call gets a number, if it put anything in.
+///
+/// # Errors
+///
+/// - [`EBADF`]: `file` is not a pipe.
+/// - [`EFAULT`] and the like: the first page cannot be read.
+/// - [`ENOMEM`]: there is no memory for the notification, or a copy.
+/// - [`EAGAIN`], [`EPIPE`], [`ERESTARTSYS`]: see [`wait_for_room`].
+pub(crate) fn splice(
+    file: &LocalFile,
+    source: &mut UserSource<'_>,
+    flags: SpliceFlags,
+    notify: bool,
+) -> Result<usize> {
+    let mut pipe = Pipe::of_file(file).ok_or(EBADF)?;
+    file.clear_nowait();
+
+    let mut guard = pipe.lock();
+    let mut ring = guard.ring();
+    wait_for_room(&mut ring, flags)?;
+    let limit = UserMemoryCharge::limit();
+    let bytes = if notify || limit.is_some() {
+        splice_observed(&mut ring, source, flags, notify, limit)?
+    } else {
+        splice_with(&mut ring, source, flags, Plain::default())?
+    };
+    drop(guard);
+    if bytes > 0 {
+        pipe.wake_readers();
+        file.notify_modify();
+    }
+    Ok(bytes)
+}
+
+/// As [`splice_with`], out of the way of ordinary calls.
+#[cold]
+#[inline(never)]
+fn splice_observed(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    flags: SpliceFlags,
+    notify: bool,
+    limit: Option<usize>,
+) -> Result<usize> {
+    let observed = Observed::new(ring, notify, limit)?;
+    splice_with(ring, source, flags, observed)
+}
+
+/// Puts in what there is room for. The caller made sure that there is some.
+#[inline(always)]
+fn splice_with(
+    ring: &mut PipeRing<'_>,
+    source: &mut UserSource<'_>,
+    flags: SpliceFlags,
+    mut keeper: impl Keeper,
+) -> Result<usize> {
+    let mut filler = ring.filler();
+    match take_mapped(&mut keeper, source, &mut filler) {
+        Ok(true) => (),
+        Err(err) if filler.is_empty() => return Err(err),
+        Err(_) => (),
+        Ok(false) => {
+            let mut gathered = Gathered::new(slots_wanted(&filler, source))?;
+            filler.take_back(|buf| gathered.push(buf));
+            let gathered = ring.unlocked(|| gather(&mut keeper, source, gathered))?;
+            wait_for_room(ring, flags)?;
+            filler = ring.filler();
+            gathered.link(&mut filler);
+        }
+    }
+    keeper.issue();
+    let (buffers, bytes) = filler.commit();
+    Counter::BuffersLinked.add(buffers);
+    Counter::MemoryToPipeReferenced.add(bytes.saturating_sub(keeper.copied()));
+    Ok(bytes)
+}
+
+/// The number of slots to gather data for: those that are used in `filler`, and as many of its free
+/// ones as the rest of `source` can take.
+fn slots_wanted(filler: &Filler<'_>, source: &UserSource<'_>) -> u32 {
+    // A range of addresses can have a part of a page at either end.
+    let most = source.len() / PAGE_SIZE + 2 * source.ranges();
+    let most = u32::try_from(most).unwrap_or(u32::MAX);
+    filler.used() + filler.space().min(most)
+}
+
+/// Takes buffers in.
+trait Sink {
+    /// The number of slots that there is room for.
+    fn space(&self) -> u32;
+
+    /// Takes `buf`, which there is room for.
+    fn push(&mut self, buf: PipeBuffer);
+}
+
+impl Sink for Filler<'_> {
+    #[inline]
+    fn space(&self) -> u32 {
+        Filler::space(self)
+    }
+
+    #[inline]
+    fn push(&mut self, buf: PipeBuffer) {
+        // What is looked up is limited to the room, so this succeeds.
+        let _ = Filler::push(self, buf);
+    }
+}
+
+/// Buffers that are not in a pipe yet.
+struct Gathered {
+    bufs: KVVec<PipeBuffer>,
+    space: u32,
+}
+
+impl Gathered {
+    /// With room for as many slots. Fails with [`ENOMEM`].
+    fn new(slots: u32) -> Result<Self> {
+        Ok(Self {
+            bufs: KVVec::with_capacity(slots as usize, GFP_KERNEL_ACCOUNT)?,
+            space: slots,
+        })
+    }
+
+    /// Puts the buffers into a pipe, as far as there is room.
+    fn link(self, filler: &mut Filler<'_>) {
+        for mut buf in self.bufs {
+            let space = filler.space();
+            if space == 0 {
+                break;
+            }
+            buf.truncate(buf.len_in_slots(space));
+            Sink::push(filler, buf);
+        }
+    }
+}
+
+impl Sink for Gathered {
+    fn space(&self) -> u32 {
+        self.space
+    }
+
+    fn push(&mut self, buf: PipeBuffer) {
+        self.space = self.space.saturating_sub(buf.slots());
+        // A buffer takes one slot or more, so the vector has room for it.
+        let _ = self.bufs.push_within_capacity(buf);
+    }
+}
+
+/// Takes what is mapped from the beginning of `source` on, without a fault. `Ok(true)`: there is no
+/// room for more, or nothing left.
+#[inline(always)]
+fn take_mapped(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    sink: &mut impl Sink,
+) -> Result<bool> {
+    while sink.space() > 0 {
+        let Some(range) = source.front() else {
+            return Ok(true);
+        };
+        let range = range.first_pages(sink.space() as usize);
+        let (ranges, pages) = keeper.look_up(range);
+        if pages == 0 {
+            return Ok(false);
+        }
+        keep_all(keeper, source, range, ranges, sink)?;
+    }
+    Ok(true)
+}
+
+/// Takes the rest of `source`, as far as there is room in `sink`, with faults. An error is one that
+/// came before anything was taken.
+#[cold]
+#[inline(never)]
+fn gather(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    mut sink: Gathered,
+) -> Result<Gathered> {
+    loop {
+        match gather_some(keeper, source, &mut sink) {
+            Ok(false) => (),
+            Err(err) if sink.bufs.is_empty() => return Err(err),
+            _ => return Ok(sink),
+        }
+    }
+}
+
+/// Takes what is mapped, and what one call can fault in of the rest. `Ok(true)`: as
+/// [`take_mapped`].
+fn gather_some(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    sink: &mut Gathered,
+) -> Result<bool> {
+    if take_mapped(keeper, source, sink)? {
+        return Ok(true);
+    }
+    let Some(range) = source.front() else {
+        return Ok(true);
+    };
+    let range = range.first_pages(sink.space() as usize);
+    let (mut ranges, pages) = UserRanges::fault_in(range)?;
+    if keeper.pins() {
+        // The memory is mapped now, so that it can be pinned.
+        let (pinned, found) = keeper.look_up(range.first_pages(pages));
+        if found > 0 {
+            ranges = pinned;
+        }
+    }
+    keep_all(keeper, source, range, ranges, sink)?;
+    Ok(false)
+}
+
+/// Puts `ranges`, which were found at the beginning of `range`, into `sink`, and advances `source`
+/// past them.
+#[inline(always)]
+fn keep_all(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    range: UserRange,
+    ranges: UserRanges,
+    sink: &mut impl Sink,
+) -> Result {
+    let mut left = range;
+    for held in ranges {
+        let part = left.first_pages(held.pages());
+        keeper.keep(held, part, sink)?;
+        source.advance(part.len());
+        left = left.skip(part.len());
+    }
+    Ok(())
+}
+
+/// How the memory of a call is held.
+trait Keeper {
+    /// Looks up the beginning of `range`; see [`UserRanges::look_up`].
+    fn look_up(&self, range: UserRange) -> (UserRanges, usize);
+
+    /// Whether memory is pinned if it can be.
+    fn pins(&self) -> bool {
+        false
+    }
+
+    /// Puts `held`, the memory of `range`, into `sink`: by reference if that is harmless, else as
+    /// a copy. Fails with [`ENOMEM`].
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result;
+
+    /// Notes that the data is about to be put into the pipe, which is locked.
+    fn issue(&mut self) {}
+
+    /// The number of bytes that were copied.
+    fn copied(&self) -> usize;
+}
+
+/// The number of bytes of a call that were copied.
+#[derive(Default)]
+struct Copied(usize);
+
+impl Copied {
+    /// Puts copies of the pages of `held` into `sink`. `reason` counts the bytes.
+    #[cold]
+    #[inline(never)]
+    fn copy(
+        &mut self,
+        held: HeldPages,
+        range: UserRange,
+        sink: &mut impl Sink,
+        reason: Counter,
+    ) -> Result {
+        let mut left = range;
+        for page in 0..held.pages() {
+            let part = left.first_pages(1);
+            let copy = held.copy(page, part.offset(), part.len())?;
+            // CAST: Not more than a page.
+            sink.push(PipeBuffer::from_page(copy, 0, part.len() as u32)?);
+            reason.add(part.len());
+            self.0 += part.len();
+            left = left.skip(part.len());
+        }
+        Ok(())
+    }
+
+    /// Returns `held` if a reference to it is harmless; else puts a copy into `sink`.
+    #[inline(always)]
+    fn unless_harmless(
+        &mut self,
+        held: HeldPages,
+        range: UserRange,
+        sink: &mut impl Sink,
+    ) -> Result<Option<HeldPages>> {
+        if held.is_special() {
+            return self.special(held, range, sink);
+        }
+        Ok(Some(held))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn special(
+        &mut self,
+        mut held: HeldPages,
+        range: UserRange,
+        sink: &mut impl Sink,
+    ) -> Result<Option<HeldPages>> {
+        let reason = if held.is_dax() {
+            Counter::MemoryToPipeDax
+        } else if held.has_too_many_references() {
+            Counter::MemoryToPipeReferences
+        } else if held.is_private_hugetlb() {
+            held = held.pinned_at(range);
+            if held.hold() == Hold::Pin && held.is_longterm_pinnable() {
+                return Ok(Some(held));
+            }
+            Counter::MemoryToPipeHugetlb
+        } else {
+            return Ok(Some(held));
+        };
+        self.copy(held, range, sink, reason)?;
+        Ok(None)
+    }
+}
+
+/// Each buffer holds its memory by itself: nobody observes the end of its use.
+#[derive(Default)]
+struct Plain(Copied);
+
+impl Keeper for Plain {
+    #[inline(always)]
+    fn look_up(&self, range: UserRange) -> (UserRanges, usize) {
+        UserRanges::look_up(range, Hold::Reference)
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
+        if let Some(held) = self.0.unless_harmless(held, range, sink)? {
+            sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn copied(&self) -> usize {
+        self.0 .0
+    }
+}
+
+/// Loans hold the memory: for a notification, or for the limit on a user's memory.
+struct Observed {
+    call: Option<Arc<NotifiedCall>>,
+    limit: Option<usize>,
+    loan: Option<LoanBuilder>,
+    copied: Copied,
+}
+
+impl Observed {
+    /// Fails with [`ENOMEM`].
+    fn new(ring: &mut PipeRing<'_>, notify: bool, limit: Option<usize>) -> Result<Self> {
+        let call = if notify {
+            Some(NotifiedCall::new(ring.notifications_or_new()?)?)
+        } else {
+            None
+        };
+        Ok(Self {
+            call,
+            limit,
+            loan: None,
+            copied: Copied::default(),
+        })
+    }
+}
+
+impl Keeper for Observed {
+    fn look_up(&self, range: UserRange) -> (UserRanges, usize) {
+        if self.pins() {
+            UserRanges::look_up_pinning(range)
+        } else {
+            UserRanges::look_up(range, Hold::Reference)
+        }
+    }
+
+    fn pins(&self) -> bool {
+        self.call.is_some()
+    }
+
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
+        let Some(held) = self.copied.unless_harmless(held, range, sink)? else {
+            return Ok(());
+        };
+        let mut loan = match self.loan.take().filter(|loan| !loan.is_full()) {
+            Some(loan) => loan,
+            None => LoanBuilder::new(self.call.clone())?,
+        };
+        if self.limit.is_some_and(|limit| !loan.charge(&held, limit)) {
+            self.loan = Some(loan);
+            return self
+                .copied
+                .copy(held, range, sink, Counter::MemoryToPipeLimit);
+        }
+        if let Ok(buf) = loan.lend(held, range.offset(), range.len()) {
+            sink.push(buf);
+        }
+        self.loan = Some(loan);
+        Ok(())
+    }
+
+    fn issue(&mut self) {
+        if let Some(call) = &self.call {
+            call.issue();
+        }
+    }
+
+    fn copied(&self) -> usize {
+        self.copied.0
+    }
+}
