@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory of all kinds to call vmsplice() with, and what the kernel says of pins.
+ * Memory of all kinds to call vmsplice() with, its page tables and its account,
+ * and the pins and counters of the kernel.
  *
  * Memory is 2 MiB, of whatever kind, with nothing accessible before and behind
- * it, and has the pattern of MEMORY_DATA in it.
+ * it. It contains the pattern of MEMORY_DATA, or zeroes if nobody wrote to it.
  */
 #ifndef SPLICE_MEMORY_H
 #define SPLICE_MEMORY_H
@@ -12,11 +13,14 @@
 
 #include <linux/kernel-page-flags.h>
 #include <linux/memfd.h>
+#include <linux/splice.h>
+#include <sys/swap.h>
 
 #define MEMORY_SIZE	(2 << 20)
 #define MEMORY_DATA	1
 
-#define NO_COUNTERS	"a kernel that does not pin: no " COUNTERS
+#define NO_COUNTERS	"stock fs/splice.c: no " COUNTERS
+#define NO_NOTIFY	"this kernel has no SPLICE_F_NOTIFY"
 
 #define THP		"/sys/kernel/mm/transparent_hugepage/"
 #define NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
@@ -24,6 +28,21 @@
 /* Huge pages for a test: the memory, and copies of it after a fork. */
 #define HUGEPAGES	8
 
+#define FREE_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
+#define KSM		"/sys/kernel/mm/ksm/"
+
+/* Reports a failure that this kernel is known to have, and runs @statement. */
+#define XFAIL(statement, fmt, ...) do { \
+	snprintf(_metadata->results->reason, \
+		 sizeof(_metadata->results->reason), fmt, ##__VA_ARGS__); \
+	_metadata->exit_code = KSFT_XFAIL; \
+	_metadata->trigger = 0; \
+	statement; \
+} while (0)
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MFD_HUGE_2MB
 #define MFD_HUGE_2MB	(21U << 26)
 #endif
@@ -76,7 +95,7 @@ static inline struct account read_account(struct __test_metadata *_metadata)
 	return a;
 }
 
-/* Checks what was pinned and copied since @before, and makes @before now. */
+/* Checks what was referenced and copied since @before, and updates @before. */
 static inline void check_account(struct __test_metadata *_metadata,
 				 struct account *before, ssize_t referenced,
 				 ssize_t copied)
@@ -114,6 +133,12 @@ static inline void expect_no_pins(struct __test_metadata *_metadata)
 	EXPECT_EQ(0, pins_held());
 }
 
+/* Does vmsplice() to this pipe know SPLICE_F_NOTIFY? */
+static inline bool have_notify(int fd)
+{
+	return xvmsplice1(fd, NULL, 0, SPLICE_F_NOTIFY) != -EINVAL;
+}
+
 enum memory_kind {
 	MEMORY_PAGES,		/* anonymous, 4 KiB pages in no order */
 	MEMORY_THP,		/* anonymous, a huge page */
@@ -125,6 +150,18 @@ enum memory_kind {
 	MEMORY_TMPFS_PRIVATE,	/* read-only */
 	MEMORY_EXT4_SHARED,
 	MEMORY_EXT4_PRIVATE,	/* read-only */
+	MEMORY_TMPFS_LARGE_SHARED,	/* a folio of 2 MiB */
+	MEMORY_TMPFS_LARGE_PRIVATE,	/* the same, read-only */
+	MEMORY_EXT4_LARGE_SHARED,	/* a folio of 2 MiB */
+	MEMORY_EXT4_LARGE_PRIVATE,	/* the same, read-only */
+	MEMORY_HUGETLB_FILE_PRIVATE,	/* hugetlb page cache, read-only */
+	MEMORY_READ_ONLY,	/* anonymous, made read-only */
+	MEMORY_UNTOUCHED,	/* anonymous, no page yet */
+	MEMORY_UNTOUCHED_THP,	/* the same, and huge pages are allowed */
+	MEMORY_SWAPPED,		/* anonymous, in swap */
+	MEMORY_KSM,		/* anonymous, merged with a second copy */
+	MEMORY_MOVABLE,		/* anonymous, in ZONE_MOVABLE */
+	MEMORY_MOVABLE_HUGETLB,
 };
 
 struct memory {
@@ -132,11 +169,14 @@ struct memory {
 	char *p;
 	int fd;			/* the file that is mapped, or -1 */
 	char *area;		/* three times as large, aligned */
+	char *twin;		/* the second copy of merged memory, or NULL */
 };
 
 static inline bool memory_is_hugetlb(enum memory_kind kind)
 {
-	return kind == MEMORY_HUGETLB || kind == MEMORY_MEMFD_HUGETLB;
+	return kind == MEMORY_HUGETLB || kind == MEMORY_MEMFD_HUGETLB ||
+	       kind == MEMORY_HUGETLB_FILE_PRIVATE ||
+	       kind == MEMORY_MOVABLE_HUGETLB;
 }
 
 static inline bool memory_is_thp(enum memory_kind kind)
@@ -146,21 +186,51 @@ static inline bool memory_is_thp(enum memory_kind kind)
 
 static inline bool memory_is_private_file(enum memory_kind kind)
 {
-	return kind == MEMORY_TMPFS_PRIVATE || kind == MEMORY_EXT4_PRIVATE;
+	return kind == MEMORY_TMPFS_PRIVATE || kind == MEMORY_EXT4_PRIVATE ||
+	       kind == MEMORY_TMPFS_LARGE_PRIVATE ||
+	       kind == MEMORY_EXT4_LARGE_PRIVATE ||
+	       kind == MEMORY_HUGETLB_FILE_PRIVATE;
+}
+
+/* A file whose page cache is one folio. */
+static inline bool memory_is_large_file(enum memory_kind kind)
+{
+	return kind == MEMORY_TMPFS_LARGE_SHARED ||
+	       kind == MEMORY_TMPFS_LARGE_PRIVATE ||
+	       kind == MEMORY_EXT4_LARGE_SHARED ||
+	       kind == MEMORY_EXT4_LARGE_PRIVATE;
+}
+
+/* Private hugetlb memory with pages of its own. */
+static inline bool memory_is_anon_hugetlb(enum memory_kind kind)
+{
+	return kind == MEMORY_HUGETLB || kind == MEMORY_MOVABLE_HUGETLB;
+}
+
+/* No page is there, so that reading gives the zero page. */
+static inline bool memory_is_untouched(enum memory_kind kind)
+{
+	return kind == MEMORY_UNTOUCHED || kind == MEMORY_UNTOUCHED_THP;
+}
+
+static inline bool memory_is_movable(enum memory_kind kind)
+{
+	return kind == MEMORY_MOVABLE || kind == MEMORY_MOVABLE_HUGETLB;
 }
 
 /* Does another process that maps it see what is written to it? */
 static inline bool memory_is_shared(enum memory_kind kind)
 {
 	return kind == MEMORY_MEMFD || kind == MEMORY_MEMFD_HUGETLB ||
-	       kind == MEMORY_TMPFS_SHARED || kind == MEMORY_EXT4_SHARED;
+	       kind == MEMORY_TMPFS_SHARED || kind == MEMORY_EXT4_SHARED ||
+	       kind == MEMORY_TMPFS_LARGE_SHARED ||
+	       kind == MEMORY_EXT4_LARGE_SHARED;
 }
 
 /* Anonymous memory: after a fork, parent and child have a copy each. */
 static inline bool memory_is_anon(enum memory_kind kind)
 {
-	return kind == MEMORY_PAGES || kind == MEMORY_HUGETLB ||
-	       memory_is_thp(kind);
+	return !memory_is_shared(kind) && !memory_is_private_file(kind);
 }
 
 static inline const char *memory_variable(enum memory_kind kind)
@@ -171,6 +241,9 @@ static inline const char *memory_variable(enum memory_kind kind)
 		return end_missing(END_TMPFS);
 	case MEMORY_EXT4_SHARED:
 	case MEMORY_EXT4_PRIVATE:
+	case MEMORY_EXT4_LARGE_SHARED:
+	case MEMORY_EXT4_LARGE_PRIVATE:
+	case MEMORY_SWAPPED:
 		return end_missing(END_EXT4);
 	default:
 		return NULL;
@@ -203,6 +276,9 @@ static inline bool memory_mmap(struct memory *m, int prot, int flags)
 static inline void memory_unmap(struct memory *m)
 {
 	munmap(m->area, 3L * MEMORY_SIZE);
+	if (m->twin)
+		munmap(m->twin, MEMORY_SIZE);
+	m->twin = NULL;
 	if (m->fd >= 0)
 		close(m->fd);
 	m->fd = -1;
@@ -217,6 +293,72 @@ static inline unsigned long long read_entry(int fd, unsigned long nr)
 	       sizeof(entry) ? entry : 0;
 }
 
+/* The page frame of an entry of /proc/PID/pagemap, or 0. Only root sees it. */
+static inline unsigned long entry_frame(unsigned long long entry)
+{
+	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+}
+
+/*
+ * The page frames of @nr pages from @p on in the process @pid, 0 for a page that
+ * is not mapped.
+ */
+static inline void read_frames(struct __test_metadata *_metadata, pid_t pid,
+			       const char *p, ssize_t nr, unsigned long *frames)
+{
+	unsigned long first = (unsigned long)p / page_size();
+	char path[64];
+	ssize_t i;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/pagemap", pid);
+	fd = open(path, O_RDONLY);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < nr; i++)
+		frames[i] = entry_frame(read_entry(fd, first + i));
+	close(fd);
+}
+
+/* Flags of a page frame: 1 << KPF_... */
+static inline unsigned long long frame_flags(unsigned long frame)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY);
+	unsigned long long flags = read_entry(fd, frame);
+
+	close(fd);
+	return flags;
+}
+
+/* A line of /proc/PID/smaps for the mapping that @p is in, in kB. */
+static inline ssize_t smaps_kb(pid_t pid, const char *p, const char *name)
+{
+	unsigned long start, end;
+	ssize_t kb = -ENOENT, n;
+	char line[512], key[64];
+	bool found = false;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "/proc/%d/smaps", pid);
+	f = fopen(line, "r");
+	while (f && kb < 0 && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			found = start <= (unsigned long)p &&
+				(unsigned long)p < end;
+		else if (found && sscanf(line, "%63[^:]: %zd kB", key, &n) == 2 &&
+			 !strcmp(key, name))
+			kb = n;
+	}
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* A line of /proc/self/status, in kB. */
+static inline ssize_t status_kb(const char *name)
+{
+	return read_line_of("/proc/self/status", name);
+}
+
 /* In how many pieces, each within one folio, is that memory? */
 static inline ssize_t count_ranges_once(const char *p, ssize_t len)
 {
@@ -229,8 +371,7 @@ static inline ssize_t count_ranges_once(const char *p, ssize_t len)
 	for (nr = (unsigned long)p / page; nr * page < (unsigned long)p + len;
 	     nr++) {
 		entry = read_entry(pagemap, nr);
-		/* Present, and its frame is told to root only. */
-		frame = entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
+		frame = entry_frame(entry);
 		if (!frame) {
 			ranges = -ENOENT;
 			break;
@@ -284,9 +425,187 @@ static inline bool memory_map_thp(struct memory *m)
 	return false;
 }
 
+static inline bool have_swap(void)
+{
+	FILE *f = fopen("/proc/swaps", "r");
+	char line[256];
+	int lines = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		lines++;
+	if (f)
+		fclose(f);
+	return lines > 1;
+}
+
+/* The swap file of this test, which swap_remove() removes. */
+static char swap_path[PATH_MAX];
+
+/* Makes a swap file of 32 MiB if there is no swap; returns why not, or NULL. */
+static inline const char *swap_missing(void)
+{
+	const char *dir = getenv("SPLICE_EXT4_DIR");
+	ssize_t page = page_size(), size = 32 << 20;
+	/* union swap_header: version, last page, number of bad ones, magic. */
+	__u32 header[] = { 1, size / page - 1, 0 };
+	char path[PATH_MAX];
+	int fd;
+
+	if (have_swap())
+		return NULL;
+	if (!dir)
+		return "no swap: SPLICE_EXT4_DIR is not set";
+	snprintf(path, sizeof(path), "%s/swap.XXXXXX", dir);
+	fd = mkstemp(path);
+	if (fd < 0)
+		return "no swap: mkstemp() failed";
+	if (posix_fallocate(fd, 0, size) ||
+	    pwrite(fd, header, sizeof(header), 1024) != sizeof(header) ||
+	    pwrite(fd, "SWAPSPACE2", 10, page - 10) != 10 || fsync(fd) ||
+	    swapon(path, 0)) {
+		close(fd);
+		unlink(path);
+		return "no swap: swapon() failed";
+	}
+	close(fd);
+	strcpy(swap_path, path);
+	return NULL;
+}
+
+static inline void swap_remove(struct __test_metadata *_metadata)
+{
+	if (!*swap_path)
+		return;
+	EXPECT_EQ(0, swapoff(swap_path));
+	EXPECT_EQ(0, unlink(swap_path));
+	*swap_path = 0;
+}
+
+/* How many pages of this memory are in swap. */
+static inline ssize_t count_swapped(const char *m, ssize_t size)
+{
+	unsigned long page = page_size(), nr = (unsigned long)m / page;
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	ssize_t swapped = 0;
+
+	for (; nr < ((unsigned long)m + size) / page; nr++)
+		swapped += read_entry(fd, nr) >> 62 & 1;
+	close(fd);
+	return swapped;
+}
+
+/* The memory block that movable_make() took offline, or -1. */
+static int movable_block = -1;
+
+static inline bool movable_set(int block, const char *state)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path),
+		 "/sys/devices/system/memory/memory%d/state", block);
+	return write_text(path, state) > 0;
+}
+
+/* Makes a block of memory ZONE_MOVABLE; returns why not, or NULL. */
+static inline const char *movable_make(void)
+{
+	int block;
+
+	if (movable_block >= 0)
+		return NULL;
+	for (block = 255; block > 0; block--) {
+		if (!movable_set(block, "offline"))
+			continue;
+		if (movable_set(block, "online_movable")) {
+			movable_block = block;
+			return NULL;
+		}
+		movable_set(block, "online");
+	}
+	return "no block of memory can become ZONE_MOVABLE";
+}
+
+static inline void movable_remove(struct __test_metadata *_metadata)
+{
+	int i;
+
+	if (movable_block < 0)
+		return;
+	/* The page cache may still use it. */
+	for (i = 0; i < 100 && !movable_set(movable_block, "offline"); i++)
+		usleep(20000);
+	EXPECT_TRUE(movable_set(movable_block, "online_kernel"));
+	movable_block = -1;
+}
+
+/* Is this page frame in the block that is ZONE_MOVABLE? */
+static inline bool is_movable(unsigned long frame)
+{
+	unsigned long size;
+	char text[32];
+
+	if (read_text("/sys/devices/system/memory/block_size_bytes", text,
+		      sizeof(text)) <= 0)
+		return false;
+	size = strtoul(text, NULL, 16);
+	return frame / (size / page_size()) == (unsigned long)movable_block;
+}
+
+/*
+ * A nameless file of 2 MiB of zeroes that is one folio in the page cache, or the
+ * negated errno.
+ */
+static inline int open_large_file(enum memory_kind kind)
+{
+	bool tmpfs = kind == MEMORY_TMPFS_LARGE_SHARED ||
+		     kind == MEMORY_TMPFS_LARGE_PRIVATE;
+	const char *dir = getenv("SPLICE_EXT4_DIR");
+	char path[] = "/tmp/splice.XXXXXX";
+	char *zeroes = calloc(1, MEMORY_SIZE);
+	int fd = -ENOMEM;
+
+	if (!zeroes)
+		return fd;
+	if (!tmpfs) {
+		fd = or_errno(open(dir, O_TMPFILE | O_RDWR, 0600));
+	} else if (!private_mounts() || !mkdtemp(path)) {
+		fd = -errno;
+	} else if (mount("tmpfs", path, "tmpfs", 0, "huge=always")) {
+		fd = -errno;
+		rmdir(path);
+	} else {
+		fd = or_errno(open(path, O_TMPFILE | O_RDWR, 0600));
+		umount2(path, MNT_DETACH);
+		rmdir(path);
+	}
+	if (fd >= 0 && write_full(fd, zeroes, MEMORY_SIZE) != MEMORY_SIZE) {
+		close(fd);
+		fd = -EIO;
+	}
+	free(zeroes);
+	return fd;
+}
+
+/* Is there page cache of one folio for such a file? */
+static inline bool have_large_file(enum memory_kind kind)
+{
+	struct memory m = { .fd = open_large_file(kind) };
+	ssize_t page = page_size(), i;
+	bool ok;
+
+	if (m.fd < 0 || !memory_reserve_area(&m))
+		return false;
+	ok = memory_mmap(&m, PROT_READ, MAP_SHARED);
+	for (i = 0; ok && i < MEMORY_SIZE; i += page)
+		__atomic_load_n(m.p + i, __ATOMIC_RELAXED);
+	ok = ok && count_ranges(m.p, MEMORY_SIZE) == 1;
+	memory_unmap(&m);
+	return ok;
+}
+
 /*
  * Why memory of this kind cannot be had, or NULL. Huge pages are reserved here,
- * to be given back by memory_give_back().
+ * to be given back by memory_give_back(). So are swap and ZONE_MOVABLE.
  */
 static inline const char *memory_missing(enum memory_kind kind)
 {
@@ -300,7 +619,16 @@ static inline const char *memory_missing(enum memory_kind kind)
 			 memory_variable(kind));
 		return reason;
 	}
-	if (memory_is_thp(kind)) {
+	if (memory_is_large_file(kind))
+		return have_large_file(kind) ? NULL :
+		       "no folio of 2 MiB for a file to be had";
+	if (kind == MEMORY_SWAPPED)
+		return swap_missing();
+	if (kind == MEMORY_KSM && access(KSM "run", W_OK))
+		return "no KSM";
+	if (memory_is_movable(kind) && movable_make())
+		return movable_make();
+	if (memory_is_thp(kind) || kind == MEMORY_UNTOUCHED_THP) {
 		if (read_number(THP "hpage_pmd_size") != MEMORY_SIZE)
 			return "no transparent huge pages of 2 MiB";
 		ok = memory_reserve_area(&m) && memory_map_thp(&m);
@@ -326,8 +654,13 @@ static inline void memory_give_back(struct __test_metadata *_metadata,
 	ssize_t nr;
 	int i;
 
-	if (!memory_is_hugetlb(kind))
+	swap_remove(_metadata);
+	if (kind == MEMORY_KSM)
+		EXPECT_TRUE(write_number(KSM "run", 2));
+	if (!memory_is_hugetlb(kind)) {
+		movable_remove(_metadata);
 		return;
+	}
 	nr = read_number(NR_HUGEPAGES) - HUGEPAGES;
 	/* One that a socket has still to send may take seconds. */
 	for (i = 0; i < 1500 && read_number(NR_HUGEPAGES) != nr; i++) {
@@ -336,6 +669,50 @@ static inline void memory_give_back(struct __test_metadata *_metadata,
 		EXPECT_TRUE(write_number(NR_HUGEPAGES, nr));
 	}
 	EXPECT_EQ(nr, read_number(NR_HUGEPAGES));
+	movable_remove(_metadata);
+}
+
+/* Has the kernel merge the memory with a second copy of it, page by page. */
+static inline void memory_merge(struct __test_metadata *_metadata,
+				struct memory *m)
+{
+	int rw = PROT_READ | PROT_WRITE, i;
+	ssize_t page = page_size();
+	unsigned long frame;
+
+	m->twin = mmap(NULL, MEMORY_SIZE, rw, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
+	ASSERT_NE(MAP_FAILED, m->twin);
+	memcpy(m->twin, m->p, MEMORY_SIZE);
+	ASSERT_EQ(0, madvise(m->p, MEMORY_SIZE, MADV_MERGEABLE));
+	ASSERT_EQ(0, madvise(m->twin, MEMORY_SIZE, MADV_MERGEABLE));
+	ASSERT_TRUE(write_number(KSM "sleep_millisecs", 0));
+	ASSERT_TRUE(write_number(KSM "pages_to_scan", 10000));
+	ASSERT_TRUE(write_number(KSM "run", 1));
+	for (i = 0; i < MEMORY_SIZE / page; i++) {
+		do {
+			read_frames(_metadata, getpid(), m->p + i * page, 1,
+				    &frame);
+			usleep(frame_flags(frame) >> KPF_KSM & 1 ? 0 : 1000);
+		} while (!(frame_flags(frame) >> KPF_KSM & 1));
+	}
+	/* Merged memory stays as it is. */
+	ASSERT_TRUE(write_number(KSM "run", 0));
+}
+
+/* Moves the memory to swap. */
+static inline void memory_swap_out(struct __test_metadata *_metadata,
+				   struct memory *m)
+{
+	ssize_t pages = MEMORY_SIZE / page_size();
+	int i;
+
+	/* A page that was just written may still be on its way to the LRU. */
+	for (i = 0; i < 100 && count_swapped(m->p, MEMORY_SIZE) < pages; i++) {
+		ASSERT_EQ(0, madvise(m->p, MEMORY_SIZE, MADV_PAGEOUT));
+		usleep(10000);
+	}
+	ASSERT_EQ(pages, count_swapped(m->p, MEMORY_SIZE));
 }
 
 /* Maps memory of a kind that is not missing, with data in it. */
@@ -349,6 +726,10 @@ static inline void memory_map(struct __test_metadata *_metadata,
 	ASSERT_TRUE(memory_reserve_area(m));
 	switch (kind) {
 	case MEMORY_PAGES:
+	case MEMORY_READ_ONLY:
+	case MEMORY_SWAPPED:
+	case MEMORY_KSM:
+	case MEMORY_MOVABLE:
 		ASSERT_TRUE(memory_mmap(m, rw, anon));
 		/* Without huge pages madvise() may not know this advice. */
 		madvise(m->p, MEMORY_SIZE, MADV_NOHUGEPAGE);
@@ -368,7 +749,16 @@ static inline void memory_map(struct __test_metadata *_metadata,
 		ASSERT_EQ(0, mprotect(m->p + page, page, rw));
 		ASSERT_EQ(1, count_ranges(m->p, MEMORY_SIZE));
 		break;
+	case MEMORY_UNTOUCHED:
+		ASSERT_TRUE(memory_mmap(m, rw, anon));
+		madvise(m->p, MEMORY_SIZE, MADV_NOHUGEPAGE);
+		return;
+	case MEMORY_UNTOUCHED_THP:
+		ASSERT_TRUE(memory_mmap(m, rw, anon));
+		ASSERT_EQ(0, madvise(m->p, MEMORY_SIZE, MADV_HUGEPAGE));
+		return;
 	case MEMORY_HUGETLB:
+	case MEMORY_MOVABLE_HUGETLB:
 		ASSERT_TRUE(memory_mmap(m, rw, anon | MAP_HUGETLB |
 					MAP_HUGE_2MB));
 		break;
@@ -376,6 +766,7 @@ static inline void memory_map(struct __test_metadata *_metadata,
 		m->fd = memfd_create("splice", 0);
 		break;
 	case MEMORY_MEMFD_HUGETLB:
+	case MEMORY_HUGETLB_FILE_PRIVATE:
 		m->fd = memfd_create("splice", MFD_HUGETLB | MFD_HUGE_2MB);
 		break;
 	case MEMORY_TMPFS_SHARED:
@@ -386,9 +777,21 @@ static inline void memory_map(struct __test_metadata *_metadata,
 	case MEMORY_EXT4_PRIVATE:
 		m->fd = make_file(_metadata, end_dir(_metadata, END_EXT4));
 		break;
+	case MEMORY_TMPFS_LARGE_SHARED:
+	case MEMORY_TMPFS_LARGE_PRIVATE:
+	case MEMORY_EXT4_LARGE_SHARED:
+	case MEMORY_EXT4_LARGE_PRIVATE:
+		m->fd = open_large_file(kind);
+		break;
 	}
 	if (memory_is_anon(kind)) {
 		fill_pattern(m->p, MEMORY_SIZE, MEMORY_DATA, 0);
+		if (kind == MEMORY_READ_ONLY)
+			ASSERT_EQ(0, mprotect(m->p, MEMORY_SIZE, PROT_READ));
+		if (kind == MEMORY_SWAPPED)
+			memory_swap_out(_metadata, m);
+		if (kind == MEMORY_KSM)
+			memory_merge(_metadata, m);
 		return;
 	}
 	ASSERT_LE(0, m->fd);
@@ -408,10 +811,7 @@ static inline void close_all(void)
 	closefrom(STDERR_FILENO + 1);
 }
 
-/*
- * Becomes another user, without any capability, or root again. What is pinned
- * counts for the real user.
- */
+/* Becomes another user, without any capability, or root again. */
 static inline void become(struct __test_metadata *_metadata, uid_t uid)
 {
 	ASSERT_EQ(0, setresuid(uid, uid, 0));
