@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vmsplice(2) of memory of all kinds: what is pinned and for how long, how many
- * buffers it is, what fits into a pipe, and who may pin how much.
+ * vmsplice(2) of memory of all kinds: what it leaves unchanged, how many buffers
+ * it makes, what fits into a pipe, every consumer, and the limit of an
+ * administrator.
  *
- * A buffer of many pages counts for as many as it has. So whatever is not about
- * pins has to be the same on a kernel where each page is a buffer.
+ * A buffer of many pages counts for as many as it has, so everything except the
+ * counters has to be the same on a kernel where each page is a buffer.
  */
+#include <linux/io_uring.h>
 #include <linux/perf_event.h>
-#include <linux/splice.h>
 #include <poll.h>
 #include <sys/resource.h>
 
 #include "splice_memory.h"
+#include "splice_notify.h"
 
 /* Seeds: of the memory, and of what write() puts between. */
 #define DATA MEMORY_DATA
@@ -31,7 +33,52 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-FIXTURE(pin) {
+/* The pages of memory that pipes may refer to, by user. */
+#define USER_PAGES "/proc/sys/fs/pipe-user-memory-pages"
+#define NO_USER_PAGES "this kernel has no " USER_PAGES
+
+static bool have_user_pages(void)
+{
+	return !access(USER_PAGES, W_OK);
+}
+
+static void set_user_pages(struct __test_metadata *_metadata, ssize_t pages)
+{
+	ASSERT_TRUE(write_number(USER_PAGES, pages));
+}
+
+static void reset_user_pages(struct __test_metadata *_metadata)
+{
+	if (have_user_pages())
+		EXPECT_TRUE(write_number(USER_PAGES, -1));
+}
+
+static void set_memlock(struct __test_metadata *_metadata, rlim_t limit)
+{
+	struct rlimit rlimit = { limit, RLIM_INFINITY };
+
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
+}
+
+/*
+ * Does vmsplice() pin such memory, if the caller owns it alone? All else, and
+ * everything on stock C, is referenced.
+ */
+static bool is_pinned(enum memory_kind kind, unsigned int flags)
+{
+	if (!have_counters() || !memory_is_anon(kind) ||
+	    memory_is_untouched(kind) || kind == MEMORY_KSM ||
+	    kind == MEMORY_MOVABLE_HUGETLB)
+		return false;
+	return memory_is_hugetlb(kind) || flags & SPLICE_F_NOTIFY;
+}
+
+static void expect_pins(struct __test_metadata *_metadata, bool pinned)
+{
+	EXPECT_EQ(pinned, pins_held() > 0);
+}
+
+FIXTURE(memory) {
 	struct memory mem;
 	char *m;		/* where it is */
 	ssize_t size;
@@ -40,51 +87,67 @@ FIXTURE(pin) {
 	int q[2];
 };
 
-FIXTURE_VARIANT(pin) {
+FIXTURE_VARIANT(memory) {
 	enum memory_kind kind;
 };
 
-FIXTURE_VARIANT_ADD(pin, pages) {
+FIXTURE_VARIANT_ADD(memory, pages) {
 	.kind = MEMORY_PAGES,
 };
 
-FIXTURE_VARIANT_ADD(pin, thp) {
+FIXTURE_VARIANT_ADD(memory, thp) {
 	.kind = MEMORY_THP,
 };
 
-FIXTURE_VARIANT_ADD(pin, pte_thp) {
+FIXTURE_VARIANT_ADD(memory, pte_thp) {
 	.kind = MEMORY_PTE_THP,
 };
 
-FIXTURE_VARIANT_ADD(pin, hugetlb) {
+FIXTURE_VARIANT_ADD(memory, hugetlb) {
 	.kind = MEMORY_HUGETLB,
 };
 
-FIXTURE_VARIANT_ADD(pin, memfd) {
+FIXTURE_VARIANT_ADD(memory, memfd) {
 	.kind = MEMORY_MEMFD,
 };
 
-FIXTURE_VARIANT_ADD(pin, memfd_hugetlb) {
+FIXTURE_VARIANT_ADD(memory, memfd_hugetlb) {
 	.kind = MEMORY_MEMFD_HUGETLB,
 };
 
-FIXTURE_VARIANT_ADD(pin, tmpfs_shared) {
+FIXTURE_VARIANT_ADD(memory, tmpfs_shared) {
 	.kind = MEMORY_TMPFS_SHARED,
 };
 
-FIXTURE_VARIANT_ADD(pin, tmpfs_private) {
+FIXTURE_VARIANT_ADD(memory, tmpfs_private) {
 	.kind = MEMORY_TMPFS_PRIVATE,
 };
 
-FIXTURE_VARIANT_ADD(pin, ext4_shared) {
+FIXTURE_VARIANT_ADD(memory, ext4_shared) {
 	.kind = MEMORY_EXT4_SHARED,
 };
 
-FIXTURE_VARIANT_ADD(pin, ext4_private) {
+FIXTURE_VARIANT_ADD(memory, ext4_private) {
 	.kind = MEMORY_EXT4_PRIVATE,
 };
 
-FIXTURE_SETUP(pin)
+FIXTURE_VARIANT_ADD(memory, tmpfs_large_shared) {
+	.kind = MEMORY_TMPFS_LARGE_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(memory, tmpfs_large_private) {
+	.kind = MEMORY_TMPFS_LARGE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(memory, ext4_large_shared) {
+	.kind = MEMORY_EXT4_LARGE_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(memory, ext4_large_private) {
+	.kind = MEMORY_EXT4_LARGE_PRIVATE,
+};
+
+FIXTURE_SETUP(memory)
 {
 	const char *missing = memory_missing(variant->kind);
 
@@ -98,9 +161,10 @@ FIXTURE_SETUP(pin)
 	self->page = page_size();
 }
 
-FIXTURE_TEARDOWN(pin)
+FIXTURE_TEARDOWN(memory)
 {
 	EXPECT_EQ(0, setresuid(0, 0, 0));
+	reset_user_pages(_metadata);
 	memory_unmap(&self->mem);
 	close_all();
 	expect_no_pins(_metadata);
@@ -115,7 +179,8 @@ static void resize(struct __test_metadata *_metadata, int fd, ssize_t size)
 
 static bool is_huge(enum memory_kind kind)
 {
-	return memory_is_thp(kind) || memory_is_hugetlb(kind);
+	return memory_is_thp(kind) || memory_is_hugetlb(kind) ||
+	       memory_is_large_file(kind);
 }
 
 /* Checks that the next @len bytes are those of the memory from @pos on. */
@@ -138,7 +203,7 @@ static void expect_full(struct __test_metadata *_metadata, int fd, char *mem)
 /* Buffers. */
 
 /* A huge page is one buffer, however it is mapped; separate pages are not. */
-TEST_F(pin, one_buffer_per_range)
+TEST_F(memory, one_buffer_per_range)
 {
 	struct account before, now;
 	ssize_t ranges;
@@ -161,7 +226,7 @@ TEST_F(pin, one_buffer_per_range)
 }
 
 /* Where a call begins and ends within pages makes no difference. */
-TEST_F(pin, parts_of_ranges)
+TEST_F(memory, parts_of_ranges)
 {
 	static const ssize_t offsets[] = { 1, 100, 4095, 4106, 65000 };
 	static const ssize_t sizes[] = { 1, 4096, 5000, 40001 };
@@ -187,8 +252,8 @@ TEST_F(pin, parts_of_ranges)
 	}
 }
 
-/* A range that does not fit is cut, and only what fits is pinned. */
-TEST_F(pin, cut_where_pipe_is_full)
+/* A range that does not fit is cut. */
+TEST_F(memory, cut_where_pipe_is_full)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]);
 	struct account before, now;
@@ -206,69 +271,66 @@ TEST_F(pin, cut_where_pipe_is_full)
 	EXPECT_EQ(0, pins_held());
 }
 
-/* Pins. */
+/* Pins: of private hugetlb memory, and of own memory with SPLICE_F_NOTIFY. */
 
-/* Memory is pinned for as long as a byte of it is in the pipe. */
-TEST_F(pin, while_in_pipe)
+/* Puts memory into the pipe, and checks whether it is pinned now. */
+static void put_pinned(struct __test_metadata *_metadata,
+		       struct _test_data_memory *self, ssize_t size,
+		       unsigned int flags)
 {
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, flags));
+	expect_pins(_metadata, is_pinned(self->mem.kind, flags));
+}
+
+static void check_in_pipe(struct __test_metadata *_metadata,
+			  struct _test_data_memory *self, unsigned int flags)
+{
+	bool pinned = is_pinned(self->mem.kind, flags);
+
 	EXPECT_EQ(0, pins_held());
 	resize(_metadata, self->p[1], self->size);
-	ASSERT_EQ(self->size, xvmsplice1(self->p[1], self->m, self->size, 0));
-	EXPECT_LT(0, pins_held());
+	put_pinned(_metadata, self, self->size, flags);
 	expect_data(_metadata, self->p[0], self->size - 1, 0);
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->p[0], 1, self->size - 1);
 	EXPECT_EQ(0, pins_held());
 }
 
-TEST_F(pin, until_pipe_is_closed)
-{
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->m + 1, SOME, 0));
-	close(self->p[1]);
-	EXPECT_LT(0, pins_held());
-	close(self->p[0]);
-	EXPECT_EQ(0, pins_held());
-}
-
 /* Every copy that tee() makes holds on to the memory. */
-TEST_F(pin, tee)
+static void check_tee(struct __test_metadata *_metadata,
+		      struct _test_data_memory *self, unsigned int flags)
 {
+	bool pinned = is_pinned(self->mem.kind, flags);
 	ssize_t size = pipe_capacity(self->p[0]);
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
+	put_pinned(_metadata, self, size, flags);
 	ASSERT_EQ(size, xtee(self->p[0], self->q[1], size, 0));
 	expect_data(_metadata, self->p[0], size, 0);
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->q[0], size - 1, 0);
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->q[0], 1, size - 1);
 	EXPECT_EQ(0, pins_held());
 }
 
 /* So does each part of a buffer that was split between two pipes. */
-TEST_F(pin, split)
+static void check_split(struct __test_metadata *_metadata,
+			struct _test_data_memory *self, unsigned int flags)
 {
+	bool pinned = is_pinned(self->mem.kind, flags);
 	ssize_t size = pipe_capacity(self->p[0]);
 	ssize_t part = 5 * self->page + 10;
 	int i;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
 	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
+		put_pinned(_metadata, self, size, flags);
 		ASSERT_EQ(part, xsplice(self->p[0], NULL, self->q[1], NULL,
 					part, 0));
 		if (i)
 			expect_data(_metadata, self->q[0], part, 0);
 		else
 			expect_data(_metadata, self->p[0], size - part, part);
-		EXPECT_LT(0, pins_held());
+		expect_pins(_metadata, pinned);
 		if (i)
 			expect_data(_metadata, self->p[0], size - part, part);
 		else
@@ -278,24 +340,95 @@ TEST_F(pin, split)
 }
 
 /* A pin goes along with its buffer, and outlives the pipe of the call. */
-TEST_F(pin, moved)
+static void check_moved(struct __test_metadata *_metadata,
+			struct _test_data_memory *self, unsigned int flags)
 {
+	bool pinned = is_pinned(self->mem.kind, flags);
 	ssize_t size = pipe_capacity(self->p[0]);
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
+	put_pinned(_metadata, self, size, flags);
 	ASSERT_EQ(size, xsplice(self->p[0], NULL, self->q[1], NULL, size, 0));
 	close(self->p[0]);
 	close(self->p[1]);
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->q[0], size, 0);
 	EXPECT_EQ(0, pins_held());
 }
 
+static void check_closed(struct __test_metadata *_metadata,
+			 struct _test_data_memory *self, unsigned int flags)
+{
+	put_pinned(_metadata, self, SOME, flags);
+	close(self->p[1]);
+	expect_pins(_metadata, is_pinned(self->mem.kind, flags));
+	close(self->p[0]);
+	EXPECT_EQ(0, pins_held());
+}
+
+/* Memory is pinned for as long as a byte of it is in the pipe. */
+TEST_F(memory, while_in_pipe)
+{
+	check_in_pipe(_metadata, self, 0);
+}
+
+TEST_F(memory, notify_while_in_pipe)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	check_in_pipe(_metadata, self, SPLICE_F_NOTIFY);
+}
+
+TEST_F(memory, until_pipe_is_closed)
+{
+	check_closed(_metadata, self, 0);
+}
+
+TEST_F(memory, notify_until_pipe_is_closed)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	check_closed(_metadata, self, SPLICE_F_NOTIFY);
+}
+
+TEST_F(memory, tee)
+{
+	check_tee(_metadata, self, 0);
+}
+
+TEST_F(memory, notify_tee)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	check_tee(_metadata, self, SPLICE_F_NOTIFY);
+}
+
+TEST_F(memory, split)
+{
+	check_split(_metadata, self, 0);
+}
+
+TEST_F(memory, notify_split)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	check_split(_metadata, self, SPLICE_F_NOTIFY);
+}
+
+TEST_F(memory, moved)
+{
+	check_moved(_metadata, self, 0);
+}
+
+TEST_F(memory, notify_moved)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	check_moved(_metadata, self, SPLICE_F_NOTIFY);
+}
+
 /* Capacity: in pages, each of which is used up when it is begun. */
 
-TEST_F(pin, capacity)
+TEST_F(memory, capacity)
 {
 	static const ssize_t offsets[] = { 0, 1, 100, 4095, 28677 };
 	ssize_t off, want;
@@ -316,7 +449,7 @@ TEST_F(pin, capacity)
 }
 
 /* A page that two calls share counts twice, where they meet or anywhere. */
-TEST_F(pin, two_calls)
+TEST_F(memory, two_calls)
 {
 	ssize_t page = self->page, first = 3 * page, second = 12 * page - 50;
 
@@ -335,7 +468,7 @@ TEST_F(pin, two_calls)
 	expect_data(_metadata, self->p[0], first + second, 100);
 }
 
-TEST_F(pin, write_between)
+TEST_F(memory, write_between)
 {
 	ssize_t page = self->page, rest = 9 * page - 10;
 
@@ -356,7 +489,7 @@ TEST_F(pin, write_between)
 }
 
 /* Each page that was read to its last byte makes room for one. */
-TEST_F(pin, room_after_read)
+TEST_F(memory, room_after_read)
 {
 	ssize_t page = self->page, pos = SLOTS * page;
 	int i;
@@ -389,7 +522,7 @@ enum consumer {
 
 /* Takes the next @len bytes of pipe p, which are those from @pos on. */
 static void consume(struct __test_metadata *_metadata,
-		    struct _test_data_pin *self, enum consumer by, int sv[2],
+		    struct _test_data_memory *self, enum consumer by, int sv[2],
 		    ssize_t len, loff_t pos)
 {
 	ssize_t from = self->p[0], ret;
@@ -434,7 +567,7 @@ static void consume(struct __test_metadata *_metadata,
 }
 
 /* A writer is woken when one page is used up, whoever does that. */
-TEST_F(pin, wakes_writer)
+TEST_F(memory, wakes_writer)
 {
 	ssize_t page = self->page, full = SLOTS * page, left;
 	char *more = alloc_pattern(_metadata, 3 * page, OTHER);
@@ -472,7 +605,7 @@ TEST_F(pin, wakes_writer)
 }
 
 /* What the smaller pipe has room for is moved, and the rest stays in order. */
-TEST_F(pin, into_smaller_pipe)
+TEST_F(memory, into_smaller_pipe)
 {
 	ssize_t page = self->page, size = SLOTS * page - 100, done, want;
 
@@ -503,7 +636,7 @@ TEST_F(pin, into_smaller_pipe)
 	expect_data(_metadata, self->p[0], size - want, 100 + want);
 }
 
-TEST_F(pin, tee_into_smaller_pipe)
+TEST_F(memory, tee_into_smaller_pipe)
 {
 	ssize_t page = self->page, size = SLOTS * page - 100;
 	ssize_t want = 4 * page - 100;
@@ -526,7 +659,7 @@ TEST_F(pin, tee_into_smaller_pipe)
 }
 
 /* A pipe shrinks when the pages in it fit, and not before. */
-TEST_F(pin, resized)
+TEST_F(memory, resized)
 {
 	ssize_t page = self->page, size = SLOTS * page;
 
@@ -555,7 +688,7 @@ TEST_F(pin, resized)
 }
 
 /* Who waits for room finds it when the pipe is made larger. */
-TEST_F(pin, enlarged_for_writer)
+TEST_F(memory, enlarged_for_writer)
 {
 	ssize_t size = SLOTS * self->page;
 	struct iovec iov = { self->m + size, SOME };
@@ -571,7 +704,7 @@ TEST_F(pin, enlarged_for_writer)
 
 /* Consumers. */
 
-TEST_F(pin, odd_reads)
+TEST_F(memory, odd_reads)
 {
 	static const ssize_t sizes[] = { 1, 3, 100, 4095, 4097, 8192, 70001 };
 	ssize_t pos, want, left;
@@ -598,7 +731,7 @@ TEST_F(pin, odd_reads)
 
 /* Destinations that end in the middle of a page of the pipe. */
 static void into_fault(struct __test_metadata *_metadata,
-		       struct _test_data_pin *self, bool by_vmsplice)
+		       struct _test_data_memory *self, bool by_vmsplice)
 {
 	ssize_t page = self->page, room = 2 * page + page / 2, want, ret;
 	char *area, *to;
@@ -629,18 +762,18 @@ static void into_fault(struct __test_metadata *_metadata,
 	munmap(area, 3 * page);
 }
 
-TEST_F(pin, read_into_fault)
+TEST_F(memory, read_into_fault)
 {
 	into_fault(_metadata, self, false);
 }
 
-TEST_F(pin, vmsplice_into_fault)
+TEST_F(memory, vmsplice_into_fault)
 {
 	into_fault(_metadata, self, true);
 }
 
 /* As by read(), in pieces and with several ranges. */
-TEST_F(pin, to_memory)
+TEST_F(memory, to_memory)
 {
 	ssize_t page = self->page, len = 10 * page;
 	char *buf = malloc(len);
@@ -659,7 +792,7 @@ TEST_F(pin, to_memory)
 
 /* Streams: a buffer larger than any message, and not at a page's beginning. */
 static void to_stream(struct __test_metadata *_metadata,
-		      struct _test_data_pin *self, int sv[2])
+		      struct _test_data_memory *self, int sv[2])
 {
 	ssize_t size = self->size - 100;
 	char *buf = malloc(size);
@@ -675,7 +808,7 @@ static void to_stream(struct __test_metadata *_metadata,
 	free(buf);
 }
 
-TEST_F(pin, tcp)
+TEST_F(memory, tcp)
 {
 	int sv[2];
 
@@ -683,7 +816,7 @@ TEST_F(pin, tcp)
 	to_stream(_metadata, self, sv);
 }
 
-TEST_F(pin, unix_stream)
+TEST_F(memory, unix_stream)
 {
 	int sv[2];
 
@@ -692,7 +825,7 @@ TEST_F(pin, unix_stream)
 }
 
 /* A message has no more than sixteen pages, whole or not. */
-TEST_F(pin, unix_seqpacket)
+TEST_F(memory, unix_seqpacket)
 {
 	ssize_t page = self->page, sizes[] = {
 		16 * page - 100, 16 * page, 7 * page + 50,
@@ -728,7 +861,7 @@ TEST_F(pin, unix_seqpacket)
 	free(buf);
 }
 
-TEST_F(pin, udp)
+TEST_F(memory, udp)
 {
 	struct sockaddr_in addr = {
 		.sin_family = AF_INET,
@@ -768,7 +901,7 @@ TEST_F(pin, udp)
 }
 
 /* Files, through the page cache and past it. */
-TEST_F(pin, files)
+TEST_F(memory, files)
 {
 	static const ssize_t sizes[] = { 1, 5000, 65537, MEMORY_SIZE };
 	enum end_kind kinds[] = { END_TMPFS, END_EXT4, END_EXT4 };
@@ -805,7 +938,7 @@ TEST_F(pin, files)
 }
 
 /* A gift is one like any other: what is still mapped is not taken away. */
-TEST_F(pin, gift)
+TEST_F(memory, gift)
 {
 	static const char *const vars[] = { "SPLICE_TMPFS_DIR", "SPLICE_EXT4_DIR" };
 	ssize_t len = 4 * self->page;
@@ -830,10 +963,8 @@ TEST_F(pin, gift)
 		EXPECT_EQ(len, match_pattern(self->m, len, DATA, 0));
 		close(file);
 	}
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
 	ASSERT_EQ(len, xvmsplice1(self->p[1], self->m, len, SPLICE_F_GIFT));
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, is_pinned(variant->kind, SPLICE_F_GIFT));
 	expect_data(_metadata, self->p[0], len, 0);
 	EXPECT_EQ(0, pins_held());
 }
@@ -870,7 +1001,7 @@ static ssize_t fitting(const struct iovec *iov, const struct iovec *end,
 }
 
 /* As many ranges as a call can have come in order, each in pages of its own. */
-TEST_F(pin, many_ranges)
+TEST_F(memory, many_ranges)
 {
 	static struct iovec iov[UIO_MAXIOV];
 	struct iovec *next = iov, *end = iov + UIO_MAXIOV;
@@ -913,7 +1044,7 @@ TEST_F(pin, many_ranges)
 	free(buf);
 }
 
-TEST_F(pin, no_bytes)
+TEST_F(memory, no_bytes)
 {
 	struct iovec iov[] = { { self->m, 0 }, { NULL, 0 }, { self->m, 0 } };
 
@@ -922,13 +1053,6 @@ TEST_F(pin, no_bytes)
 	EXPECT_EQ(0, xvmsplice(self->p[1], iov, 0, 0));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 	EXPECT_EQ(0, pins_held());
-}
-
-static void set_memlock(struct __test_metadata *_metadata, rlim_t limit)
-{
-	struct rlimit rlimit = { limit, RLIM_INFINITY };
-
-	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &rlimit));
 }
 
 /* vmsplice() by that user. */
@@ -944,20 +1068,21 @@ static ssize_t vmsplice_as(struct __test_metadata *_metadata, uid_t uid, int fd,
 }
 
 /*
- * Memory with a gap in it: what is before is in the pipe, and then the gap is
- * reported, whether memory is pinned or copied.
+ * Memory with a gap in it: what is before it is in the pipe, and then the gap is
+ * reported, whether memory is referenced or copied.
  */
 static void check_gap(struct __test_metadata *_metadata,
-		      struct _test_data_pin *self, ssize_t gap)
+		      struct _test_data_memory *self, ssize_t gap)
 {
 	ssize_t page = self->page, off, want;
-	int limited;
+	int limited, last = have_user_pages();
 
 	set_memlock(_metadata, 0);
 	resize(_metadata, self->p[1], 64 * page);
-	for (limited = 0; limited < 2; limited++) {
+	for (limited = 0; limited <= last; limited++) {
 		if (limited)
-			become(_metadata, USER);
+			set_user_pages(_metadata, 0);
+		become(_metadata, USER);
 		for (off = gap - 20 * page; off < gap; off += 8 * page + 10) {
 			want = gap - off;
 			EXPECT_EQ(want, xvmsplice1(self->p[1], self->m + off,
@@ -970,17 +1095,18 @@ static void check_gap(struct __test_metadata *_metadata,
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1],
 					      self->m + gap + page - 1, 1, 0));
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		become(_metadata, 0);
 	}
-	become(_metadata, 0);
+	reset_user_pages(_metadata);
 	EXPECT_EQ(0, pins_held());
 }
 
-TEST_F(pin, behind_end)
+TEST_F(memory, behind_end)
 {
 	check_gap(_metadata, self, self->size);
 }
 
-TEST_F(pin, hole)
+TEST_F(memory, hole)
 {
 	ssize_t page = self->page, gap = 40 * page;
 
@@ -995,7 +1121,7 @@ TEST_F(pin, hole)
 	expect_data(_metadata, self->p[0], page, gap + page);
 }
 
-TEST_F(pin, guard)
+TEST_F(memory, guard)
 {
 	ssize_t page = self->page, gap = 40 * page;
 	ssize_t ret = or_errno(madvise(self->m + gap, page,
@@ -1140,7 +1266,7 @@ static ssize_t model_bytes(const struct model *m)
 
 /* Random calls on two pipes, one after the other, beside the model. */
 static void random_calls(struct __test_metadata *_metadata,
-			 struct _test_data_pin *self, unsigned int state,
+			 struct _test_data_memory *self, unsigned int state,
 			 int calls)
 {
 	struct model *models = calloc(2, sizeof(*models));
@@ -1249,67 +1375,142 @@ static void random_calls(struct __test_metadata *_metadata,
 	free(expected);
 }
 
-TEST_F_TIMEOUT(pin, random_calls, 60)
+TEST_F_TIMEOUT(memory, random_calls, 60)
 {
 	random_calls(_metadata, self, 1, 500);
 	random_calls(_metadata, self, 2, 500);
 }
 
-/* All that is copied fits exactly as what is pinned. */
-TEST_F_TIMEOUT(pin, random_calls_copied, 60)
+TEST_F_TIMEOUT(memory, random_calls_as_user, 60)
 {
 	set_memlock(_metadata, 0);
 	become(_metadata, USER);
 	random_calls(_metadata, self, 3, 500);
 }
 
-/* And so do both, in one pipe or in one call. */
-TEST_F_TIMEOUT(pin, random_calls_mixed, 60)
+/* Memory that is copied takes the same room as memory that is referenced. */
+TEST_F_TIMEOUT(memory, random_calls_copied, 60)
 {
-	set_memlock(_metadata, 20 * self->page);
-	become(_metadata, USER);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	set_user_pages(_metadata, 0);
 	random_calls(_metadata, self, 4, 500);
+}
+
+/* So do both, in one pipe or in one call. */
+TEST_F_TIMEOUT(memory, random_calls_mixed, 60)
+{
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	set_user_pages(_metadata, is_huge(variant->kind) ? 1024 : 20);
+	become(_metadata, USER);
+	random_calls(_metadata, self, 5, 500);
+	become(_metadata, 0);
 }
 
 /* Limits. */
 
-/* What may not be pinned is copied, as it is at the time of the call. */
-TEST_F(pin, limit_zero)
+#define COPIED_LIMIT "bytes.memory_to_pipe.copied.limit"
+
+/* RLIMIT_MEMLOCK has no effect, and nothing counts against it. */
+TEST_F(memory, memlock_of_zero)
 {
-	ssize_t size = SLOTS * self->page - 100;
+	ssize_t pinned, locked;
 	struct account before;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	resize(_metadata, self->p[1], self->size);
 	set_memlock(_metadata, 0);
-	before = read_account(_metadata);
-	ASSERT_EQ(size, vmsplice_as(_metadata, USER, self->p[1], self->m + 100,
-				    self->size - 100));
-	check_account(_metadata, &before, 0, size);
-	EXPECT_EQ(0, pins_held());
-	EXPECT_EQ(-EAGAIN, vmsplice_as(_metadata, USER, self->p[1], self->m,
-				       1));
-	check_account(_metadata, &before, 0, 0);
-	if (!memory_is_private_file(variant->kind))
+	if (have_counters())
+		before = read_account(_metadata);
+	locked = status_kb("VmLck:");
+	pinned = status_kb("VmPin:");
+	ASSERT_EQ(self->size, vmsplice_as(_metadata, USER, self->p[1], self->m,
+					  self->size));
+	EXPECT_EQ(locked, status_kb("VmLck:"));
+	EXPECT_EQ(pinned, status_kb("VmPin:"));
+	EXPECT_EQ(0, pinned);
+	if (have_counters())
+		check_account(_metadata, &before, self->size, 0);
+	if (!memory_is_private_file(variant->kind)) {
 		fill_pattern(self->m, self->size, OTHER, 0);
-	expect_data(_metadata, self->p[0], size, 100);
+		EXPECT_EQ(self->size, read_pattern(self->p[0], self->size,
+						   OTHER, 0));
+	} else {
+		expect_data(_metadata, self->p[0], self->size, 0);
+	}
 }
 
-TEST_F(pin, limit_of_one_page)
+/* As above with SPLICE_F_NOTIFY, which pins memory of one's own. */
+TEST_F(memory, notify_memlock_of_zero)
+{
+	struct account before;
+
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	resize(_metadata, self->p[1], self->size);
+	set_memlock(_metadata, 0);
+	before = read_account(_metadata);
+	become(_metadata, USER);
+	ASSERT_EQ(self->size, xvmsplice1(self->p[1], self->m, self->size,
+					 SPLICE_F_NOTIFY));
+	EXPECT_EQ(0, status_kb("VmLck:"));
+	EXPECT_EQ(0, status_kb("VmPin:"));
+	become(_metadata, 0);
+	check_account(_metadata, &before, self->size, 0);
+	expect_data(_metadata, self->p[0], self->size, 0);
+}
+
+/* Memory that may not be referenced is copied as it is at the time of the call. */
+TEST_F(memory, limit_zero)
+{
+	ssize_t size = SLOTS * self->page - 100, limit;
+	struct account before;
+	uid_t uid;
+
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	set_user_pages(_metadata, 0);
+	for (uid = USER; ; uid = 0) {
+		before = read_account(_metadata);
+		limit = read_counter(COPIED_LIMIT);
+		ASSERT_LE(0, limit);
+		ASSERT_EQ(size, vmsplice_as(_metadata, uid, self->p[1],
+					    self->m + 100, self->size - 100));
+		check_account(_metadata, &before, 0, size);
+		EXPECT_EQ(limit + size, read_counter(COPIED_LIMIT));
+		EXPECT_EQ(0, pins_held());
+		EXPECT_EQ(-EAGAIN, vmsplice_as(_metadata, uid, self->p[1],
+					       self->m, 1));
+		check_account(_metadata, &before, 0, 0);
+		if (!memory_is_private_file(variant->kind))
+			fill_pattern(self->m, self->size, OTHER, 0);
+		expect_data(_metadata, self->p[0], size, 100);
+		if (!uid)
+			break;
+		if (!memory_is_private_file(variant->kind))
+			fill_pattern(self->m, self->size, DATA, 0);
+	}
+}
+
+/* Is each page a folio? */
+static bool has_small_folios(enum memory_kind kind)
+{
+	return kind == MEMORY_PAGES || kind == MEMORY_MEMFD ||
+	       kind == MEMORY_TMPFS_SHARED || kind == MEMORY_TMPFS_PRIVATE;
+}
+
+/* A page is referenced, and the next one is not until the first is read. */
+TEST_F(memory, limit_of_one_page)
 {
 	struct account before, now;
 	ssize_t page = self->page;
 	int i;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	set_memlock(_metadata, page);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	set_user_pages(_metadata, 1);
 	before = read_account(_metadata);
-	/*
-	 * A page of its own is pinned, and the next one not, until the first is
-	 * read.
-	 */
-	for (i = 0; i < 3 && !is_huge(variant->kind); i++) {
+	for (i = 0; i < 3 && has_small_folios(variant->kind); i++) {
 		ASSERT_EQ(page - 1, vmsplice_as(_metadata, USER, self->p[1],
 						self->m + 1, page - 1));
 		check_account(_metadata, &before, page - 1, 0);
@@ -1329,41 +1530,44 @@ TEST_F(pin, limit_of_one_page)
 	EXPECT_EQ(0, pins_held());
 }
 
-TEST_F(pin, unlimited)
+/* A folio counts as a whole, once for a call and again for the next one. */
+TEST_F(memory, limit_of_one_folio)
 {
+	struct iovec iov[] = {
+		{ self->m, self->page },
+		{ self->m + 10 * self->page, self->page },
+	};
 	struct account before;
+	int i;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	resize(_metadata, self->p[1], self->size);
-	set_memlock(_metadata, RLIM_INFINITY);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	if (!is_huge(variant->kind)) {
+		/* The same with pages: two fit, and no more. */
+		if (!has_small_folios(variant->kind))
+			SKIP(return, "folios of an unknown size");
+		set_user_pages(_metadata, 2);
+	} else {
+		set_user_pages(_metadata, self->size / self->page);
+	}
 	before = read_account(_metadata);
-	ASSERT_EQ(self->size, vmsplice_as(_metadata, USER, self->p[1], self->m,
-					  self->size));
-	check_account(_metadata, &before, self->size, 0);
-	EXPECT_LT(0, pins_held());
-	expect_data(_metadata, self->p[0], self->size, 0);
-	EXPECT_EQ(0, pins_held());
-}
-
-/* CAP_IPC_LOCK lifts the limit. */
-TEST_F(pin, capable)
-{
-	struct account before;
-
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	resize(_metadata, self->p[1], self->size);
-	set_memlock(_metadata, 0);
-	before = read_account(_metadata);
-	ASSERT_EQ(self->size, xvmsplice1(self->p[1], self->m, self->size, 0));
-	check_account(_metadata, &before, self->size, 0);
-	expect_data(_metadata, self->p[0], self->size, 0);
+	for (i = 0; i < 2; i++) {
+		become(_metadata, USER);
+		ASSERT_EQ(2 * self->page, xvmsplice(self->p[1], iov, 2, 0));
+		become(_metadata, 0);
+		check_account(_metadata, &before, 2 * self->page, 0);
+		ASSERT_EQ(1, vmsplice_as(_metadata, USER, self->p[1],
+					 self->m + 2 * self->page, 1));
+		check_account(_metadata, &before, 0, 1);
+		expect_data(_metadata, self->p[0], self->page, 0);
+		expect_data(_metadata, self->p[0], self->page, 10 * self->page);
+		expect_data(_metadata, self->p[0], 1, 2 * self->page);
+	}
 }
 
 /* Uses up the limit of USER, which is as large as the memory. */
 static void use_limit(struct __test_metadata *_metadata,
-		      struct _test_data_pin *self, struct account *before)
+		      struct _test_data_memory *self, struct account *before)
 {
 	*before = read_account(_metadata);
 	ASSERT_EQ(self->size, vmsplice_as(_metadata, USER, self->p[1], self->m,
@@ -1374,20 +1578,20 @@ static void use_limit(struct __test_metadata *_metadata,
 	expect_data(_metadata, self->q[0], 1, 0);
 }
 
-/* What is given back can be pinned again, whoever consumes the data. */
-TEST_F(pin, limit_is_given_back)
+/* Pages that are given back can be referenced again, whoever consumes the data. */
+TEST_F(memory, limit_is_given_back)
 {
 	ssize_t size = self->size;
 	struct account before;
 	int r[2], null, i;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
 	make_pipe(_metadata, r);
 	null = open("/dev/null", O_WRONLY);
 	resize(_metadata, self->p[1], size);
 	resize(_metadata, r[1], size);
-	set_memlock(_metadata, size);
+	set_user_pages(_metadata, size / self->page);
 	for (i = 0; i < 4; i++) {
 		use_limit(_metadata, self, &before);
 		switch (i) {
@@ -1421,16 +1625,18 @@ TEST_F(pin, limit_is_given_back)
 }
 
 /* All processes of a user share the limit, and other users do not. */
-TEST_F(pin, limit_is_shared)
+TEST_F(memory, limit_is_shared)
 {
 	struct account before;
 	int status;
 	pid_t pid;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	if (variant->kind == MEMORY_HUGETLB)
+		SKIP(return, "a fork makes vmsplice() copy hugetlb memory");
 	resize(_metadata, self->p[1], self->size);
-	set_memlock(_metadata, self->size);
+	set_user_pages(_metadata, self->size / self->page);
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
@@ -1439,7 +1645,6 @@ TEST_F(pin, limit_is_shared)
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
-	EXPECT_LT(0, pins_held());
 
 	before = read_account(_metadata);
 	ASSERT_EQ(SOME, vmsplice_as(_metadata, USER, self->q[1], self->m,
@@ -1459,21 +1664,21 @@ TEST_F(pin, limit_is_shared)
 	expect_data(_metadata, self->q[0], SOME, 0);
 }
 
-/* A call that is partly pinned and partly copied is in order. */
-TEST_F(pin, limit_within_call)
+/* A call that is partly referenced and partly copied is in order. */
+TEST_F(memory, limit_within_call)
 {
 	ssize_t page = self->page, size = SLOTS * page - 1, limit;
 	struct account before, now;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	for (limit = 0; limit <= SLOTS * page; limit += 3 * page) {
-		set_memlock(_metadata, limit);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	for (limit = 0; limit <= SLOTS; limit += 3) {
+		set_user_pages(_metadata, limit);
 		before = read_account(_metadata);
 		ASSERT_EQ(size, vmsplice_as(_metadata, USER, self->p[1],
 					    self->m + 1, self->size - 1));
 		now = read_account(_metadata);
-		EXPECT_LE(now.referenced - before.referenced, limit);
+		EXPECT_LE(now.referenced - before.referenced, limit * page);
 		EXPECT_EQ(size, now.referenced - before.referenced +
 				now.copied - before.copied);
 		expect_data(_metadata, self->p[0], size, 1);
@@ -1483,33 +1688,27 @@ TEST_F(pin, limit_within_call)
 
 /* Notices. */
 
-static ssize_t released(int fd)
+TEST_F(memory, notify)
 {
-	struct splice_notify_state st = {};
-
-	return ioctl(fd, SPLICE_IOC_NOTIFY_STATE, &st) ? -errno :
-	       (ssize_t)st.released;
-}
-
-TEST_F(pin, notify)
-{
-	ssize_t size = SLOTS * self->page, ret;
+	ssize_t size = SLOTS * self->page;
 	struct account before;
+	bool pinned;
 
-	ret = xvmsplice1(self->p[1], self->m, self->size, SPLICE_F_NOTIFY);
-	if (ret == -EINVAL)
-		SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
-	ASSERT_EQ(size, ret);
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	pinned = is_pinned(variant->kind, SPLICE_F_NOTIFY);
+	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, self->size,
+				   SPLICE_F_NOTIFY));
 	ASSERT_EQ(size, xtee(self->p[0], self->q[1], size, 0));
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->p[0], size, 0);
 	EXPECT_EQ(0, released(self->p[1]));
 	expect_data(_metadata, self->q[0], size - 1, 0);
 	EXPECT_EQ(0, released(self->p[1]));
-	EXPECT_LT(0, pins_held());
+	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->q[0], 1, size - 1);
 	EXPECT_EQ(1, released(self->p[1]));
-	/* Whoever is told may rely on it. */
+	/* A program that got the notice relies on it. */
 	EXPECT_EQ(0, pins_held());
 
 	before = read_account(_metadata);
@@ -1521,16 +1720,18 @@ TEST_F(pin, notify)
 }
 
 /* A copy is the kernel's own; when its notice comes, the data is right. */
-TEST_F(pin, notify_and_limit)
+TEST_F(memory, notify_and_limit)
 {
 	ssize_t size = SLOTS * self->page - 100, ret, limit;
 	struct account before, now;
 	ssize_t calls = 0;
 
-	if (xvmsplice1(self->p[1], self->m, 0, SPLICE_F_NOTIFY) == -EINVAL)
-		SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
-	for (limit = 0; limit < 9 * self->page; limit += 4 * self->page) {
-		set_memlock(_metadata, limit);
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	if (!have_user_pages())
+		SKIP(return, NO_USER_PAGES);
+	for (limit = 0; limit < 9; limit += 4) {
+		set_user_pages(_metadata, limit);
 		before = read_account(_metadata);
 		become(_metadata, USER);
 		ret = xvmsplice1(self->p[1], self->m + 100, self->size - 100,
@@ -1539,13 +1740,491 @@ TEST_F(pin, notify_and_limit)
 		ASSERT_EQ(size, ret);
 		calls++;
 		now = read_account(_metadata);
-		EXPECT_LE(now.referenced - before.referenced, limit);
+		EXPECT_LE(now.referenced - before.referenced,
+			  limit * self->page);
 		EXPECT_EQ(size, now.referenced - before.referenced +
 				now.copied - before.copied);
 		expect_data(_metadata, self->p[0], size, 100);
 		EXPECT_EQ(calls, released(self->p[1]));
 		EXPECT_EQ(0, pins_held());
 	}
+}
+
+/*
+ * The address space: vmsplice() changes nothing in it. No page is allocated,
+ * copied, unshared, migrated or replaced, and reading the memory instead would
+ * have mapped the same pages.
+ */
+#define PAGES	(MEMORY_SIZE / 4096)
+
+struct address_space {
+	unsigned long frames[PAGES];
+	ssize_t anon;		/* kB of pages that are the process's own */
+	ssize_t swap;
+	ssize_t huge;
+	ssize_t hugetlb;
+};
+
+FIXTURE(unchanged) {
+	struct memory mem;
+	int p[2];		/* has room for all of it */
+	int turn[2][2];		/* parent to child, and back */
+	struct address_space before[2];
+	struct address_space after[2];
+};
+
+FIXTURE_VARIANT(unchanged) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(unchanged, pages) {
+	.kind = MEMORY_PAGES,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, thp) {
+	.kind = MEMORY_THP,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, pte_thp) {
+	.kind = MEMORY_PTE_THP,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, hugetlb) {
+	.kind = MEMORY_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, memfd) {
+	.kind = MEMORY_MEMFD,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, memfd_hugetlb) {
+	.kind = MEMORY_MEMFD_HUGETLB,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, tmpfs_shared) {
+	.kind = MEMORY_TMPFS_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, tmpfs_private) {
+	.kind = MEMORY_TMPFS_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, ext4_shared) {
+	.kind = MEMORY_EXT4_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, ext4_private) {
+	.kind = MEMORY_EXT4_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, tmpfs_large_shared) {
+	.kind = MEMORY_TMPFS_LARGE_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, tmpfs_large_private) {
+	.kind = MEMORY_TMPFS_LARGE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, ext4_large_shared) {
+	.kind = MEMORY_EXT4_LARGE_SHARED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, ext4_large_private) {
+	.kind = MEMORY_EXT4_LARGE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, hugetlb_file_private) {
+	.kind = MEMORY_HUGETLB_FILE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, read_only) {
+	.kind = MEMORY_READ_ONLY,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, untouched) {
+	.kind = MEMORY_UNTOUCHED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, untouched_thp) {
+	.kind = MEMORY_UNTOUCHED_THP,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, swapped) {
+	.kind = MEMORY_SWAPPED,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, ksm) {
+	.kind = MEMORY_KSM,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, movable) {
+	.kind = MEMORY_MOVABLE,
+};
+
+FIXTURE_VARIANT_ADD(unchanged, movable_hugetlb) {
+	.kind = MEMORY_MOVABLE_HUGETLB,
+};
+
+FIXTURE_SETUP(unchanged)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(PAGES, MEMORY_SIZE / page_size());
+	make_pipe(_metadata, self->p);
+	resize(_metadata, self->p[1], MEMORY_SIZE);
+	make_pipe(_metadata, self->turn[0]);
+	make_pipe(_metadata, self->turn[1]);
+	memory_map(_metadata, &self->mem, variant->kind);
+}
+
+FIXTURE_TEARDOWN(unchanged)
+{
+	memory_unmap(&self->mem);
+	close_all();
+	expect_no_pins(_metadata);
+	memory_give_back(_metadata, variant->kind);
+}
+
+static void your_turn(int turn[2])
+{
+	while (xwrite(turn[1], "", 1) != 1)
+		;
+}
+
+static void my_turn(int turn[2])
+{
+	char c;
+
+	while (xread(turn[0], &c, 1) != 1)
+		;
+}
+
+static void look(struct __test_metadata *_metadata,
+		 struct _test_data_unchanged *self, pid_t pid,
+		 struct address_space *as)
+{
+	const char *m = self->mem.p;
+
+	read_frames(_metadata, pid, m, PAGES, as->frames);
+	as->anon = smaps_kb(pid, m, "Anonymous");
+	as->swap = smaps_kb(pid, m, "Swap");
+	as->huge = smaps_kb(pid, m, "AnonHugePages");
+	as->hugetlb = smaps_kb(pid, m, "Private_Hugetlb") +
+		      smaps_kb(pid, m, "Shared_Hugetlb");
+	ASSERT_LE(0, as->anon);
+	ASSERT_LE(0, as->swap);
+	ASSERT_LE(0, as->huge);
+	ASSERT_LE(0, as->hugetlb);
+}
+
+/*
+ * Pages that were mapped still are. Others are those that a read would map: of
+ * the file, the zero page, or one from swap.
+ */
+static void compare(struct __test_metadata *_metadata,
+		    struct _test_data_unchanged *self, bool called,
+		    const struct address_space *before,
+		    const struct address_space *after)
+{
+	enum memory_kind kind = self->mem.kind;
+	int i, replaced = 0, others = 0;
+
+	for (i = 0; i < PAGES; i++) {
+		if (before->frames[i])
+			replaced += before->frames[i] != after->frames[i];
+		else if (memory_is_untouched(kind))
+			others += after->frames[i] &&
+				  !(frame_flags(after->frames[i]) >>
+				    KPF_ZERO_PAGE & 1);
+	}
+	EXPECT_EQ(0, replaced);
+	EXPECT_EQ(0, others);
+	EXPECT_EQ(before->huge, after->huge);
+	EXPECT_EQ(before->anon + before->swap, after->anon + after->swap);
+	if (kind == MEMORY_SWAPPED && called) {
+		EXPECT_EQ(0, after->swap);
+		return;
+	}
+	EXPECT_EQ(before->anon, after->anon);
+	EXPECT_EQ(before->swap, after->swap);
+	if (before->frames[0])
+		EXPECT_EQ(before->hugetlb, after->hugetlb);
+	if (memory_is_untouched(kind) || !memory_is_anon(kind))
+		EXPECT_EQ(0, after->anon);
+}
+
+/* Checks the data of a full pipe. */
+static void expect_memory_in_pipe(struct __test_metadata *_metadata,
+				  struct _test_data_unchanged *self)
+{
+	ssize_t size = MEMORY_SIZE;
+	char *buf = malloc(size);
+
+	ASSERT_NE(NULL, buf);
+	EXPECT_EQ(size, pipe_bytes(self->p[0]));
+	EXPECT_EQ(size, pipe_capacity(self->p[1]));
+	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
+	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
+	EXPECT_EQ(-EAGAIN, xvmsplice1(self->p[1], self->mem.p, 1,
+				      SPLICE_F_NONBLOCK));
+	ASSERT_EQ(size, read_full(self->p[0], buf, size));
+	EXPECT_EQ(size, memory_is_untouched(self->mem.kind) ?
+		  match_byte(buf, size, 0) : match_pattern(buf, size, DATA, 0));
+	free(buf);
+}
+
+/*
+ * Puts the memory into the pipe, and looks at this process and at @other, which
+ * has the same memory, if it is not 0.
+ */
+static void call(struct __test_metadata *_metadata,
+		 struct _test_data_unchanged *self, pid_t other,
+		 unsigned int flags)
+{
+	enum memory_kind kind = self->mem.kind;
+	bool pinned = is_pinned(kind, flags) && !other;
+	ssize_t size = MEMORY_SIZE, hugetlb, copied = 0;
+	struct account account;
+
+	if (memory_is_anon_hugetlb(kind) && !pinned)
+		copied = size;
+	if (have_counters())
+		account = read_account(_metadata);
+	hugetlb = read_counter("bytes.memory_to_pipe.copied.hugetlb");
+	look(_metadata, self, getpid(), &self->before[0]);
+	if (other)
+		look(_metadata, self, other, &self->before[1]);
+	ASSERT_EQ(size, xvmsplice1(self->p[1], self->mem.p, size, flags));
+	look(_metadata, self, getpid(), &self->after[0]);
+	compare(_metadata, self, true, &self->before[0], &self->after[0]);
+	if (other) {
+		look(_metadata, self, other, &self->after[1]);
+		compare(_metadata, self, false, &self->before[1],
+			&self->after[1]);
+	}
+	/* A page from swap may be the caller's alone or not. */
+	if (kind != MEMORY_SWAPPED)
+		expect_pins(_metadata, pinned);
+	if (have_counters()) {
+		check_account(_metadata, &account, size - copied, copied);
+		EXPECT_EQ(hugetlb + copied,
+			  read_counter("bytes.memory_to_pipe.copied.hugetlb"));
+	}
+	expect_memory_in_pipe(_metadata, self);
+	EXPECT_EQ(0, pins_held());
+}
+
+static void calls(struct __test_metadata *_metadata,
+		  struct _test_data_unchanged *self, pid_t other)
+{
+	call(_metadata, self, other, 0);
+	call(_metadata, self, other, SPLICE_F_GIFT);
+	call(_metadata, self, other, 0);
+	if (have_notify(self->p[1]))
+		call(_metadata, self, other, SPLICE_F_NOTIFY);
+}
+
+/* Movable memory is in its zone, and stays there. */
+static bool is_in_place(struct __test_metadata *_metadata,
+			struct _test_data_unchanged *self)
+{
+	int i;
+
+	if (!memory_is_movable(self->mem.kind))
+		return true;
+	read_frames(_metadata, getpid(), self->mem.p, PAGES,
+		    self->before[0].frames);
+	for (i = 0; i < PAGES; i++)
+		if (!is_movable(self->before[0].frames[i]))
+			return false;
+	return true;
+}
+
+TEST_F_TIMEOUT(unchanged, alone, 60)
+{
+	if (!is_in_place(_metadata, self))
+		SKIP(return, "no memory in ZONE_MOVABLE to be had");
+	calls(_metadata, self, 0);
+}
+
+/* The caller has a child with the same memory. */
+TEST_F_TIMEOUT(unchanged, with_child, 60)
+{
+	int status;
+	pid_t pid;
+
+	if (!is_in_place(_metadata, self))
+		SKIP(return, "no memory in ZONE_MOVABLE to be had");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		my_turn(self->turn[0]);
+		_exit(0);
+	}
+	calls(_metadata, self, pid);
+	your_turn(self->turn[0]);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* The child is the caller. */
+TEST_F_TIMEOUT(unchanged, by_child, 60)
+{
+	pid_t pid, parent = getpid();
+	int status;
+
+	if (!is_in_place(_metadata, self))
+		SKIP(return, "no memory in ZONE_MOVABLE to be had");
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		calls(_metadata, self, parent);
+		_exit(0);
+	}
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* Two mappings of the same memory, or the same mapping at another place. */
+TEST_F_TIMEOUT(unchanged, elsewhere, 60)
+{
+	struct memory to = { .kind = variant->kind, .fd = -1 };
+	ssize_t size = MEMORY_SIZE;
+
+	ASSERT_TRUE(memory_reserve_area(&to));
+	if (memory_is_anon(variant->kind)) {
+		ASSERT_EQ(to.p, mremap(self->mem.p, size, size,
+				       MREMAP_MAYMOVE | MREMAP_FIXED, to.p));
+	} else {
+		ASSERT_EQ(to.p, mmap(to.p, size, PROT_READ,
+				     MAP_SHARED | MAP_FIXED, self->mem.fd, 0));
+	}
+	self->mem.p = to.p;
+	calls(_metadata, self, 0);
+	memory_unmap(&to);
+}
+
+/* Does the reader see what the owner writes to memory that nobody else has? */
+static bool shows_writes(enum memory_kind kind)
+{
+	switch (kind) {
+	case MEMORY_UNTOUCHED:
+	case MEMORY_UNTOUCHED_THP:
+	case MEMORY_KSM:
+		return false;
+	case MEMORY_MOVABLE_HUGETLB:
+		return !have_counters();
+	default:
+		return !memory_is_private_file(kind);
+	}
+}
+
+static void expect_written(struct __test_metadata *_metadata, int fd,
+			   ssize_t len)
+{
+	EXPECT_EQ(len, read_pattern(fd, len, OTHER, 0));
+}
+
+static void write_in_flight(struct __test_metadata *_metadata,
+			    struct _test_data_unchanged *self,
+			    unsigned int flags)
+{
+	enum memory_kind kind = self->mem.kind;
+	ssize_t size = MEMORY_SIZE;
+
+	ASSERT_EQ(size, xvmsplice1(self->p[1], self->mem.p, size, flags));
+	ASSERT_EQ(0, mprotect(self->mem.p, size, PROT_READ | PROT_WRITE));
+	fill_pattern(self->mem.p, size, OTHER, 0);
+	if (!shows_writes(kind))
+		expect_memory_in_pipe(_metadata, self);
+	else
+		expect_written(_metadata, self->p[0], size);
+	EXPECT_EQ(size, match_pattern(self->mem.p, size, OTHER, 0));
+	if (kind == MEMORY_KSM)
+		EXPECT_EQ(size, match_pattern(self->mem.twin, size, DATA, 0));
+}
+
+TEST_F(unchanged, write_in_flight)
+{
+	write_in_flight(_metadata, self, 0);
+}
+
+TEST_F(unchanged, notify_write_in_flight)
+{
+	if (!have_notify(self->p[1]))
+		SKIP(return, NO_NOTIFY);
+	write_in_flight(_metadata, self, SPLICE_F_NOTIFY);
+}
+
+/* Private mappings of files. */
+FIXTURE(private_file) {
+	struct memory mem;
+	int p[2];		/* has room for all of it */
+};
+
+FIXTURE_VARIANT(private_file) {
+	enum memory_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(private_file, tmpfs) {
+	.kind = MEMORY_TMPFS_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(private_file, ext4) {
+	.kind = MEMORY_EXT4_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(private_file, tmpfs_large) {
+	.kind = MEMORY_TMPFS_LARGE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(private_file, ext4_large) {
+	.kind = MEMORY_EXT4_LARGE_PRIVATE,
+};
+
+FIXTURE_VARIANT_ADD(private_file, hugetlb_file) {
+	.kind = MEMORY_HUGETLB_FILE_PRIVATE,
+};
+
+FIXTURE_SETUP(private_file)
+{
+	const char *missing = memory_missing(variant->kind);
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	make_pipe(_metadata, self->p);
+	resize(_metadata, self->p[1], MEMORY_SIZE);
+	memory_map(_metadata, &self->mem, variant->kind);
+}
+
+FIXTURE_TEARDOWN(private_file)
+{
+	memory_unmap(&self->mem);
+	close_all();
+	expect_no_pins(_metadata);
+	memory_give_back(_metadata, variant->kind);
+}
+
+/* The mapping still shows later changes of the file, and so does the pipe. */
+TEST_F(private_file, changes_later)
+{
+	ssize_t size = MEMORY_SIZE, half = size / 2;
+	char *file;
+
+	ASSERT_EQ(size, xvmsplice1(self->p[1], self->mem.p, size, 0));
+	file = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    self->mem.fd, 0);
+	ASSERT_NE(MAP_FAILED, file);
+	fill_pattern(file, half, OTHER, 0);
+	EXPECT_EQ(half, read_pattern(self->p[0], half, OTHER, 0));
+	EXPECT_EQ(half, match_pattern(self->mem.p, half, OTHER, 0));
+	EXPECT_EQ(half, match_pattern(self->mem.p + half, half, DATA, half));
+	EXPECT_EQ(half, read_pattern(self->p[0], half, DATA, half));
+	fill_pattern(file, half, DATA, 0);
+	EXPECT_EQ(size, match_pattern(self->mem.p, size, DATA, 0));
+	munmap(file, size);
 }
 
 /* Memory of other kinds. */
@@ -1563,35 +2242,12 @@ FIXTURE_SETUP(special)
 FIXTURE_TEARDOWN(special)
 {
 	EXPECT_EQ(0, setresuid(0, 0, 0));
+	reset_user_pages(_metadata);
 	close_all();
 	expect_no_pins(_metadata);
 }
 
-/*
- * Of separate pages no more than those of a unit of sixteen outstay their
- * buffers.
- */
-TEST_F(special, pins_go_in_units)
-{
-	ssize_t page = self->page, slots = 64, read, held;
-	struct memory m;
-
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
-	memory_map(_metadata, &m, MEMORY_PAGES);
-	resize(_metadata, self->p[1], slots * page);
-	ASSERT_EQ(slots * page, xvmsplice1(self->p[1], m.p, MEMORY_SIZE, 0));
-	for (read = 0; read < slots; read++) {
-		held = pins_held();
-		EXPECT_LE(slots - read, held);
-		EXPECT_GE(slots - read + 15, held);
-		expect_data(_metadata, self->p[0], page, read * page);
-	}
-	EXPECT_EQ(0, pins_held());
-	memory_unmap(&m);
-}
-
-/* A mapping of page frames is copied, as it is at the time of the call. */
+/* A mapping of page frames is not referenced. */
 TEST_F(special, page_frames)
 {
 	struct perf_event_attr attr = {
@@ -1600,37 +2256,35 @@ TEST_F(special, page_frames)
 		.size = sizeof(attr),
 		.disabled = 1,
 	};
-	struct perf_event_mmap_page *header;
 	ssize_t len = 2 * self->page;
-	char *old = malloc(len), *got = malloc(len);
-	struct account before;
-	int fd;
+	struct memory m;
+	char *header;
+	int fd, i;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
 	fd = syscall(SYS_perf_event_open, &attr, 0, -1, -1, 0);
 	if (fd < 0)
 		SKIP(return, "perf_event_open(): %s", strerror(errno));
-	header = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	ASSERT_NE(MAP_FAILED, header);
-	ASSERT_NE(NULL, old);
-	ASSERT_NE(NULL, got);
-	memcpy(old, header, len);
-	EXPECT_LT(match_byte(old, len, 0), len);
-	before = read_account(_metadata);
-	ASSERT_EQ(len - 1, xvmsplice1(self->p[1], (char *)header + 1, len - 1,
-				      0));
-	check_account(_metadata, &before, 0, len - 1);
-	EXPECT_EQ(0, pins_held());
-	header->data_tail = 1;
-	ASSERT_EQ(len - 1, read_full(self->p[0], got, len - 1));
-	EXPECT_EQ(0, memcmp(old + 1, got, len - 1));
-	munmap(header, len);
-	free(old);
-	free(got);
+	memory_map(_metadata, &m, MEMORY_PAGES);
+	header = mmap(m.p + 3 * self->page, len, PROT_READ | PROT_WRITE,
+		      MAP_SHARED | MAP_FIXED, fd, 0);
+	ASSERT_EQ(m.p + 3 * self->page, header);
+	EXPECT_LT(match_byte(header, len, 0), len);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], header + 1, 1, 0));
+		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], header, len, 0));
+		/* The data before it is in the pipe. */
+		EXPECT_EQ(3 * self->page - 1,
+			  xvmsplice1(self->p[1], m.p + 1, 10 * self->page, 0));
+		expect_data(_metadata, self->p[0], 3 * self->page - 1, 1);
+		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		if (!have_user_pages())
+			break;
+		set_user_pages(_metadata, 0);
+	}
+	memory_unmap(&m);
 }
 
-/* The kernel's own pages: pinned or copied, the data is theirs. */
+/* The kernel's own pages: referenced or copied, the data is theirs. */
 TEST_F(special, vvar)
 {
 	char line[256], *at = NULL, before[4096], after[4096], got[4096];
@@ -1667,8 +2321,8 @@ TEST_F(special, vvar)
 }
 
 /*
- * Secret memory is for its owner's eyes only: it is neither pinned nor copied.
- * What comes before it is in the pipe.
+ * Secret memory is for its owner's eyes only: it is neither referenced nor
+ * copied. The data before it is in the pipe.
  */
 TEST_F(special, memfd_secret)
 {
@@ -1689,10 +2343,8 @@ TEST_F(special, memfd_secret)
 	for (i = 0; i < 3; i++) {
 		if (i == 1)
 			fill_pattern(secret, 2 * page, DATA, 3 * page);
-		if (i == 2) {
-			set_memlock(_metadata, 0);
-			become(_metadata, USER);
-		}
+		if (i == 2 && have_user_pages())
+			set_user_pages(_metadata, 0);
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], secret, page, 0));
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], secret + 2 * page - 1,
 					      page, 0));
@@ -1701,11 +2353,58 @@ TEST_F(special, memfd_secret)
 		expect_data(_metadata, self->p[0], 3 * page - 1, 1);
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
 	}
-	become(_metadata, 0);
 	memory_unmap(&m);
 }
 
-/* Memory that was never touched is zeroes, and what is written is seen later. */
+/* Memory that may not be read is not, whether there is a page or not. */
+TEST_F(special, no_access)
+{
+	struct memory m, empty;
+	int i;
+
+	memory_map(_metadata, &m, MEMORY_PAGES);
+	memory_map(_metadata, &empty, MEMORY_UNTOUCHED);
+	ASSERT_EQ(0, mprotect(m.p, MEMORY_SIZE, PROT_NONE));
+	ASSERT_EQ(0, mprotect(empty.p, MEMORY_SIZE, PROT_NONE));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], m.p, SOME, 0));
+		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], empty.p, SOME, 0));
+		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		if (!have_user_pages())
+			break;
+		set_user_pages(_metadata, 0);
+	}
+	ASSERT_EQ(0, mprotect(m.p, MEMORY_SIZE, PROT_READ));
+	EXPECT_EQ(SOME, xvmsplice1(self->p[1], m.p, SOME, 0));
+	expect_data(_metadata, self->p[0], SOME, 0);
+	memory_unmap(&m);
+	memory_unmap(&empty);
+}
+
+/*
+ * Memory that may only be written to. The processor lets it be read, so a page
+ * that is there is found. One that is not would take a fault, which fails.
+ */
+TEST_F(special, write_only)
+{
+	struct memory m, empty;
+
+	memory_map(_metadata, &m, MEMORY_PAGES);
+	memory_map(_metadata, &empty, MEMORY_UNTOUCHED);
+	ASSERT_EQ(0, mprotect(m.p, MEMORY_SIZE, PROT_WRITE));
+	ASSERT_EQ(0, mprotect(empty.p, MEMORY_SIZE, PROT_WRITE));
+#ifdef __x86_64__
+	EXPECT_EQ(SOME, xvmsplice1(self->p[1], m.p, SOME, 0));
+	expect_data(_metadata, self->p[0], SOME, 0);
+#endif
+	EXPECT_EQ(-EFAULT, xvmsplice1(self->p[1], empty.p, SOME, 0));
+	EXPECT_EQ(0, pipe_bytes(self->p[0]));
+	EXPECT_EQ(0, smaps_kb(getpid(), empty.p, "Rss"));
+	memory_unmap(&m);
+	memory_unmap(&empty);
+}
+
+/* Memory that was never touched is zeroes. */
 TEST_F(special, untouched)
 {
 	int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE }, i;
@@ -1729,15 +2428,15 @@ TEST_F(special, untouched)
 	free(buf);
 }
 
-/* As above, where mainline has the zero page in the pipe, not the memory's own. */
-TEST_F(special, untouched_is_pinned)
+/* It is the zero page that is in the pipe, which no later write changes. */
+TEST_F(special, untouched_is_zero_page)
 {
 	int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE }, i;
 	ssize_t size = MEMORY_SIZE, len = SLOTS * self->page;
+	char *buf = malloc(len);
 	struct memory m;
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	ASSERT_NE(NULL, buf);
 	for (i = 0; i < ARRAY_LEN(advice); i++) {
 		m = (struct memory) { .fd = -1 };
 		ASSERT_TRUE(memory_reserve_area(&m));
@@ -1746,9 +2445,67 @@ TEST_F(special, untouched_is_pinned)
 		madvise(m.p, size, advice[i]);
 		ASSERT_EQ(len, xvmsplice1(self->p[1], m.p, size, 0));
 		fill_pattern(m.p, len, DATA, 0);
-		expect_data(_metadata, self->p[0], len, 0);
+		ASSERT_EQ(len, read_full(self->p[0], buf, len));
+		EXPECT_EQ(len, match_byte(buf, len, 0));
+		EXPECT_EQ(len, match_pattern(m.p, len, DATA, 0));
 		memory_unmap(&m);
 	}
+	free(buf);
+}
+
+#define PIPES	8
+#define MIB	1048576
+
+/*
+ * Pipes do not use the budget of anything else: with as much in them as
+ * RLIMIT_MEMLOCK allows the same user registers buffers with io_uring.
+ */
+TEST_F(special, io_uring_registers_buffers)
+{
+	struct io_uring_params params = {};
+	unsigned int flags[] = { 0, SPLICE_F_NOTIFY };
+	struct iovec iov = { .iov_len = 6 * MIB };
+	char *m[PIPES];
+	int p[2], ring, i, j;
+
+	for (i = 0; i < PIPES; i++) {
+		m[i] = mmap(NULL, MIB, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, m[i]);
+		fill_pattern(m[i], MIB, DATA, 0);
+	}
+	iov.iov_base = mmap(NULL, iov.iov_len, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, iov.iov_base);
+	set_memlock(_metadata, PIPES * MIB);
+	for (i = 0; i < ARRAY_LEN(flags); i++) {
+		if (flags[i] && !have_notify(self->p[1]))
+			break;
+		for (j = 0; j < PIPES; j++) {
+			make_pipe(_metadata, p);
+			resize(_metadata, p[1], MIB);
+			become(_metadata, USER);
+			ASSERT_EQ(MIB, xvmsplice1(p[1], m[j], MIB, flags[i]));
+			become(_metadata, 0);
+		}
+		become(_metadata, USER);
+		ring = syscall(SYS_io_uring_setup, 1, &params);
+		if (ring < 0)
+			SKIP(return, "io_uring_setup(): %s", strerror(errno));
+		EXPECT_EQ(0, or_errno(syscall(SYS_io_uring_register, ring,
+					      IORING_REGISTER_BUFFERS, &iov,
+					      1)));
+		close(ring);
+		EXPECT_EQ(0, mlock(m[0], MIB));
+		EXPECT_EQ(0, munlock(m[0], MIB));
+		become(_metadata, 0);
+		/* The last of them still contains the data. */
+		expect_data(_metadata, p[0], MIB, 0);
+	}
+	close_all();
+	for (i = 0; i < PIPES; i++)
+		munmap(m[i], MIB);
+	munmap(iov.iov_base, iov.iov_len);
 }
 
 /* A large folio that begins in the middle, and pages of several in one call. */
