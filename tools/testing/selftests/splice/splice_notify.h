@@ -10,6 +10,8 @@
 
 #include "splice_common.h"
 
+#include <sys/eventfd.h>
+
 static inline ssize_t xnotify(int fd, const void *buf, size_t len)
 {
 	return xvmsplice1(fd, buf, len, SPLICE_F_NOTIFY);
@@ -45,6 +47,30 @@ static inline ssize_t released(int fd)
 	ssize_t ret = notify_state(fd, 0, 0, &st);
 
 	return ret ? ret : (ssize_t)st.released;
+}
+
+/* Replaces the pipe's eventfd; -1 detaches it. */
+static inline ssize_t attach(int fd, int efd)
+{
+	return or_errno(ioctl(fd, SPLICE_IOC_NOTIFY_EVENTFD, &efd));
+}
+
+/* Reads and clears the count of a non-blocking eventfd. */
+static inline ssize_t signals(int efd)
+{
+	__u64 n;
+
+	if (read(efd, &n, sizeof(n)) < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	return n;
+}
+
+static inline int make_eventfd(struct __test_metadata *_metadata)
+{
+	int efd = eventfd(0, EFD_NONBLOCK);
+
+	ASSERT_LE(0, efd);
+	return efd;
 }
 
 #endif /* SPLICE_NOTIFY_H */
