@@ -3,7 +3,6 @@
  * SPLICE_F_NOTIFY: the kernel reports when it no longer uses memory that
  * vmsplice() has put into a pipe.
  */
-#include <linux/filter.h>
 #include <poll.h>
 #include <time.h>
 
@@ -772,24 +771,6 @@ TEST_F(released, tcp_reset)
 	EXPECT_LT(0, signals(efd));
 }
 
-/* Makes a receiver drop all that arrives, as if the network had lost it. */
-static void drop_all(struct __test_metadata *_metadata, int fd)
-{
-	struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
-	struct sock_fprog prog = { .len = 1, .filter = &none };
-
-	ASSERT_EQ(0, setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
-				sizeof(prog)));
-}
-
-static void drop_nothing(struct __test_metadata *_metadata, int fd)
-{
-	int zero = 0;
-
-	ASSERT_EQ(0, setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &zero,
-				sizeof(zero)));
-}
-
 /* Time for several retransmissions. */
 static void let_retransmit(void)
 {
@@ -961,8 +942,6 @@ TEST_F(released, copied)
 {
 	int efd = make_eventfd(_metadata);
 
-	if (access(MEMORY_LIMIT, F_OK))
-		SKIP(return, "this kernel has no " MEMORY_LIMIT);
 	ASSERT_EQ(0, attach(self->p[1], efd));
 	ASSERT_LT(0, write_text(MEMORY_LIMIT, "0"));
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));

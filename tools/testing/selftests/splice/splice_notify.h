@@ -6,6 +6,7 @@
 #ifndef SPLICE_NOTIFY_H
 #define SPLICE_NOTIFY_H
 
+#include <linux/filter.h>
 #include <linux/splice.h>
 
 #include "splice_common.h"
@@ -49,6 +50,15 @@ static inline ssize_t released(int fd)
 	return ret ? ret : (ssize_t)st.released;
 }
 
+/*
+ * Does this kernel have SPLICE_F_NOTIFY? One that has it also has fdinfo of
+ * pipes and fs.pipe-user-memory-pages.
+ */
+static inline bool have_notify(int fd)
+{
+	return issued(fd) >= 0;
+}
+
 /* Replaces the pipe's eventfd; -1 detaches it. */
 static inline ssize_t attach(int fd, int efd)
 {
@@ -71,6 +81,25 @@ static inline int make_eventfd(struct __test_metadata *_metadata)
 
 	ASSERT_LE(0, efd);
 	return efd;
+}
+
+/* Makes a receiver drop all that arrives, as if the network had lost it. */
+static inline void drop_all(struct __test_metadata *_metadata, int fd)
+{
+	struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
+	struct sock_fprog prog = { .len = 1, .filter = &none };
+
+	ASSERT_EQ(0, setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog,
+				sizeof(prog)));
+}
+
+static inline void drop_nothing(struct __test_metadata *_metadata,
+				int fd)
+{
+	int zero = 0;
+
+	ASSERT_EQ(0, setsockopt(fd, SOL_SOCKET, SO_DETACH_FILTER, &zero,
+				sizeof(zero)));
 }
 
 #endif /* SPLICE_NOTIFY_H */

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /proc/PID/fdinfo of a pipe: what it holds, and the notices of SPLICE_F_NOTIFY.
+ */
+#include <linux/userfaultfd.h>
+#include <time.h>
+
+#include "splice_memory.h"
+#include "splice_notify.h"
+
+#define DATA MEMORY_DATA
+#define SOME 5000
+
+/* What a pipe's own lines of fdinfo say. */
+struct fdinfo {
+	int buffers;
+	ssize_t bytes;
+	int user_pages;
+	int issued;
+	int released;
+};
+
+/* The lines behind those that every file has; -ENOENT if there is none. */
+static ssize_t read_fdinfo(int fd, char *buf, size_t size)
+{
+	char path[64], text[1024], *line;
+	ssize_t ret;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	ret = read_text(path, text, sizeof(text));
+	if (ret < 0)
+		return ret;
+	line = strstr(text, "\nino:\t");
+	if (!line)
+		return -EINVAL;
+	line = strchr(line + 1, '\n') + 1;
+	snprintf(buf, size, "%s", line);
+	return *line ? 0 : -ENOENT;
+}
+
+static int scan_fdinfo(const char *text, struct fdinfo *f)
+{
+	int end = 0;
+
+	if (sscanf(text,
+		   "pipe-buffers:\t%d\npipe-bytes:\t%zd\n"
+		   "pipe-user-pages:\t%d\nnotices-issued:\t%d\n"
+		   "notices-released:\t%d\n%n",
+		   &f->buffers, &f->bytes, &f->user_pages, &f->issued,
+		   &f->released, &end) != 5)
+		return 0;
+	return end && !text[end];
+}
+
+/* Checks the lines to the letter, for both ends. */
+static void check_fdinfo(struct __test_metadata *_metadata, const int p[2],
+			 const struct fdinfo *f)
+{
+	char expected[512], text[512];
+	int i;
+
+	snprintf(expected, sizeof(expected),
+		 "pipe-buffers:\t%d\npipe-bytes:\t%zd\npipe-user-pages:\t%d\n"
+		 "notices-issued:\t%d\nnotices-released:\t%d\n",
+		 f->buffers, f->bytes, f->user_pages, f->issued, f->released);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, read_fdinfo(p[i], text, sizeof(text)));
+		EXPECT_STREQ(expected, text);
+	}
+}
+
+#define CHECK(...) \
+	check_fdinfo(_metadata, self->p, &(struct fdinfo) { __VA_ARGS__ })
+
+FIXTURE(fdinfo) {
+	int p[2];
+	int q[2];
+	ssize_t page;
+	struct memory mem;
+	char *m;
+	bool has_lines;
+};
+
+FIXTURE_VARIANT(fdinfo) {
+	enum memory_kind kind;
+	bool one_buffer;
+};
+
+FIXTURE_VARIANT_ADD(fdinfo, pages) {
+	.kind = MEMORY_PAGES,
+	.one_buffer = false,
+};
+
+FIXTURE_VARIANT_ADD(fdinfo, thp) {
+	.kind = MEMORY_THP,
+	.one_buffer = true,
+};
+
+FIXTURE_VARIANT_ADD(fdinfo, hugetlb) {
+	.kind = MEMORY_HUGETLB,
+	.one_buffer = true,
+};
+
+FIXTURE_SETUP(fdinfo)
+{
+	const char *missing = memory_missing(variant->kind);
+	char text[512];
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	make_pipe(_metadata, self->p);
+	make_pipe(_metadata, self->q);
+	self->page = page_size();
+	memory_map(_metadata, &self->mem, variant->kind);
+	self->m = self->mem.p;
+	self->has_lines = !read_fdinfo(self->p[0], text, sizeof(text));
+	ASSERT_EQ(have_notify(self->p[1]), self->has_lines);
+}
+
+FIXTURE_TEARDOWN(fdinfo)
+{
+	memory_unmap(&self->mem);
+	close_all();
+	memory_give_back(_metadata, variant->kind);
+}
+
+#define NO_LINES "fdinfo of a pipe has no lines of its own on this kernel"
+
+/* Numbers of buffers, bytes and pages, as data goes in and out. */
+TEST_F(fdinfo, contents)
+{
+	int many = variant->one_buffer ? 1 : 12;
+	ssize_t page = self->page;
+
+	if (!self->has_lines)
+		SKIP(return, NO_LINES);
+	CHECK(.buffers = 0);
+	ASSERT_EQ(SOME, xwrite(self->p[1], self->m, SOME));
+	CHECK(.buffers = 2, .bytes = SOME);
+	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+
+	/* A byte of a page, and pages. */
+	ASSERT_EQ(1, xvmsplice1(self->p[1], self->m, 1, 0));
+	CHECK(.buffers = 1, .bytes = 1, .user_pages = 1);
+	ASSERT_EQ(1, read_pattern(self->p[0], 1, DATA, 0));
+	CHECK(.buffers = 0);
+	ASSERT_EQ(12 * page, xvmsplice1(self->p[1], self->m, 12 * page, 0));
+	CHECK(.buffers = many, .bytes = 12 * page, .user_pages = 12);
+
+	/* A page counts until its last byte is read. */
+	ASSERT_EQ(page - 1, read_pattern(self->p[0], page - 1, DATA, 0));
+	CHECK(.buffers = many, .bytes = 11 * page + 1, .user_pages = 12);
+	ASSERT_EQ(1, read_pattern(self->p[0], 1, DATA, page - 1));
+	if (!variant->one_buffer)
+		many--;
+	CHECK(.buffers = many, .bytes = 11 * page, .user_pages = 11);
+
+	/* What was written after it is no memory of the user. */
+	ASSERT_EQ(SOME, xwrite(self->p[1], self->m + 12 * page, SOME));
+	CHECK(.buffers = many + 2, .bytes = 11 * page + SOME,
+	      .user_pages = 11);
+	ASSERT_EQ(11 * page + SOME,
+		  read_pattern(self->p[0], 11 * page + SOME, DATA, page));
+	CHECK(.buffers = 0);
+}
+
+/* Each pipe says what it holds itself. */
+TEST_F(fdinfo, tee)
+{
+	ssize_t page = self->page;
+
+	if (!self->has_lines)
+		SKIP(return, NO_LINES);
+	ASSERT_EQ(3 * page, xvmsplice1(self->p[1], self->m, 3 * page, 0));
+	ASSERT_EQ(2 * page, xtee(self->p[0], self->q[1], 2 * page, 0));
+	CHECK(.buffers = variant->one_buffer ? 1 : 3, .bytes = 3 * page,
+	      .user_pages = 3);
+	check_fdinfo(_metadata, self->q, &(struct fdinfo) {
+		.buffers = variant->one_buffer ? 1 : 2,
+		.bytes = 2 * page,
+		.user_pages = 2,
+	});
+	ASSERT_EQ(page, read_pattern(self->q[0], page, DATA, 0));
+	ASSERT_EQ(page, xsplice(self->p[0], NULL, self->q[1], NULL, page, 0));
+	CHECK(.buffers = variant->one_buffer ? 1 : 2, .bytes = 2 * page,
+	      .user_pages = 2);
+	check_fdinfo(_metadata, self->q, &(struct fdinfo) {
+		.buffers = 2, .bytes = 2 * page, .user_pages = 2,
+	});
+}
+
+TEST_F(fdinfo, notices)
+{
+	ssize_t page = self->page;
+
+	if (!self->has_lines)
+		SKIP(return, NO_LINES);
+	ASSERT_EQ(page, xnotify(self->p[1], self->m, page));
+	CHECK(.buffers = 1, .bytes = page, .user_pages = 1, .issued = 1);
+	ASSERT_EQ(page, xvmsplice1(self->p[1], self->m + page, page, 0));
+	ASSERT_EQ(page, xnotify(self->p[1], self->m + 2 * page, page));
+	CHECK(.buffers = 3, .bytes = 3 * page, .user_pages = 3, .issued = 2);
+	ASSERT_EQ(page, read_pattern(self->p[0], page, DATA, 0));
+	CHECK(.buffers = 2, .bytes = 2 * page, .user_pages = 2, .issued = 2,
+	      .released = 1);
+	/* Moved to another pipe, it is this one's that is in use. */
+	ASSERT_EQ(2 * page, xsplice(self->p[0], NULL, self->q[1], NULL,
+				    2 * page, 0));
+	CHECK(.buffers = 0, .issued = 2, .released = 1);
+	check_fdinfo(_metadata, self->q, &(struct fdinfo) {
+		.buffers = 2, .bytes = 2 * page, .user_pages = 2,
+	});
+	ASSERT_EQ(2 * page, read_pattern(self->q[0], 2 * page, DATA, page));
+	CHECK(.buffers = 0, .issued = 2, .released = 2);
+}
+
+/* A FIFO and a pipe of the watch queue have the same lines. */
+TEST_F(fdinfo, other_pipes)
+{
+	struct fdinfo f = { .buffers = 1, .bytes = 100 };
+	int p[2];
+
+	if (!self->has_lines)
+		SKIP(return, NO_LINES);
+	make_fifo(_metadata, p);
+	ASSERT_EQ(100, write_pattern(p[1], 100, DATA, 0));
+	check_fdinfo(_metadata, p, &f);
+	if (pipe2(p, NOTIFICATION_PIPE))
+		return;
+	f = (struct fdinfo) {};
+	check_fdinfo(_metadata, p, &f);
+}
+
+/* Reads while others change the pipe are of one moment, or say busy. */
+TEST_F_TIMEOUT(fdinfo, meanwhile, 60)
+{
+	ssize_t page = self->page, calls = 0, bytes;
+	char text[512], *buf = malloc(16 * page);
+	struct fdinfo f;
+	int i, status;
+	pid_t pid;
+
+	ASSERT_NE(NULL, buf);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		for (;;) {
+			bytes = 1 + calls++ % 12 * page;
+			if (xvmsplice1(self->p[1], self->m, bytes, 0) != bytes)
+				_exit(1);
+			if (read_full(self->p[0], buf, bytes) != bytes)
+				_exit(1);
+		}
+	}
+	for (i = 0; i < 5000; i++) {
+		status = read_fdinfo(self->p[0], text, sizeof(text));
+		ASSERT_EQ(self->has_lines ? 0 : -ENOENT, status);
+		if (status || !strcmp(text, "pipe-busy:\t1\n"))
+			continue;
+		ASSERT_TRUE(scan_fdinfo(text, &f)) {
+			TH_LOG("%s", text);
+		}
+		EXPECT_EQ(!f.buffers, !f.bytes);
+		EXPECT_EQ(!f.bytes, !f.user_pages);
+		EXPECT_GE(f.user_pages * page, f.bytes);
+		EXPECT_GE(12, f.user_pages);
+		EXPECT_GE(f.user_pages, f.buffers);
+	}
+	ASSERT_EQ(0, kill(pid, SIGKILL));
+	expect_killed(_metadata, pid);
+	free(buf);
+}
+
+/* Memory of which a page fault waits until the test ends it. */
+struct stuck {
+	int fd;
+	char *mem;
+};
+
+static int stuck_map(struct stuck *s, ssize_t page)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	s->mem = mmap(NULL, page, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->mem == MAP_FAILED)
+		return -errno;
+	s->fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (s->fd < 0)
+		return -errno;
+	reg.range.start = (unsigned long)s->mem;
+	reg.range.len = page;
+	if (ioctl(s->fd, UFFDIO_API, &api) ||
+	    ioctl(s->fd, UFFDIO_REGISTER, &reg))
+		return -errno;
+	return 0;
+}
+
+/*
+ * A read() that waits for its destination holds the pipe's lock, and fdinfo
+ * does not wait for it.
+ */
+TEST_F(fdinfo, busy)
+{
+	struct uffdio_zeropage zero = {};
+	struct timespec start, end;
+	struct uffd_msg msg;
+	struct stuck stuck;
+	char text[512];
+	struct job job;
+	ssize_t ret;
+	int i;
+
+	ret = stuck_map(&stuck, self->page);
+	if (ret)
+		SKIP(return, "no userfaultfd: %s", strerror(-ret));
+	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->m, SOME, 0));
+	job = job_reader(self->p[0], stuck.mem, 100);
+	job_start(_metadata, &job);
+	ASSERT_EQ(sizeof(msg), xread(stuck.fd, &msg, sizeof(msg)));
+	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+
+	ASSERT_EQ(0, clock_gettime(CLOCK_MONOTONIC, &start));
+	for (i = 0; i < 2; i++) {
+		ret = read_fdinfo(self->p[i], text, sizeof(text));
+		if (self->has_lines) {
+			EXPECT_EQ(0, ret);
+			EXPECT_STREQ("pipe-busy:\t1\n", text);
+		} else {
+			EXPECT_EQ(-ENOENT, ret);
+		}
+	}
+	ASSERT_EQ(0, clock_gettime(CLOCK_MONOTONIC, &end));
+	EXPECT_GT(2, end.tv_sec - start.tv_sec);
+
+	zero.range.start = (unsigned long)stuck.mem;
+	zero.range.len = self->page;
+	ASSERT_EQ(0, ioctl(stuck.fd, UFFDIO_ZEROPAGE, &zero));
+	EXPECT_EQ(100, job_finish(_metadata, &job));
+	EXPECT_EQ(100, match_pattern(stuck.mem, 100, DATA, 0));
+	EXPECT_EQ(SOME - 100, read_pattern(self->p[0], SOME - 100, DATA, 100));
+	if (self->has_lines)
+		CHECK(.buffers = 0);
+	munmap(stuck.mem, self->page);
+}
+
+TEST_HARNESS_MAIN
