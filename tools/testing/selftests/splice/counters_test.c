@@ -27,6 +27,7 @@ enum counter {
 	BUFFERS_TEED,
 	FILE_TO_PIPE_REFERENCED,
 	FILE_TO_PIPE_COPIED,
+	FILE_TO_PIPE_DIRECT,
 	PIPE_TO_FILE_REFERENCED,
 	PIPE_TO_FILE_COPIED,
 	PIPE_TO_SOCKET_REFERENCED,
@@ -36,6 +37,10 @@ enum counter {
 	PIPE_TO_ACTOR_REFERENCED,
 	MEMORY_TO_PIPE_REFERENCED,
 	MEMORY_TO_PIPE_COPIED,
+	MEMORY_COPIED_HUGETLB,
+	MEMORY_COPIED_DAX,
+	MEMORY_COPIED_LIMIT,
+	MEMORY_COPIED_REFERENCES,
 	PIPE_TO_MEMORY_COPIED,
 	NR_COUNTERS,
 };
@@ -51,6 +56,7 @@ static const char *const names[NR_COUNTERS] = {
 	[BUFFERS_TEED] = "buffers.teed",
 	[FILE_TO_PIPE_REFERENCED] = "bytes.file_to_pipe.referenced",
 	[FILE_TO_PIPE_COPIED] = "bytes.file_to_pipe.copied",
+	[FILE_TO_PIPE_DIRECT] = "bytes.file_to_pipe.direct",
 	[PIPE_TO_FILE_REFERENCED] = "bytes.pipe_to_file.referenced",
 	[PIPE_TO_FILE_COPIED] = "bytes.pipe_to_file.copied",
 	[PIPE_TO_SOCKET_REFERENCED] = "bytes.pipe_to_socket.referenced",
@@ -60,6 +66,10 @@ static const char *const names[NR_COUNTERS] = {
 	[PIPE_TO_ACTOR_REFERENCED] = "bytes.pipe_to_actor.referenced",
 	[MEMORY_TO_PIPE_REFERENCED] = "bytes.memory_to_pipe.referenced",
 	[MEMORY_TO_PIPE_COPIED] = "bytes.memory_to_pipe.copied",
+	[MEMORY_COPIED_HUGETLB] = "bytes.memory_to_pipe.copied.hugetlb",
+	[MEMORY_COPIED_DAX] = "bytes.memory_to_pipe.copied.dax",
+	[MEMORY_COPIED_LIMIT] = "bytes.memory_to_pipe.copied.limit",
+	[MEMORY_COPIED_REFERENCES] = "bytes.memory_to_pipe.copied.references",
 	[PIPE_TO_MEMORY_COPIED] = "bytes.pipe_to_memory.copied",
 };
 
@@ -233,7 +243,7 @@ TEST_F(counters, nothing_moved)
 	}
 }
 
-/* Past the page cache: out of it by a copy, into it without one. */
+/* Past the page cache: the device has filled the very pages, or reads them. */
 TEST_F(counters, direct_io)
 {
 	const char *missing = end_missing(END_EXT4);
@@ -257,7 +267,7 @@ TEST_F(counters, direct_io)
 	ASSERT_EQ(page, xsplice(in, NULL, self->p[1], NULL, page, 0));
 	check_counters(_metadata, &self->before,
 		       CHANGES([CALLS_SPLICE] = 1, [BUFFERS_LINKED] = 1,
-			       [FILE_TO_PIPE_COPIED] = page));
+			       [FILE_TO_PIPE_DIRECT] = page));
 	EXPECT_EQ(page, read_pattern(self->p[0], page, DATA, 0));
 
 	fill_pattern(mem, page, DATA, 0);
@@ -269,6 +279,67 @@ TEST_F(counters, direct_io)
 			       [MEMORY_TO_PIPE_REFERENCED] = page,
 			       [PIPE_TO_FILE_REFERENCED] = page));
 	EXPECT_EQ(page, read_pattern(file, page, DATA, 0));
+}
+
+/* Direct I/O by sendfile(), which has a pipe of its own, and at the file's end. */
+TEST_F(counters, direct_sendfile)
+{
+	const char *missing = end_missing(END_EXT4);
+	int null = open("/dev/null", O_WRONLY);
+	ssize_t page = page_size();
+	int file, in;
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
+	ASSERT_EQ(page + 100, write_pattern(file, page + 100, DATA, 0));
+	in = reopen(_metadata, file, O_RDONLY | O_DIRECT);
+	ASSERT_EQ(page + 100, xsendfile(null, in, NULL, 4 * page));
+	check_counters(_metadata, &self->before,
+		       CHANGES([CALLS_DIRECT] = 1, [BUFFERS_LINKED] = 1,
+			       [FILE_TO_PIPE_DIRECT] = page + 100,
+			       [PIPE_TO_ACTOR_REFERENCED] = page + 100));
+}
+
+/* A file without a device is read by O_DIRECT as well, not referred to. */
+TEST_F(counters, direct_tmpfs)
+{
+	const char *missing = end_missing(END_TMPFS);
+	struct counters now, *before = &self->before;
+	ssize_t page = page_size();
+	int file, in;
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
+	ASSERT_EQ(page, write_pattern(file, page, DATA, 0));
+	in = reopen(_metadata, file, O_RDONLY | O_DIRECT);
+	ASSERT_EQ(page, xsplice(in, NULL, self->p[1], NULL, page, 0));
+	read_counters(_metadata, &now);
+	EXPECT_EQ(before->value[FILE_TO_PIPE_REFERENCED],
+		  now.value[FILE_TO_PIPE_REFERENCED]);
+	EXPECT_EQ(before->value[FILE_TO_PIPE_COPIED] +
+		  before->value[FILE_TO_PIPE_DIRECT] + page,
+		  now.value[FILE_TO_PIPE_COPIED] +
+		  now.value[FILE_TO_PIPE_DIRECT]);
+	EXPECT_EQ(page, read_pattern(self->p[0], page, DATA, 0));
+}
+
+/* A copy is counted as such, and again by its reason. */
+TEST_F(counters, copied_limit)
+{
+	static const char limit[] = "/proc/sys/fs/pipe-user-memory-pages";
+	char *mem = alloc_pattern(_metadata, SOME, DATA);
+
+	ASSERT_LT(0, write_text(limit, "0"));
+	EXPECT_EQ(SOME, xvmsplice1(self->p[1], mem, SOME, 0));
+	ASSERT_LT(0, write_text(limit, "-1"));
+	check_counters(_metadata, &self->before,
+		       CHANGES([CALLS_VMSPLICE] = 1, [BUFFERS_LINKED] = 1,
+			       [MEMORY_TO_PIPE_COPIED] = SOME,
+			       [MEMORY_COPIED_LIMIT] = SOME));
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+	free(mem);
 }
 
 /* Both kinds of stream socket, both ways. */
