@@ -306,7 +306,7 @@ TEST_F(fdinfo, busy)
 	struct uffdio_zeropage zero = {};
 	struct timespec start, end;
 	struct uffd_msg msg;
-	struct stuck stuck;
+	struct stuck stuck = {};
 	char text[512];
 	struct job job;
 	ssize_t ret;
