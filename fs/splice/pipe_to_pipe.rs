@@ -216,11 +216,7 @@ pub(crate) fn tee(
 
 /// Links what can be linked at once. An error is one that came before anything was linked.
 #[inline]
-fn link_buffers(
-    from: &mut PipeRing<'_>,
-    to: &mut PipeRing<'_>,
-    len: usize,
-) -> Result<usize> {
+fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Result<usize> {
     // As in `move_buffers`.
     if !to.has_readers() {
         return Err(broken_pipe());

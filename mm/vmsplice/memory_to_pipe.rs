@@ -175,8 +175,12 @@ impl Sink for Gathered {
         self.space
     }
 
-    fn push(&mut self, buf: PipeBuffer) {
+    fn push(&mut self, mut buf: PipeBuffer) {
         self.space = self.space.saturating_sub(buf.slots());
+        // One contiguous range can be found in parts, if a fault comes in between.
+        if let Some(Err(last)) = self.bufs.pop().map(|last| buf.merge_after(last)) {
+            let _ = self.bufs.push_within_capacity(last);
+        }
         // A buffer takes one slot or more, so the vector has room for it.
         let _ = self.bufs.push_within_capacity(buf);
     }

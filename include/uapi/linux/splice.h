@@ -10,9 +10,9 @@
 #include <linux/types.h>
 
 /*
- * A flag of vmsplice(2) on the write end of a pipe: the memory of this call is
- * to be reported. Each such call that puts something into the pipe gets the
- * pipe's next number, starting with 1.
+ * A flag of vmsplice(2) on the write end of a pipe: asks for a notification when
+ * the memory of this call is released. Each such call that puts something into
+ * the pipe gets the pipe's next number, starting with 1.
  */
 #define SPLICE_F_NOTIFY		0x10
 
@@ -24,7 +24,7 @@
  * @flags: in: 0, or SPLICE_NOTIFY_WAIT
  * @reserved: in: 0
  * @number: in: with SPLICE_NOTIFY_WAIT the number to wait for, else 0
- * @issued: out: the number of the latest call, 0 where there was none
+ * @issued: out: the number of the latest call, 0 if there was none
  * @released: out: of this call and all before it nothing is in use any more,
  *	wherever the data went
  */
@@ -40,8 +40,8 @@ struct splice_notify_state {
 #define SPLICE_IOC_NOTIFY_STATE	_IOWR(0xBB, 0x00, struct splice_notify_state)
 
 /*
- * Signals an eventfd whenever @released changes. One a pipe, until the pipe is
- * gone.
+ * Signals an eventfd whenever @released changes, instead of the one so far; -1:
+ * none.
  */
 #define SPLICE_IOC_NOTIFY_EVENTFD _IOW(0xBB, 0x01, __s32)
 

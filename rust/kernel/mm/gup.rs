@@ -159,7 +159,8 @@ impl HeldPages {
     #[inline]
     pub fn is_special(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
-        self.faulted || (self.large && unsafe { bindings::user_page_is_hugetlb(self.page.as_ptr()) })
+        self.faulted
+            || (self.large && unsafe { bindings::user_page_is_hugetlb(self.page.as_ptr()) })
     }
 
     /// Whether the count of the folio's references is too near to its end for more.
@@ -342,7 +343,11 @@ impl UserRanges {
             bindings::get_user_pages_fast(range.addr(), wanted as c_int, 0, pages.as_mut_ptr())
         };
         if got <= 0 {
-            return Err(if got < 0 { Error::from_errno(got) } else { EFAULT });
+            return Err(if got < 0 {
+                Error::from_errno(got)
+            } else {
+                EFAULT
+            });
         }
         let mut this = Self {
             ranges: MaybeUninit::uninit(),

@@ -13,9 +13,9 @@ use crate::{
     bindings,
     folio::Folio,
     impl_flags,
+    mm::gup::{HeldPages, Hold},
     page::PAGE_SIZE,
     prelude::*,
-    mm::gup::{HeldPages, Hold},
     splice::loan::{Loan, LOANED},
     types::Opaque, //
 };
@@ -458,6 +458,27 @@ impl PipeBuffer {
         // INVARIANT: The reference stays that of this buffer, which is to the same.
         self.0 = bindings::pipe_buffer { ..whole.0 };
         Ok(more)
+    }
+
+    /// Makes this buffer of user memory begin with `first`, if its pages follow those of `first`
+    /// in one folio. `Err(first)` otherwise.
+    pub fn merge_after(&mut self, first: Self) -> Result<(), Self> {
+        let end = first.offset() + first.len();
+        let follows = end % PAGE_SIZE == 0
+            && (self.page(), self.offset()) == (first.page().wrapping_add(end / PAGE_SIZE), 0)
+            && self.0.ops == first.0.ops
+            && self.0.private == first.0.private
+            && self.provenance() == Provenance::UserMemory
+            && ptr::eq(self.folio(), first.folio());
+        let Some(len) = self.0.len.checked_add(first.0.len).filter(|_| follows) else {
+            return Err(first);
+        };
+        // INVARIANT: The reference stays that of this buffer, which is to the same folio or loan.
+        self.0.page = first.0.page;
+        self.0.offset = first.0.offset;
+        self.0.len = len;
+        self.0.flags |= BufferFlag::Pages as u32;
+        Ok(())
     }
 
     /// A second buffer for the same bytes, with a reference of its own.

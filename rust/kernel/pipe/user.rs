@@ -51,10 +51,7 @@ unsafe extern "C" fn get(
 /// # Safety
 ///
 /// As C calls it: `buf` is a valid buffer with the operations of [`PINNED`], and is not used again.
-unsafe extern "C" fn unpin(
-    _pipe: *mut bindings::pipe_inode_info,
-    buf: *mut bindings::pipe_buffer,
-) {
+unsafe extern "C" fn unpin(_pipe: *mut bindings::pipe_inode_info, buf: *mut bindings::pipe_buffer) {
     // SAFETY: The buffer holds a pin by the caller's promise, which is given back.
     unsafe { bindings::unpin_folio(bindings::page_folio((*buf).page)) };
 }
@@ -68,10 +65,7 @@ unsafe extern "C" fn get_pin(
 ) -> bool {
     // SAFETY: The buffer holds a pin by the caller's promise, so the folio can get another.
     unsafe {
-        if bindings::user_range_refs_exhausted((*buf).page) {
-            return false;
-        }
-        bindings::folio_add_pin(bindings::page_folio((*buf).page));
+        !bindings::user_range_refs_exhausted((*buf).page)
+            && bindings::folio_add_pins(bindings::page_folio((*buf).page), 1) == 0
     }
-    true
 }

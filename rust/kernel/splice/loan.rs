@@ -21,11 +21,7 @@ use crate::{
         Refcount, //
     },
 };
-use core::{
-    cell::UnsafeCell,
-    mem::MaybeUninit,
-    ptr::NonNull,
-};
+use core::{cell::UnsafeCell, mem::MaybeUninit, ptr::NonNull};
 
 /// Memory that one `vmsplice(2)` lends to the kernel, or a part of it.
 ///

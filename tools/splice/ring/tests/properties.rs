@@ -209,7 +209,10 @@ impl<R: Ring> Pipe<R> {
                 prop_assert_eq!(self.slots[slot], None, "slot {} is in use", slot);
             }
             let slot = self.slot(first)?;
-            self.slots[slot] = Some(Buffer { first: self.next, pages });
+            self.slots[slot] = Some(Buffer {
+                first: self.next,
+                pages,
+            });
             self.model.extend(self.next..self.next + u64::from(pages));
             self.next += u64::from(pages);
             let tail = self.indices.tail();

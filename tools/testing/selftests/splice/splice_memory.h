@@ -10,6 +10,7 @@
 #define SPLICE_MEMORY_H
 
 #include "splice_common.h"
+#include "splice_notify.h"
 
 #include <linux/kernel-page-flags.h>
 #include <linux/memfd.h>
@@ -131,12 +132,6 @@ static inline void expect_no_pins(struct __test_metadata *_metadata)
 	for (i = 0; i < 100 && pins_held() > 0; i++)
 		usleep(20000);
 	EXPECT_EQ(0, pins_held());
-}
-
-/* Does vmsplice() to this pipe know SPLICE_F_NOTIFY? */
-static inline bool have_notify(int fd)
-{
-	return xvmsplice1(fd, NULL, 0, SPLICE_F_NOTIFY) != -EINVAL;
 }
 
 enum memory_kind {
