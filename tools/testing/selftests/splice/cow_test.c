@@ -625,8 +625,6 @@ TEST_F(cow_write, child_writes_after_vmsplice)
 	child_writes(_metadata, &self->s, false);
 }
 
-#define HUGETLB_LEAKS "stock C: the reader sees what another process writes to a hugetlb page"
-
 /* Would a plain reference to this memory show the writes of another process? */
 static bool leaks(enum memory_kind kind)
 {

@@ -21,6 +21,7 @@
 #define MEMORY_DATA	1
 
 #define NO_COUNTERS	"stock fs/splice.c: no " COUNTERS
+#define HUGETLB_LEAKS	"stock C: the reader of hugetlb memory sees writes of another process"
 #define NO_NOTIFY	"this kernel has no SPLICE_F_NOTIFY"
 
 #define THP		"/sys/kernel/mm/transparent_hugepage/"
