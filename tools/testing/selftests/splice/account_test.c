@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Whose account memory in a pipe is on: no resource limit of a process, and the
- * sysctl fs.pipe-user-memory-pages, above which vmsplice() copies.
+ * Accounting of memory in pipes: it counts against no resource limit of a
+ * process. Above the sysctl fs.pipe-user-memory-pages, vmsplice() copies.
  */
 #include <linux/io_uring.h>
 #include <sys/resource.h>
@@ -43,7 +43,7 @@ static ssize_t refers(char *mem, unsigned int flags)
 	return ret < 0 ? ret : c == 2;
 }
 
-/* The same for a page that nobody else has ever had. */
+/* The same for a newly mapped page. */
 static ssize_t probe(void)
 {
 	char *mem = mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
@@ -57,7 +57,7 @@ static ssize_t probe(void)
 	return ret;
 }
 
-/* The limits of the process, which the memory of a pipe is none of. */
+/* RLIMIT_MEMLOCK does not apply to memory in pipes. */
 
 FIXTURE(budget) {
 	struct memory mem;
@@ -116,7 +116,7 @@ static ssize_t status_line(const char *name)
 	return read_line_of("/proc/self/status", name);
 }
 
-/* Without any locked memory all is referred to, and nothing is charged. */
+/* With RLIMIT_MEMLOCK 0 nothing is copied, and nothing is charged. */
 TEST_F(budget, memlock_zero)
 {
 	ssize_t size = 16 * page_size(), pinned, locked, i;
@@ -149,7 +149,7 @@ static int register_buffer(int ring, void *mem, size_t len)
 				IORING_REGISTER_BUFFERS, &iov, 1));
 }
 
-/* What other users of locked memory may have is what they always may. */
+/* Memory in pipes takes nothing from the limit of io_uring's buffers. */
 TEST_F(budget, io_uring)
 {
 	struct io_uring_params params = {};
@@ -173,7 +173,7 @@ TEST_F(budget, io_uring)
 		ASSERT_EQ(16 * page, ret);
 	}
 	EXPECT_EQ(0, register_buffer(ring, own, 8 * page));
-	/* Which is limited indeed. */
+	/* The limit applies to io_uring. */
 	EXPECT_EQ(0, or_errno(syscall(SYS_io_uring_register, ring,
 				      IORING_UNREGISTER_BUFFERS, NULL, 0)));
 	own = mremap(own, 8 * page, 9 * page, MREMAP_MAYMOVE);
@@ -273,7 +273,7 @@ TEST_F(account, values)
 	}
 }
 
-/* Everybody may read it, and only root may write it. */
+/* All users can read the sysctl; only root can write it. */
 TEST_F(account, permissions)
 {
 	int status;
@@ -286,7 +286,7 @@ TEST_F(account, permissions)
 			  read_number(LIMIT) == -1 &&
 			  write_text(LIMIT, "5") == -EACCES;
 
-		/* Nor may the root of a namespace. */
+		/* The root user of a user namespace cannot write it. */
 		if (ok && !unshare(CLONE_NEWUSER))
 			ok = write_text(LIMIT, "5") == -EACCES;
 		_exit(!ok);
@@ -296,7 +296,7 @@ TEST_F(account, permissions)
 	EXPECT_EQ(-1, read_number(LIMIT));
 }
 
-/* With 0 no user memory is in a pipe, by any call. */
+/* With limit 0 every call copies all of its memory. */
 TEST_F(account, zero)
 {
 	ssize_t page = self->page, size = 16 * page;
@@ -327,7 +327,7 @@ TEST_F(account, zero)
 	EXPECT_EQ(1, probe());
 }
 
-/* A call that goes up to the limit, and one above it. */
+/* A call that reaches the limit refers to the memory; the next one copies. */
 TEST_F(account, limit)
 {
 	ssize_t page = self->page;
@@ -354,7 +354,7 @@ TEST_F(account, limit)
 	expect_charged(_metadata, 0);
 }
 
-/* A call that the limit cuts puts in all the same, one way or the other. */
+/* A call that is partly above the limit still puts all of its data in. */
 TEST_F(account, never_fails)
 {
 	ssize_t page = self->page, size = 16 * page;
@@ -372,12 +372,12 @@ TEST_F(account, never_fails)
 					      SPLICE_F_NONBLOCK));
 		EXPECT_EQ(size, read_pattern(self->p[0], size, DATA, 0));
 	}
-	/* The last one has all that it needs. */
+	/* The last call is within the limit. */
 	EXPECT_EQ(0, copied);
 	expect_charged(_metadata, 0);
 }
 
-/* Every buffer that refers to it, and every part of one, has to go. */
+/* The charge ends when the last buffer, or part of one, is released. */
 TEST_F(account, tee)
 {
 	ssize_t page = self->page;
@@ -412,7 +412,7 @@ TEST_F(account, pipe_closed)
 	expect_charged(_metadata, 0);
 }
 
-/* Also when the memory is no longer mapped. */
+/* The charge does not depend on the mapping. */
 TEST_F(account, unmapped)
 {
 	set_limit(_metadata, 1000);
@@ -425,7 +425,7 @@ TEST_F(account, unmapped)
 	expect_charged(_metadata, 0);
 }
 
-/* What is in the queue of a socket is still charged, or was copied for it. */
+/* Data in the queue of a socket is still charged, or the socket has a copy. */
 static void expect_socket_charged(struct __test_metadata *_metadata,
 				  int pipe[2], int fd, const char *mem,
 				  unsigned int flags)
@@ -481,12 +481,12 @@ TEST_F_TIMEOUT(account, tcp, 60)
 	}
 }
 
-/* A limit that is set while memory is in use, and one that is taken back. */
+/* The limit is set, lowered and removed while memory is in use. */
 TEST_F(account, changed)
 {
 	ssize_t size = 8 * self->page;
 
-	/* Of what came without a limit, nothing is given back later. */
+	/* Memory that came without a limit was not charged: nothing to uncharge. */
 	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
 	set_limit(_metadata, 1000);
 	expect_charged(_metadata, 0);
@@ -503,7 +503,7 @@ TEST_F(account, changed)
 	expect_charged(_metadata, 0);
 }
 
-/* What probe() says in a process of its own with these user ids. */
+/* Returns the result of probe() in a child process with these user ids. */
 static ssize_t probe_as(struct __test_metadata *_metadata, uid_t ruid,
 			uid_t euid, bool namespace)
 {
@@ -526,8 +526,8 @@ static ssize_t probe_as(struct __test_metadata *_metadata, uid_t ruid,
 }
 
 /*
- * The user is the one with the real uid. It has no more in another process, nor
- * in a user namespace of its own.
+ * The real uid is charged, in all of its processes. A new user namespace gives
+ * it no additional pages.
  */
 TEST_F(account, users)
 {
@@ -551,7 +551,7 @@ TEST_F(account, users)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 
-	/* The process is gone, and its memory still in the pipe. */
+	/* The process has exited; its memory is still in the pipe. */
 	EXPECT_EQ(0, probe_as(_metadata, USER, USER, false));
 	EXPECT_EQ(0, probe_as(_metadata, USER, OTHER, false));
 	EXPECT_EQ(0, probe_as(_metadata, USER, 0, false));
@@ -565,7 +565,7 @@ TEST_F(account, users)
 	EXPECT_EQ(1, probe_as(_metadata, USER, USER, false));
 }
 
-/* Root has no more than others. */
+/* The limit applies to root. */
 TEST_F(account, root)
 {
 	set_limit(_metadata, 1000);
@@ -574,7 +574,7 @@ TEST_F(account, root)
 	EXPECT_EQ(0, probe());
 }
 
-/* Any number of threads: nothing is lost of the account, and nothing won. */
+/* Concurrent charges and uncharges leave the account balanced. */
 static void *take_and_give(void *data)
 {
 	ssize_t *failed = data;
@@ -703,7 +703,7 @@ static ssize_t group_kernel_kib(const char *dir)
 	return ret < 0 ? ret : ret / 1024;
 }
 
-/* What calls leave allocated is charged: copies, and the calls themselves. */
+/* The cgroup is charged for copies, and for the object of each call. */
 TEST_F(account, cgroup)
 {
 	char dir[] = "/tmp/cgroup.XXXXXX", path[PATH_MAX], pid[16];
@@ -727,7 +727,7 @@ TEST_F(account, cgroup)
 		make_pipe(_metadata, p[i]);
 		ASSERT_EQ(size, fcntl(p[i][1], F_SETPIPE_SZ, size));
 	}
-	/* Of each call that is in use there is an object of its own. */
+	/* Each call in use has an object. */
 	before = group_kernel_kib(dir);
 	ASSERT_LT(0, before);
 	for (i = 0; i < 32; i++)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How full a pipe is, counted in pages: poll(), FIONREAD, O_NONBLOCK and
- * F_SETPIPE_SZ agree with a model in which each page takes one slot, whether
- * or not one buffer refers to many pages. And no sleeper misses its wake-up.
+ * The fill level of a pipe, in pages: poll(), FIONREAD, O_NONBLOCK and
+ * F_SETPIPE_SZ agree with a model in which each page takes one slot, also if
+ * one buffer refers to many pages. No sleeper misses its wake-up.
  *
  * SPLICE_STRESS_SECONDS sets how long each of the stress tests runs.
  */
@@ -14,7 +14,7 @@
 #define SLOTS 16
 #define MAX_SLOTS 64
 
-/* A page of a pipe, as C has it. */
+/* One slot of the C implementation: at most one page. */
 struct slot {
 	int off;		/* in the page, of the first byte */
 	int len;
@@ -22,7 +22,7 @@ struct slot {
 	char data[PAGE];
 };
 
-/* A pipe, and what is in it by the rules of the C code. */
+/* A pipe, and its expected contents by the rules of the C code. */
 struct model {
 	int fd[2];
 	int size;
@@ -78,7 +78,7 @@ static void model_take(struct model *m, int len)
 		memmove(s, s + 1, --m->used * sizeof(*s));
 }
 
-/* All that user space can see without changing the pipe. */
+/* Compares everything that user space can see without changing the pipe. */
 static void model_check(struct __test_metadata *_metadata,
 			const struct model *m)
 {
@@ -229,7 +229,7 @@ static void do_drain(struct __test_metadata *_metadata, struct model *m)
 	ASSERT_EQ(0, m->used);
 }
 
-/* Moves the ring's indices on, so that what follows wraps around. */
+/* Advances the ring's indices, so that the next buffers wrap around. */
 static void do_rotate(struct __test_metadata *_metadata, struct model *m,
 		      const char *mem, int slots)
 {
@@ -293,7 +293,7 @@ static const ssize_t steps[] = {
 	7 * PAGE, 11 * PAGE + 1, 12 * PAGE - 1, 12 * PAGE, 16 * PAGE,
 };
 
-/* At each place in the ring, a part is read, and what follows fits exactly. */
+/* At each place in the ring, reads a part and then fills the pipe exactly. */
 TEST_F_TIMEOUT(full, read_and_fill, 60)
 {
 	int rotate, i, off;
@@ -311,7 +311,7 @@ TEST_F_TIMEOUT(full, read_and_fill, 60)
 	}
 }
 
-/* Reads of one size until the pipe is empty: each page that is read frees one. */
+/* Reads of one size until the pipe is empty: each page read frees a slot. */
 TEST_F_TIMEOUT(full, read_in_steps, 60)
 {
 	int i;
@@ -327,7 +327,7 @@ TEST_F_TIMEOUT(full, read_in_steps, 60)
 	}
 }
 
-/* What is read is made good at once, page by page, so that the ring turns. */
+/* Refills the pipe after each read, so that the indices wrap many times. */
 TEST_F_TIMEOUT(full, always_full, 60)
 {
 	int i;
@@ -342,7 +342,7 @@ TEST_F_TIMEOUT(full, always_full, 60)
 	do_drain(_metadata, self->p);
 }
 
-/* Sizes that what is in the pipe fits, and one that it does not. */
+/* Resizes the pipe with data in it; EBUSY if the data does not fit. */
 TEST_F_TIMEOUT(full, resized, 60)
 {
 	int rotate, used, size;
@@ -356,7 +356,7 @@ TEST_F_TIMEOUT(full, resized, 60)
 				do_resize(_metadata, self->p, size);
 			for (; size; size /= 2)
 				do_resize(_metadata, self->p, size);
-			/* Now it is of the smallest size that it can be of. */
+			/* The pipe now has its smallest possible size. */
 			do_fill(_metadata, self->p, self->m);
 			do_read(_metadata, self->p, used * PAGE / 2 + 1);
 			do_fill(_metadata, self->p, self->m);
@@ -367,7 +367,7 @@ TEST_F_TIMEOUT(full, resized, 60)
 	}
 }
 
-/* Parts of it go to another pipe, which is of any size. */
+/* Moves and tees parts of a buffer to a pipe of each size. */
 TEST_F_TIMEOUT(full, parts, 60)
 {
 	int i, size;
@@ -434,7 +434,7 @@ TEST_F_TIMEOUT(full, random, 120)
 	}
 }
 
-/* Waiting for room in a pipe, and making room. */
+/* The calls that wait for room in a pipe, and those that make room. */
 enum waiter { POLLER, WRITER, SPLICER, TEER, VMSPLICER, NR_WAITERS };
 enum taker { BY_READ, BY_SPLICE, BY_DISCARD, BY_VMSPLICE, BY_RESIZE, NR_TAKERS };
 
@@ -462,7 +462,7 @@ static ssize_t take(enum taker how, const struct model *m, int other,
 	}
 }
 
-/* The first page is free when its last byte is gone, and that wakes a sleeper. */
+/* Taking the last byte of the first page frees its slot and wakes a sleeper. */
 TEST_F_TIMEOUT(full, wakes, 60)
 {
 	struct iovec iov = { .iov_base = self->m, .iov_len = 10 };
@@ -528,7 +528,7 @@ TEST_F_TIMEOUT(full, wakes, 60)
 	}
 }
 
-/* Stress: the look at a pipe without its lock. */
+/* Stress: decisions on fullness that are made without the lock. */
 
 #define THREADS 3
 #define STALL_NS 5000000000LL
@@ -544,7 +544,7 @@ struct sleeper {
 	long long since;	/* when the call began, or 0 */
 	long long longest;
 	long calls;
-	long missed;		/* looks that found no room where there was */
+	long missed;		/* polls that wrongly found no room */
 	ssize_t bytes;
 	ssize_t error;
 };
@@ -564,7 +564,7 @@ static ssize_t sleeper_call(struct sleeper *s)
 
 	switch (s->how) {
 	case POLLER:
-		/* One look, and one that sleeps if it finds no room. */
+		/* The first poll does not sleep, the second one may. */
 		if (poll(&pfd, 1, 0) != 1)
 			s->missed++;
 		return poll(&pfd, 1, -1) == 1 ? 0 : -EIO;
@@ -606,7 +606,7 @@ static void *sleeper_run(void *data)
 	return NULL;
 }
 
-/* The one that fills the pipe with pages and with a large buffer, and reads. */
+/* Fills the pipe with pages, then with a large buffer, and reads all of it. */
 struct filler {
 	pthread_t thread;
 	int fd[2];		/* non-blocking */
@@ -707,8 +707,8 @@ FIXTURE_TEARDOWN(full_stress)
 }
 
 /*
- * In the variant with pollers only the pipe is never full, so that none of them
- * ever sleeps. In the others it is full at times: all sleepers wake up soon.
+ * With pollers only, the pipe is never full, so that no poller may ever sleep.
+ * In the other variants it is full at times, and every sleeper must wake up.
  */
 TEST_F_TIMEOUT(full_stress, no_sleeper_is_forgotten, 1200)
 {

@@ -170,7 +170,7 @@ TEST_F(released, two_held)
 	EXPECT_EQ(10, released(self->p[1]));
 	EXPECT_EQ(1, signals(efd));
 
-	/* The other way round, and from the middle of other calls. */
+	/* Release call 18 before call 14. */
 	issue_and_drain(_metadata, self->p, self->mem, 11, 12);
 	EXPECT_EQ(2, signals(efd));
 	for (i = 13; i <= 20; i++) {
@@ -254,7 +254,7 @@ static long long now_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-/* A kernel on which every allocation and lock takes many times as long. */
+/* A debug kernel (lockdep, kmemleak, KCSAN) is many times slower. */
 static bool debug_kernel(void)
 {
 	/* This mounts debugfs. */
@@ -280,7 +280,7 @@ static long long timed_release(struct __test_metadata *_metadata, int fd)
 	return now_ns() - start;
 }
 
-/* Puts one byte into both pipes, as a call, so that the second one holds it. */
+/* Issues a call of one byte that stays in use in the second pipe only. */
 static void hold_one(struct __test_metadata *_metadata, int p[2], int q[2],
 		     const char *mem)
 {
@@ -292,9 +292,9 @@ static void hold_one(struct __test_metadata *_metadata, int p[2], int q[2],
 }
 
 /*
- * The first of many calls stays in use: the others take no memory, and its
- * release takes no longer than that of a single call. SPLICE_NOTIFY_CALLS sets
- * how many calls.
+ * The first of many calls stays in use: the calls after it keep no memory, and
+ * its release takes no longer than that of a single call. SPLICE_NOTIFY_CALLS
+ * sets the number of calls.
  */
 TEST_F_TIMEOUT(released, first_of_many, 1800)
 {
@@ -328,7 +328,7 @@ TEST_F_TIMEOUT(released, first_of_many, 1800)
 		unheld = 0;
 	signals(efd);
 
-	/* Something else may run during the measured time: try it again. */
+	/* Another task may run during the measured time: try again. */
 	for (i = 0; i < 3; i++) {
 		base = issued(self->p[1]);
 		ASSERT_EQ(base, released(self->p[1]));
@@ -778,8 +778,8 @@ static void let_retransmit(void)
 }
 
 /*
- * The peer has lost the data: the memory stays in use, and the retransmission
- * sends what is in it by then. Loopback copies what it delivers, and the filter
+ * The receiver drops the data: the memory stays in use, and the retransmission
+ * sends its contents at that time. Loopback delivers a copy, and the filter
  * drops that copy.
  */
 TEST_F_TIMEOUT(released, tcp_lost, 60)
@@ -808,7 +808,7 @@ TEST_F_TIMEOUT(released, tcp_lost, 60)
 	EXPECT_EQ(copied, read_counter("bytes.pipe_to_socket.copied"));
 }
 
-/* Calls behind the lost one, on other ways, do not take memory or time. */
+/* Calls after the lost one wait for its release and are reported at once. */
 TEST_F_TIMEOUT(released, tcp_holds_first, 60)
 {
 	int efd = make_eventfd(_metadata);
@@ -826,11 +826,11 @@ TEST_F_TIMEOUT(released, tcp_holds_first, 60)
 	drop_nothing(_metadata, sv[1]);
 	EXPECT_EQ(SOME, read_pattern(sv[1], SOME, DATA, 0));
 	EXPECT_EQ(CALLS, wait_released(self->p[1], CALLS));
-	/* One for the data, and none for each call behind it. */
+	/* The watermark has moved once. */
 	EXPECT_EQ(1, signals(efd));
 }
 
-/* A connection that is given up with data that the peer has lost. */
+/* A reset connection releases data that the peer did not acknowledge. */
 TEST_F_TIMEOUT(released, tcp_lost_and_reset, 60)
 {
 	struct linger linger = { .l_onoff = 1 };
@@ -848,7 +848,7 @@ TEST_F_TIMEOUT(released, tcp_lost_and_reset, 60)
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 }
 
-/* What was unmapped is in use until it is read. */
+/* Memory that was unmapped is in use until its data is read. */
 TEST_F(released, unmapped)
 {
 	char *mem = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
@@ -863,7 +863,7 @@ TEST_F(released, unmapped)
 	EXPECT_EQ(1, released(self->p[1]));
 }
 
-/* A child shares the pipe and its numbers; its end releases nothing. */
+/* A child shares the pipe and its numbers; its exit releases nothing. */
 TEST_F(released, fork)
 {
 	int status;
@@ -912,7 +912,7 @@ TEST_F(released, killed_waiting)
 	EXPECT_EQ(1, released(self->p[1]));
 }
 
-/* Pipes that nobody reads, and that are full, hold no other pipe up. */
+/* Full pipes without a reader do not affect other pipes. */
 TEST_F(released, never_read)
 {
 	int pipes[HELD][2], i;
