@@ -294,12 +294,12 @@ static void hold_one(struct __test_metadata *_metadata, int p[2], int q[2],
 /*
  * The first of many calls stays in use: the calls after it keep no memory, and
  * its release takes no longer than that of a single call. SPLICE_NOTIFY_CALLS
- * sets the number of calls.
+ * sets the number of calls; ten million take up to 90 s in an emulated machine.
  */
 TEST_F_TIMEOUT(released, first_of_many, 1800)
 {
 	const char *env = getenv("SPLICE_NOTIFY_CALLS");
-	ssize_t calls = debug_kernel() ? 100000 : 10000000;
+	ssize_t calls = debug_kernel() ? 100000 : 1000000;
 	long long alone = 0, took, bound, start;
 	int efd = make_eventfd(_metadata), i;
 	ssize_t base, before, unheld, grown;
@@ -348,7 +348,7 @@ TEST_F_TIMEOUT(released, first_of_many, 1800)
 		       alone / 1000);
 		EXPECT_EQ(base + calls, released(self->p[1]));
 		EXPECT_EQ(1, signals(efd));
-		EXPECT_GT(4 * unheld + 4096, grown);
+		EXPECT_GT(4 * unheld + 2048, grown);
 		if (took < bound)
 			break;
 	}
