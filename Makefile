@@ -7,9 +7,9 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tree kernel modules-external run bench bench-native check check-host \
-	check-guest check-device check-debug differential programs kunit shell clippy rustfmtcheck \
-	checkpatch unsafe-count clean clean-cache
+.PHONY: help tools tools-update tree kernel modules-external run bench bench-native check \
+	check-host check-guest check-device check-debug differential programs kunit \
+	shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -61,7 +61,10 @@ shell: tools ## Boots KERNEL=rust|c|debug and gives a shell in it
 	@scripts/guest $(KERNEL) --shell
 
 tools: ## Fetches tools and kernel source into the cache folder
-	@scripts/toolroot
+	@scripts/tools
+
+tools-update: ## Writes the newest versions within the bounds to scripts/packages.lock
+	@scripts/tools-update
 
 tree: tools ## Prepares build/linux: kernel source, patches, overlay
 	@scripts/tree

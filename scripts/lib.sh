@@ -42,6 +42,21 @@ hold() {
 # hash_of FILE...: names a result by what it was made from.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
-root_hash=$(hash_of "$top/scripts/versions" "$top/scripts/packages" "$top/scripts/toolroot")
-root=$cache/root-$root_hash
 source_dir=$cache/source
+
+# use_list LIST: from now on the tool root and the kernel source are those of LIST,
+# which has the form of scripts/packages.lock. The root is named by what is in it.
+use_list() {
+	list=$1
+	root=$cache/root-$(sed -E '/^(#|snapshot |linux-source-)/d' "$list" |
+		cat - "$top/scripts/toolroot" | sha256sum | cut -c1-12)
+	linux=$(awk '/^linux-source-/ { print $2 }' "$list")
+	tarball=$source_dir/linux-$linux.tar.xz
+}
+
+lock=${PACKAGES_LOCK:-$top/scripts/packages.lock}
+[ -e "$lock" ] || die "$lock is missing: restore it from git"
+# The list that scripts/tools made when it could not get all of the lock.
+instead=$cache/instead-$(hash_of "$lock" "$top/scripts/versions" "$top/scripts/packages")
+use_list "$lock"
+[ ! -e "$instead" ] || use_list "$instead"
