@@ -7,7 +7,7 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tools-update tree kernel modules-external run bench bench-native check \
+.PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
 	check-host check-guest check-device check-debug differential programs kunit \
 	shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
@@ -65,6 +65,9 @@ tools: ## Fetches tools and kernel source into the cache folder
 
 tools-update: ## Writes the newest versions within the bounds to scripts/packages.lock
 	@scripts/tools-update
+
+update: ## Tries the newest kernel and tools with all tests, and locks them if all is well
+	@scripts/update
 
 tree: tools ## Prepares build/linux: kernel source, patches, overlay
 	@scripts/tree
