@@ -8,7 +8,7 @@ FILE ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
-	check-host check-guest check-device check-debug differential programs kunit \
+	check-host check-debian check-guest check-device check-debug differential programs kunit \
 	shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
@@ -33,6 +33,9 @@ check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential
 
 check-host: tools ## Runs the tests that need no kernel
 	@scripts/check host
+
+check-debian: tools ## Runs make tools and its tests as an ordinary user of a fresh Debian 13; needs root
+	@scripts/check debian
 
 check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 	@scripts/check kunit kselftest
