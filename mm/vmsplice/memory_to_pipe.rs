@@ -236,6 +236,14 @@ fn gather_some(
     if take_mapped(keeper, source, sink)? {
         return Ok(true);
     }
+    if source.is_dax() {
+        // Not even a short reference is taken: truncation of the file would wait for it.
+        let copy = source.copy_page()?;
+        keeper.add_copied(copy.len());
+        Counter::MemoryToPipeDax.add(copy.len());
+        sink.push(copy);
+        return Ok(false);
+    }
     let Some(range) = source.front() else {
         return Ok(true);
     };
@@ -291,6 +299,9 @@ trait Keeper {
 
     /// The number of bytes that were copied.
     fn copied(&self) -> usize;
+
+    /// Notes that `bytes` more were copied.
+    fn add_copied(&mut self, bytes: usize);
 }
 
 /// The number of bytes of a call that were copied.
@@ -343,9 +354,7 @@ impl Copied {
         range: UserRange,
         sink: &mut impl Sink,
     ) -> Result<Option<HeldPages>> {
-        let reason = if held.is_dax() {
-            Counter::MemoryToPipeDax
-        } else if held.has_too_many_references() {
+        let reason = if held.has_too_many_references() {
             Counter::MemoryToPipeReferences
         } else if held.is_private_hugetlb() {
             held = held.pinned_at(range);
@@ -382,6 +391,10 @@ impl Keeper for Plain {
     #[inline]
     fn copied(&self) -> usize {
         self.0 .0
+    }
+
+    fn add_copied(&mut self, bytes: usize) {
+        self.0 .0 += bytes;
     }
 }
 
@@ -452,5 +465,9 @@ impl Keeper for Observed {
 
     fn copied(&self) -> usize {
         self.copied.0
+    }
+
+    fn add_copied(&mut self, bytes: usize) {
+        self.copied.0 += bytes;
     }
 }

@@ -182,12 +182,6 @@ impl HeldPages {
         }
     }
 
-    /// Whether this is memory of a DAX file: truncating the file waits for all references.
-    pub fn is_dax(&self) -> bool {
-        // SAFETY: The page is valid by the type invariant.
-        unsafe { bindings::user_page_is_dax(self.page.as_ptr()) }
-    }
-
     /// Whether the memory may be held for long: it is not in `ZONE_MOVABLE` or CMA.
     pub fn is_longterm_pinnable(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.

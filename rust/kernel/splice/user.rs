@@ -5,10 +5,11 @@
 //! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
 use crate::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
     iov::IovIterDest,
     mm::gup::UserRange,
-    pipe::PipeBuffer,
+    pipe::{OwnedPage, PipeBuffer},
     prelude::*,
     uaccess::UserPtr, //
 };
@@ -135,6 +136,30 @@ impl UserSource<'_> {
         // SAFETY: By the type invariant.
         let len = unsafe { bindings::user_iter_front(self.iter, &raw mut addr) };
         (len > 0).then(|| UserRange::new(addr, len))
+    }
+
+    /// Whether what comes next is in a mapping of a DAX file. Takes `mmap_lock`.
+    pub fn is_dax(&mut self) -> bool {
+        let front = self.front();
+        // SAFETY: Any address will do.
+        front.is_some_and(|range| unsafe { bindings::user_memory_is_dax(range.addr()) })
+    }
+
+    /// Copies what comes next, as far as it is in one page, to a page of its own, and goes on.
+    ///
+    /// Fails with [`EFAULT`] if nothing can be read, and with [`ENOMEM`]. Sleeps.
+    #[cold]
+    pub fn copy_page(&mut self) -> Result<PipeBuffer> {
+        let range = self.front().ok_or(EFAULT)?;
+        let len = range.first_pages(1).len();
+        let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: The page is ours alone, and has room for as many bytes.
+        let copied = unsafe { bindings::copy_page_from_iter(page.as_ptr(), 0, len, self.iter) };
+        if copied == 0 {
+            return Err(EFAULT);
+        }
+        // CAST: Not more than a page.
+        PipeBuffer::from_page(page, 0, copied as u32)
     }
 
     /// Goes on to what is `n` bytes further, of those that there are.
