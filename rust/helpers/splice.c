@@ -6,6 +6,7 @@
 #include <linux/dma-direct.h>
 #endif
 #include <linux/dma-mapping.h>
+#include <linux/eventfd.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/fsnotify.h>
@@ -481,7 +482,7 @@ __rust_helper int rust_helper_cond_resched(void)
 
 /* modules */
 
-#ifndef CONFIG_MODULES
+#ifndef CONFIG_MODULE_UNLOAD
 __rust_helper bool rust_helper_try_module_get(struct module *module)
 {
 	return try_module_get(module);
@@ -495,6 +496,25 @@ __rust_helper void rust_helper_module_put(struct module *module)
 __rust_helper void rust_helper___module_get(struct module *module)
 {
 	__module_get(module);
+}
+#endif
+
+/* events */
+
+#ifndef CONFIG_EVENTFD
+__rust_helper struct eventfd_ctx *rust_helper_eventfd_ctx_fdget(int fd)
+{
+	return eventfd_ctx_fdget(fd);
+}
+
+__rust_helper void rust_helper_eventfd_ctx_put(struct eventfd_ctx *ctx)
+{
+	eventfd_ctx_put(ctx);
+}
+
+__rust_helper void rust_helper_eventfd_signal_mask(struct eventfd_ctx *ctx, __poll_t mask)
+{
+	eventfd_signal_mask(ctx, mask);
 }
 #endif
 
