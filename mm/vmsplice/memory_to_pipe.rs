@@ -194,16 +194,16 @@ fn take_mapped(
     source: &mut UserSource<'_>,
     sink: &mut impl Sink,
 ) -> Result<bool> {
+    let mut ranges = UserRanges::new();
     while sink.space() > 0 {
         let Some(range) = source.front() else {
             return Ok(true);
         };
         let range = range.first_pages(sink.space() as usize);
-        let (ranges, pages) = keeper.look_up(range);
-        if pages == 0 {
+        if keeper.look_up(&mut ranges, range) == 0 {
             return Ok(false);
         }
-        keep_all(keeper, source, range, ranges, sink)?;
+        keep_all(keeper, source, range, &mut ranges, sink)?;
     }
     Ok(true)
 }
@@ -248,15 +248,17 @@ fn gather_some(
         return Ok(true);
     };
     let range = range.first_pages(sink.space() as usize);
-    let (mut ranges, pages) = UserRanges::fault_in(range)?;
+    let mut ranges = UserRanges::new();
+    let pages = ranges.fault_in(range)?;
     if keeper.pins() {
         // The memory is mapped now, so that it can be pinned.
-        let (pinned, found) = keeper.look_up(range.first_pages(pages));
-        if found > 0 {
-            ranges = pinned;
+        let mut pinned = UserRanges::new();
+        if keeper.look_up(&mut pinned, range.first_pages(pages)) > 0 {
+            keep_all(keeper, source, range, &mut pinned, sink)?;
+            return Ok(false);
         }
     }
-    keep_all(keeper, source, range, ranges, sink)?;
+    keep_all(keeper, source, range, &mut ranges, sink)?;
     Ok(false)
 }
 
@@ -267,7 +269,7 @@ fn keep_all(
     keeper: &mut impl Keeper,
     source: &mut UserSource<'_>,
     range: UserRange,
-    ranges: UserRanges,
+    ranges: &mut UserRanges,
     sink: &mut impl Sink,
 ) -> Result {
     let mut left = range;
@@ -283,7 +285,7 @@ fn keep_all(
 /// How the memory of a call is held.
 trait Keeper {
     /// Looks up the beginning of `range`; see [`UserRanges::look_up`].
-    fn look_up(&self, range: UserRange) -> (UserRanges, usize);
+    fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize;
 
     /// Whether memory is pinned if it can be.
     fn pins(&self) -> bool {
@@ -376,8 +378,8 @@ struct Plain(Copied);
 
 impl Keeper for Plain {
     #[inline(always)]
-    fn look_up(&self, range: UserRange) -> (UserRanges, usize) {
-        UserRanges::look_up(range, Hold::Reference)
+    fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize {
+        ranges.look_up(range, Hold::Reference)
     }
 
     #[inline(always)]
@@ -424,11 +426,11 @@ impl Observed {
 }
 
 impl Keeper for Observed {
-    fn look_up(&self, range: UserRange) -> (UserRanges, usize) {
+    fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize {
         if self.pins() {
-            UserRanges::look_up_pinning(range)
+            ranges.look_up_pinning(range)
         } else {
-            UserRanges::look_up(range, Hold::Reference)
+            ranges.look_up(range, Hold::Reference)
         }
     }
 

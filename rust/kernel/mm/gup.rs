@@ -175,7 +175,8 @@ impl HeldPages {
         if self.hold == Hold::Pin {
             return self;
         }
-        let (mut pinned, _) = UserRanges::look_up(range, Hold::Pin);
+        let mut pinned = UserRanges::new();
+        pinned.look_up(range, Hold::Pin);
         match pinned.next() {
             Some(pinned) if pinned.hold == Hold::Pin && pinned.pages == self.pages => pinned,
             _ => self,
@@ -272,64 +273,74 @@ impl UserRanges {
     /// How many ranges one look can find.
     pub const MAX: usize = bindings::USER_RANGES_MAX as usize;
 
+    /// With no ranges.
+    #[inline(always)]
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Self {
+        // INVARIANT: There are none.
+        Self {
+            ranges: MaybeUninit::uninit(),
+            next: 0,
+            end: 0,
+            faulted: false,
+            hold: Hold::Reference,
+        }
+    }
+
     /// Looks at the beginning of `range` in the page tables of the current task, without a fault
-    /// and without sleeping, and holds what is found. Returns that, and how many pages it has.
+    /// and without sleeping, and holds what is found. Returns how many pages it has.
     ///
     /// It ends at the first page that is not mapped for reading, belongs to a device, or has too
     /// many references; with [`Hold::Pin`] also at anonymous memory that is shared with another
     /// process. C: `get_user_ranges_fast_only`,
     /// `pin_user_ranges_fast_only`.
     #[inline(always)]
-    pub fn look_up(range: UserRange, hold: Hold) -> (Self, usize) {
+    pub fn look_up(&mut self, range: UserRange, hold: Hold) -> usize {
         // INVARIANT: There are none.
-        let mut this = Self {
-            ranges: MaybeUninit::uninit(),
-            next: 0,
-            end: 0,
-            faulted: false,
-            hold,
-        };
+        self.truncate(self.next);
+        (self.next, self.end) = (0, 0);
+        (self.faulted, self.hold) = (false, hold);
         // SAFETY: Any address will do. C fills in as many elements as it says.
         let pages = unsafe {
-            let (addr, pages, ranges) = (range.addr(), range.pages(), this.ranges.as_mut_ptr());
+            let (addr, pages, ranges) = (range.addr(), range.pages(), self.ranges.as_mut_ptr());
             match hold {
                 Hold::Reference => bindings::get_user_ranges_fast_only(addr, pages, ranges),
                 Hold::Pin => bindings::pin_user_ranges_fast_only(addr, pages, ranges),
             }
         };
         // INVARIANT: By what C does. SAFETY: C has set the number.
-        this.end = unsafe { (*this.ranges.as_ptr()).nr };
-        (this, pages)
+        self.end = unsafe { (*self.ranges.as_ptr()).nr };
+        pages
     }
 
     /// As [`Self::look_up`], for a caller that asked for a notification: pins anonymous memory
     /// that the current process has alone, and references all other.
-    pub fn look_up_pinning(range: UserRange) -> (Self, usize) {
-        let (ranges, pages) = Self::look_up(range, Hold::Pin);
+    pub fn look_up_pinning(&mut self, range: UserRange) -> usize {
+        let pages = self.look_up(range, Hold::Pin);
         if pages > 0 {
-            return (ranges, pages);
+            return pages;
         }
-        let (mut ranges, _) = Self::look_up(range, Hold::Reference);
+        self.look_up(range, Hold::Reference);
         // What follows and can be pinned is left to the next look.
         let mut pages = 0;
-        let mut end = ranges.next;
-        while let Some(held) = ranges.get(end) {
-            if end > ranges.next && held.is_exclusive() {
+        let mut end = self.next;
+        while let Some(held) = self.get(end) {
+            if end > self.next && held.is_exclusive() {
                 break;
             }
             pages += held.pages();
             end += 1;
         }
-        ranges.truncate(end);
-        (ranges, pages)
+        self.truncate(end);
+        pages
     }
 
     /// Holds the beginning of `range` by references. What is not mapped is faulted in, for
-    /// reading. Returns what is held, and how many pages it has: one or more. May sleep.
+    /// reading. Returns how many pages it has: one or more. May sleep.
     /// C: `get_user_pages_fast`.
     ///
     /// Fails with [`EFAULT`] and the like if the first page cannot be read.
-    pub fn fault_in(range: UserRange) -> Result<(Self, usize)> {
+    pub fn fault_in(&mut self, range: UserRange) -> Result<usize> {
         let mut pages = [ptr::null_mut(); Self::MAX];
         let wanted = range.pages().min(Self::MAX);
         // SAFETY: There is room for as many pages as asked for. CAST: There are 16 at most.
@@ -343,21 +354,17 @@ impl UserRanges {
                 EFAULT
             });
         }
-        let mut this = Self {
-            ranges: MaybeUninit::uninit(),
-            next: 0,
-            end: 0,
-            faulted: true,
-            hold: Hold::Reference,
-        };
+        self.truncate(self.next);
+        (self.next, self.end) = (0, 0);
+        (self.faulted, self.hold) = (true, Hold::Reference);
         // SAFETY: The first `got` elements are pages with a reference each, which go over to the
         // ranges. INVARIANT: By what C does.
         unsafe {
-            bindings::user_ranges_of_pages(this.ranges.as_mut_ptr(), pages.as_ptr(), got);
-            this.end = (*this.ranges.as_ptr()).nr;
+            bindings::user_ranges_of_pages(self.ranges.as_mut_ptr(), pages.as_ptr(), got);
+            self.end = (*self.ranges.as_ptr()).nr;
         }
         // CAST: Positive.
-        Ok((this, got as usize))
+        Ok(got as usize)
     }
 
     /// The range that is the `index`th one, borrowed.
