@@ -2,10 +2,10 @@
 /*
  * Files on DAX: what is mapped, read and written is the device itself. A file
  * system that truncates such a file waits until nobody refers to its pages any
- * more, so nobody may do that for as long as data can stay in a pipe. vmsplice(2)
- * copies what it would have to pin there.
+ * more, and data can stay in a pipe for any time. So vmsplice(2) copies memory of
+ * such a file. It refers to pages that were written to in a private mapping.
  *
- * Mainline takes references, and whoever truncates the file waits for the reader.
+ * Stock C takes references, and whoever truncates the file waits for the reader.
  * Closing it would wait as well, and not be interrupted: there, a pipe with such
  * memory in it is emptied first, and no socket is given any.
  *
@@ -31,6 +31,8 @@
 
 /* A user that owns nothing else. */
 #define USER 54321
+
+#define USER_PAGES "/proc/sys/fs/pipe-user-memory-pages"
 
 #define DEVICE "SPLICE_DAX_DEVICE"
 
@@ -181,6 +183,8 @@ static void tear_down(struct __test_metadata *_metadata, struct state *s)
 		memory_unmap(&s->mem);
 	close_all();
 	expect_no_pins(_metadata);
+	if (!access(USER_PAGES, W_OK))
+		EXPECT_TRUE(write_number(USER_PAGES, -1));
 }
 
 FIXTURE(dax) {
@@ -301,16 +305,18 @@ FIXTURE_TEARDOWN(file)
 	tear_down(_metadata, &self->s);
 }
 
+#define COPIED_DAX "bytes.memory_to_pipe.copied.dax"
+
 /*
- * Puts memory into the pipe. Where the kernel says so, that many bytes of it have
- * been pinned, and the rest copied.
+ * Puts memory into the pipe. Where the kernel counts, that many bytes of it have
+ * been referenced, and the rest is copied, because it is on DAX.
  */
 static void put(struct __test_metadata *_metadata, struct state *s,
-		const struct iovec *iov, int nr, ssize_t pinned,
+		const struct iovec *iov, int nr, ssize_t referenced,
 		unsigned int flags)
 {
+	ssize_t len = 0, copied = read_counter(COPIED_DAX);
 	struct account before;
-	ssize_t len = 0;
 	int i;
 
 	for (i = 0; i < nr; i++)
@@ -318,13 +324,15 @@ static void put(struct __test_metadata *_metadata, struct state *s,
 	if (have_counters())
 		before = read_account(_metadata);
 	ASSERT_EQ(len, xvmsplice(s->p[1], iov, nr, flags));
-	if (have_counters())
-		check_account(_metadata, &before, pinned, len - pinned);
-	if (!pinned)
+	if (have_counters()) {
+		check_account(_metadata, &before, referenced, len - referenced);
+		EXPECT_EQ(copied + len - referenced, read_counter(COPIED_DAX));
+	}
+	if (!(flags & SPLICE_F_NOTIFY) || !referenced)
 		EXPECT_EQ(0, pins_held());
 }
 
-/* The same for one range of the file, none of which can be pinned. */
+/* The same for one range of the file, all of which is copied. */
 static void put1(struct __test_metadata *_metadata, struct state *s,
 		 ssize_t off, ssize_t len)
 {
@@ -433,21 +441,20 @@ TEST_F(dax, mixed)
 	memory_unmap(&memfd);
 }
 
-/* RLIMIT_MEMLOCK makes no difference to either kind of memory. */
-TEST_F(dax, memlock)
+/* Memory that is copied does not count against the limit of its user. */
+TEST_F(dax, limit)
 {
 	struct state *s = &self->s;
-	struct rlimit limit = { s->page, RLIM_INFINITY };
 	struct account before;
 	struct memory anon;
 	struct iovec iov[2];
 
-	if (!have_counters())
-		SKIP(return, NO_COUNTERS);
+	if (access(USER_PAGES, W_OK))
+		SKIP(return, "this kernel has no " USER_PAGES);
 	memory_map(_metadata, &anon, MEMORY_PAGES);
 	iov[0] = (struct iovec) { s->m, 3 * s->page };
 	iov[1] = (struct iovec) { anon.p + 3 * s->page, s->page };
-	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	ASSERT_TRUE(write_number(USER_PAGES, 1));
 	before = read_account(_metadata);
 	become(_metadata, USER);
 	ASSERT_EQ(4 * s->page, xvmsplice(s->p[1], iov, 2, 0));
@@ -456,13 +463,40 @@ TEST_F(dax, memlock)
 	become(_metadata, USER);
 	ASSERT_EQ(s->page, xvmsplice(s->p[1], iov + 1, 1, 0));
 	become(_metadata, 0);
-	check_account(_metadata, &before, s->page, 0);
+	check_account(_metadata, &before, 0, s->page);
+	ASSERT_TRUE(write_number(USER_PAGES, -1));
 	expect_data(_metadata, s->p[0], 4 * s->page, DATA, 0);
 	expect_data(_metadata, s->p[0], s->page, DATA, 3 * s->page);
 	memory_unmap(&anon);
 }
 
-/* Whoever takes it out of the pipe. */
+/* RLIMIT_MEMLOCK makes no difference to either kind of memory. */
+TEST_F(dax, memlock)
+{
+	struct state *s = &self->s;
+	struct rlimit limit = { 0, RLIM_INFINITY };
+	struct account before;
+	struct memory anon;
+	struct iovec iov[2];
+
+	memory_map(_metadata, &anon, MEMORY_PAGES);
+	iov[0] = (struct iovec) { s->m, 3 * s->page };
+	iov[1] = (struct iovec) { anon.p + 3 * s->page, s->page };
+	ASSERT_EQ(0, setrlimit(RLIMIT_MEMLOCK, &limit));
+	if (have_counters())
+		before = read_account(_metadata);
+	become(_metadata, USER);
+	ASSERT_EQ(4 * s->page, xvmsplice(s->p[1], iov, 2, 0));
+	EXPECT_EQ(0, status_kb("VmLck:"));
+	EXPECT_EQ(0, status_kb("VmPin:"));
+	become(_metadata, 0);
+	if (have_counters())
+		check_account(_metadata, &before, s->page, 3 * s->page);
+	expect_data(_metadata, s->p[0], 4 * s->page, DATA, 0);
+	memory_unmap(&anon);
+}
+
+/* Every consumer of the data. */
 TEST_F(dax, consumers)
 {
 	struct state *s = &self->s;
@@ -554,7 +588,7 @@ TEST_F(dax, notify)
 	EXPECT_EQ(2, issued(s->p[1]));
 }
 
-/* Of a call that is partly pinned that part is what is reported. */
+/* The notice of a call that is partly copied reports the other part. */
 TEST_F(dax, notify_mixed)
 {
 	struct state *s = &self->s;
@@ -599,7 +633,7 @@ TEST_F(dax, behind_end)
 	EXPECT_EQ(0, pipe_bytes(s->p[0]));
 }
 
-/* Where a file has no blocks there are zeroes, of one page for all. */
+/* A hole of a file is zeroes, and stays that in the pipe. */
 TEST_F(dax, hole)
 {
 	struct state *s = &self->s;
@@ -610,10 +644,10 @@ TEST_F(dax, hole)
 	ASSERT_EQ(0, ftruncate(s->mem.fd, s->size));
 	EXPECT_EQ(s->size, match_byte(s->m, s->size, 0));
 	put1(_metadata, s, 0, s->size);
-	if (have_counters())
-		fill_pattern(s->m, s->size, OTHER, 0);
+	fill_pattern(s->m, s->size, OTHER, 0);
 	ASSERT_EQ(s->size, read_full(s->p[0], buf, s->size));
 	EXPECT_EQ(s->size, match_byte(buf, s->size, 0));
+	EXPECT_EQ(s->size, match_pattern(s->m, s->size, OTHER, 0));
 	free(buf);
 }
 
@@ -786,18 +820,11 @@ TEST_F(private, written_pages)
 		fill_pattern(s->m + written[i] * s->page, s->page, DATA,
 			     written[i] * s->page);
 	put(_metadata, s, &iov, 1, referenced, 0);
-	if (have_counters()) {
-		/* And its reader sees what is written to it. */
-		fill_pattern(s->m + 3 * s->page, 2 * s->page, OTHER,
-			     3 * s->page);
-		expect_data(_metadata, s->p[0], 3 * s->page - 10, DATA, 10);
-		expect_data(_metadata, s->p[0], 2 * s->page, OTHER,
-			    3 * s->page);
-		expect_data(_metadata, s->p[0], 3 * s->page + 10, DATA,
-			    5 * s->page);
-	} else {
-		expect_data(_metadata, s->p[0], 8 * s->page, DATA, 10);
-	}
+	/* The reader sees what is written to it. */
+	fill_pattern(s->m + 3 * s->page, 2 * s->page, OTHER, 3 * s->page);
+	expect_data(_metadata, s->p[0], 3 * s->page - 10, DATA, 10);
+	expect_data(_metadata, s->p[0], 2 * s->page, OTHER, 3 * s->page);
+	expect_data(_metadata, s->p[0], 3 * s->page + 10, DATA, 5 * s->page);
 	EXPECT_EQ(0, pins_held());
 	expect_file(_metadata, s->mem.fd, s->size, DATA, 0);
 }
@@ -816,11 +843,15 @@ TEST_F(private, truncate_written_pages)
 	EXPECT_EQ(0, pins_held());
 }
 
-/* A page that is shared since a fork is referenced: a later write makes another one. */
+/*
+ * So is a page that is shared since a fork. It is copied by the next write, and
+ * the pipe has the old one.
+ */
 TEST_F(private, after_fork)
 {
 	struct state *s = &self->s;
 	ssize_t len = 3 * s->page;
+	struct iovec iov = { s->m, len };
 	int turn[2], status;
 	pid_t pid;
 	char c;
@@ -835,7 +866,7 @@ TEST_F(private, after_fork)
 			;
 		_exit(match_pattern(s->m, len, OTHER, 0) != len);
 	}
-	put(_metadata, s, &(struct iovec) { s->m, len }, 1, len, 0);
+	put(_metadata, s, &iov, 1, len, 0);
 	fill_pattern(s->m, len, THIRD, 0);
 	expect_data(_metadata, s->p[0], len, OTHER, 0);
 	close(turn[0]);
