@@ -147,7 +147,10 @@ fn move_buffers(
             };
         };
 
-        let most = left.min(buf.len_in_slots(vacancy.slots()));
+        let mut most = left;
+        if buf.slots() > 1 {
+            most = left.min(buf.len_in_slots(vacancy.slots()));
+        }
         if most >= buf.len() {
             left = left.wrapping_sub(vacancy.fill_from(from).unwrap_or(0));
             moved.buffers = moved.buffers.wrapping_add(1);
@@ -229,7 +232,10 @@ fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> R
             Err(_) if bytes != 0 => break,
             Err(err) => return Err(err),
         };
-        copy.truncate((len - bytes).min(copy.len_in_slots(vacancy.slots())));
+        copy.truncate(len - bytes);
+        if copy.slots() > 1 {
+            copy.truncate(copy.len_in_slots(vacancy.slots()));
+        }
         bytes += copy.len();
         vacancy.fill(copy);
         Counter::BuffersTeed.add(1);

@@ -38,7 +38,6 @@ mod ops;
 mod ring;
 mod user;
 
-pub(crate) use buffer::DETACHED_PIPE;
 pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Provenance};
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use ring::Indices;
@@ -515,7 +514,8 @@ impl PipeRing<'_> {
     fn advance_front(&mut self, n: usize) -> bool {
         let tail = self.indices().tail();
         let slot = self.slot(tail);
-        // SAFETY: The slot at the tail holds a buffer, by the caller and the type invariant.
+        // SAFETY: The ring is not empty, by the doc comment above, so the slot at the tail holds a
+        // buffer.
         let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
         let before = buf.slots();
         buf.advance(n);
@@ -577,14 +577,15 @@ impl PipeRing<'_> {
     /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is if it
     /// comes from [`Self::pop_front`], and the ring was not unlocked since.
     pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        if buf.slots() > self.space() {
+        let slots = buf.slots();
+        if slots > self.space() {
             return Err(buf);
         }
-        let tail = self.indices().tail().wrapping_sub(buf.slots());
+        let tail = self.indices().tail().wrapping_sub(slots);
         // SAFETY: There is room, so the slots before the tail are free. The first one holds the
         // buffer afterwards.
         unsafe {
-            self.slots().put(tail, buf);
+            self.slots().put(tail, buf, slots);
             self.set_tail(tail);
         }
         Ok(())
@@ -635,9 +636,10 @@ impl PipeRing<'_> {
         // SAFETY: There is room for `more`, so the slots before the tail are free. The buffer and
         // its reference go to the first of them, and it takes all up to its old slot.
         unsafe {
-            let buf = ptr::read(from.as_ptr());
+            let buf = PipeBuffer::from_raw(ptr::read(from.as_ptr()));
             (*from.as_ptr()).ops = ptr::null();
-            self.slots().put(tail, PipeBuffer::from_raw(buf));
+            let slots = buf.slots();
+            self.slots().put(tail, buf, slots);
             self.set_tail(tail);
         }
         Ok(())
@@ -971,14 +973,13 @@ impl Slots {
         unsafe { NonNull::new_unchecked(self.bufs.add(ring::slot(index, self.size))) }
     }
 
-    /// Puts `buf` into the slots from `index` on. Returns how many it takes.
+    /// Puts `buf`, which takes `slots`, into those from `index` on.
     ///
     /// # Safety
     ///
-    /// As many slots as `buf` takes are free, and nobody else accesses them.
+    /// The slots are free, and nobody else accesses them.
     #[inline]
-    unsafe fn put(self, index: u32, buf: PipeBuffer) -> u32 {
-        let slots = buf.slots();
+    unsafe fn put(self, index: u32, buf: PipeBuffer, slots: u32) {
         // SAFETY: By the caller's promise nothing is overwritten. The reference goes along.
         unsafe { ptr::write(self.at(index).as_ptr(), buf.into_raw()) };
         if slots > 1 {
@@ -986,7 +987,6 @@ impl Slots {
             // SAFETY: By the caller's promise.
             unsafe { (*self.at(index.wrapping_add(slots - 1)).as_ptr()).flags = 0 };
         }
-        slots
     }
 }
 
@@ -1009,23 +1009,50 @@ impl Vacancy<'_> {
 
     /// Puts `buf` in, as the youngest. If it takes more slots than there are, it counts as one.
     #[inline]
-    pub fn fill(mut self, mut buf: PipeBuffer) {
-        if buf.slots() > 1 && buf.slots() > self.ring.space() {
+    pub fn fill(mut self, buf: PipeBuffer) {
+        if buf.slots() > 1 {
+            return self.fill_pages(buf);
+        }
+        // SAFETY: The slot at the head is free, by the type invariant. The reference goes along.
+        unsafe {
+            ptr::write(self.ring.slot(self.head).as_ptr(), buf.into_raw());
+            self.ring.set_head(self.head.wrapping_add(1));
+        }
+    }
+
+    /// As [`Self::fill`], for a buffer that takes several slots.
+    #[cold]
+    fn fill_pages(mut self, mut buf: PipeBuffer) {
+        if buf.slots() > self.ring.space() {
             buf.count_as_one();
         }
+        let slots = buf.slots();
         // SAFETY: There are as many free slots, by the type invariant and the above.
         unsafe {
-            let slots = self.ring.slots().put(self.head, buf);
+            self.ring.slots().put(self.head, buf, slots);
             self.ring.set_head(self.head.wrapping_add(slots));
         }
     }
 
-    /// Moves the oldest buffer of `from` over, and returns its length; `None` where there is none.
+    /// Moves the oldest buffer of `from` over, and returns its length; `None` if there is none.
     #[inline]
-    pub fn fill_from(self, from: &mut PipeRing<'_>) -> Option<usize> {
-        let buf = from.pop_front()?;
-        let len = buf.len();
-        self.fill(buf);
+    pub fn fill_from(mut self, from: &mut PipeRing<'_>) -> Option<usize> {
+        let front = from.front()?;
+        let len = front.len();
+        if front.slots() > 1 {
+            self.fill_pages(from.pop_front()?);
+            return Some(len);
+        }
+        let indices = from.indices();
+        let source = from.slot(indices.tail()).as_ptr();
+        // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head is free;
+        // both rings are borrowed, so these are different slots. The reference goes along.
+        unsafe {
+            ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
+            (*source).ops = ptr::null();
+            from.set_tail(indices.advance_tail(1).tail());
+            self.ring.set_head(self.head.wrapping_add(1));
+        }
         Some(len)
     }
 }
@@ -1088,15 +1115,16 @@ impl Filler<'_> {
     }
 
     /// Adds `buf`; `Err(buf)` if there are too few free slots.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        if buf.slots() > self.space {
+        let slots = buf.slots();
+        if slots > self.space {
             return Err(buf);
         }
         self.bytes = self.bytes.wrapping_add(buf.len());
         self.buffers = self.buffers.wrapping_add(1);
         // SAFETY: There are as many free slots, by the type invariant.
-        let slots = unsafe { self.slots.put(self.head, buf) };
+        unsafe { self.slots.put(self.head, buf, slots) };
         // INVARIANT: Their first one holds the buffer now.
         self.head = self.head.wrapping_add(slots);
         self.space = self.space.wrapping_sub(slots);
