@@ -7,7 +7,6 @@
 use kernel::{
     fs::LocalFile,
     pipe::{Pipe, Provenance},
-    prelude::*,
     seq_file::SeqFile,
     seq_print, //
 };

@@ -137,7 +137,7 @@ impl Sink for Filler<'_> {
 
     #[inline]
     fn push(&mut self, buf: PipeBuffer) {
-        // What is looked up is limited to the room, so this succeeds.
+        // A look-up is limited to the room, so this succeeds.
         let _ = Filler::push(self, buf);
     }
 }
@@ -157,7 +157,7 @@ impl Gathered {
         })
     }
 
-    /// Puts the buffers into a pipe, as far as there is room.
+    /// Puts the buffers into a pipe, until there is no room.
     fn link(self, filler: &mut Filler<'_>) {
         for mut buf in self.bufs {
             let space = filler.space();
@@ -208,8 +208,8 @@ fn take_mapped(
     Ok(true)
 }
 
-/// Takes the rest of `source`, as far as there is room in `sink`, with faults. An error is one that
-/// came before anything was taken.
+/// Takes the rest of `source`, with faults, until there is no room in `sink`. Fails only if nothing
+/// was taken before the error.
 #[cold]
 #[inline(never)]
 fn gather(
@@ -237,7 +237,7 @@ fn gather_some(
         return Ok(true);
     }
     if source.is_dax() {
-        // Not even a short reference is taken: truncation of the file would wait for it.
+        // Truncation of the file would wait even for a short reference.
         let copy = source.copy_page()?;
         keeper.add_copied(copy.len());
         Counter::MemoryToPipeDax.add(copy.len());
@@ -273,13 +273,18 @@ fn keep_all(
     sink: &mut impl Sink,
 ) -> Result {
     let mut left = range;
+    let mut ret = Ok(());
     for held in ranges {
-        let part = left.first_pages(held.pages());
-        keeper.keep(held, part, sink)?;
-        source.advance(part.len());
+        // Only the first page can have bytes in front that are not wanted.
+        let part = left.first(held.pages() * PAGE_SIZE - left.offset());
+        ret = keeper.keep(held, part, sink);
+        if ret.is_err() {
+            break;
+        }
         left = left.skip(part.len());
     }
-    Ok(())
+    source.advance(range.len() - left.len());
+    ret
 }
 
 /// How the memory of a call is held.
@@ -334,29 +339,17 @@ impl Copied {
         Ok(())
     }
 
-    /// Returns `held` if a reference to it is harmless; else puts a copy into `sink`.
-    #[inline(always)]
+    /// Returns `held`, which is special, if to hold it is harmless; else puts a copy into `sink`.
     fn unless_harmless(
-        &mut self,
-        held: HeldPages,
-        range: UserRange,
-        sink: &mut impl Sink,
-    ) -> Result<Option<HeldPages>> {
-        if held.is_special() {
-            return self.special(held, range, sink);
-        }
-        Ok(Some(held))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn special(
         &mut self,
         mut held: HeldPages,
         range: UserRange,
         sink: &mut impl Sink,
     ) -> Result<Option<HeldPages>> {
-        let reason = if held.has_too_many_references() {
+        let reason = if held.is_dax() {
+            // The mapping was made after the look at the address.
+            Counter::MemoryToPipeDax
+        } else if held.has_too_many_references() {
             Counter::MemoryToPipeReferences
         } else if held.is_private_hugetlb() {
             held = held.pinned_at(range);
@@ -376,6 +369,17 @@ impl Copied {
 #[derive(Default)]
 struct Plain(Copied);
 
+impl Plain {
+    #[cold]
+    #[inline(never)]
+    fn keep_special(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
+        if let Some(held) = self.0.unless_harmless(held, range, sink)? {
+            sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
+        }
+        Ok(())
+    }
+}
+
 impl Keeper for Plain {
     #[inline(always)]
     fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize {
@@ -384,9 +388,10 @@ impl Keeper for Plain {
 
     #[inline(always)]
     fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
-        if let Some(held) = self.0.unless_harmless(held, range, sink)? {
-            sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
+        if held.is_special() {
+            return self.keep_special(held, range, sink);
         }
+        sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
         Ok(())
     }
 
@@ -439,9 +444,13 @@ impl Keeper for Observed {
     }
 
     fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
-        let Some(held) = self.copied.unless_harmless(held, range, sink)? else {
-            return Ok(());
-        };
+        let mut held = held.unpin_unless_anonymous();
+        if held.is_special() {
+            match self.copied.unless_harmless(held, range, sink)? {
+                Some(harmless) => held = harmless,
+                None => return Ok(()),
+            }
+        }
         let mut loan = match self.loan.take().filter(|loan| !loan.is_full()) {
             Some(loan) => loan,
             None => LoanBuilder::new(self.call.clone())?,

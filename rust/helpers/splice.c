@@ -187,7 +187,7 @@ __rust_helper size_t rust_helper_user_iter_ranges(const struct iov_iter *iter)
 	return iter_is_ubuf(iter) ? 1 : iter->nr_segs;
 }
 
-/* Whether an address is in a mapping of a DAX file. */
+/* Whether an address is in a mapping of a DAX file. Sleeps. */
 __rust_helper bool rust_helper_user_memory_is_dax(unsigned long addr)
 {
 	struct mm_struct *mm = current->mm;
@@ -196,7 +196,9 @@ __rust_helper bool rust_helper_user_memory_is_dax(unsigned long addr)
 
 	if (!IS_ENABLED(CONFIG_FS_DAX))
 		return false;
-	mmap_read_lock(mm);
+	/* A task that is killed gets its error from the lookup that follows. */
+	if (mmap_read_lock_killable(mm))
+		return false;
 	vma = vma_lookup(mm, untagged_addr(addr));
 	ret = vma && vma_is_fsdax(vma);
 	mmap_read_unlock(mm);
@@ -229,6 +231,11 @@ __rust_helper bool rust_helper_user_page_is_private_hugetlb(struct page *page)
 	struct folio *folio = page_folio(page);
 
 	return folio_test_hugetlb(folio) && folio_test_anon(folio);
+}
+
+__rust_helper bool rust_helper_user_page_is_dax(struct page *page)
+{
+	return folio_is_fsdax(page_folio(page));
 }
 
 __rust_helper bool rust_helper_user_page_is_longterm_pinnable(struct page *page)

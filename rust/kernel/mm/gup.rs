@@ -78,6 +78,17 @@ impl UserRange {
         }
     }
 
+    /// The first `n` bytes, or all if there are fewer.
+    #[inline]
+    #[must_use]
+    pub const fn first(self, n: usize) -> Self {
+        let len = if n < self.len { n } else { self.len };
+        Self {
+            addr: self.addr,
+            len,
+        }
+    }
+
     /// Without the first `n` bytes, or without any where there are fewer.
     #[inline]
     #[must_use]
@@ -163,6 +174,12 @@ impl HeldPages {
             || (self.large && unsafe { bindings::user_page_is_hugetlb(self.page.as_ptr()) })
     }
 
+    /// Whether this is memory of a DAX file: truncation of the file waits for all references.
+    pub fn is_dax(&self) -> bool {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::user_page_is_dax(self.page.as_ptr()) }
+    }
+
     /// Whether the count of the folio's references is too near to its end for more.
     pub fn has_too_many_references(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
@@ -212,29 +229,29 @@ impl HeldPages {
         }
     }
 
-    /// Turns a pin of memory that is not anonymous into a reference: a pin has no use there.
-    fn relax(mut self) -> Self {
-        // SAFETY: The page is valid and pinned by the type invariant. INVARIANT: If this returns
-        // true, the pin was exchanged for a reference.
-        if self.hold == Hold::Pin
-            && unsafe { bindings::user_page_pin_to_reference(self.page.as_ptr()) }
-        {
+    /// Exchanges a pin of memory that is not anonymous for a reference: a pin has no use there.
+    pub fn unpin_unless_anonymous(mut self) -> Self {
+        if self.hold == Hold::Reference {
+            return self;
+        }
+        // SAFETY: The page is valid and pinned by the type invariant.
+        if unsafe { bindings::user_page_pin_to_reference(self.page.as_ptr()) } {
+            // INVARIANT: The pin was exchanged for a reference.
             self.hold = Hold::Reference;
         }
         self
     }
 
-    /// Copies `len` bytes at `offset` of the first page, which has as many, to a page of its own.
+    /// Copies `len` bytes at `offset` of the `page`th page, from 0 on, to a page of its own.
     ///
-    /// Fails with [`ENOMEM`], and with [`EFAULT`] if the memory is damaged.
+    /// Fails with [`ENOMEM`], and with [`EFAULT`] if there is no such page or it is damaged.
     pub fn copy(&self, page: usize, offset: usize, len: usize) -> Result<OwnedPage> {
+        if page >= self.pages() {
+            return Err(EFAULT);
+        }
         let mut copy = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: `page` is one of the pages, by the check.
-        if page >= self.pages()
-            || !unsafe {
-                copy.copy_from(self.page.as_ptr().add(page), offset, len) //
-            }
-        {
+        // SAFETY: There are more than `page` contiguous pages, which are held.
+        if !unsafe { copy.copy_from(self.page.as_ptr().add(page), offset, len) } {
             return Err(EFAULT);
         }
         Ok(copy)
@@ -254,13 +271,13 @@ impl Drop for HeldPages {
     }
 }
 
-/// What a look at user memory found: [`HeldPages`], in the order of addresses. Those that are not
-/// taken out are given back.
+/// [`HeldPages`] that were found at one range of addresses, in order. Those that are not taken out
+/// are given back.
 ///
 /// # Invariants
 ///
-/// The elements of `ranges` from `next` up to its number are as C fills
-/// them in, and their references, or pins as `hold` has it, are owned by this value.
+/// C filled in the elements of `ranges` from `next` up to `end`. Their references, or pins as `hold`
+/// has it, are owned by this value.
 pub struct UserRanges {
     ranges: MaybeUninit<bindings::user_ranges>,
     next: u32,
@@ -277,13 +294,17 @@ impl UserRanges {
     #[inline(always)]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
-        // INVARIANT: There are none.
-        Self {
-            ranges: MaybeUninit::uninit(),
-            next: 0,
-            end: 0,
-            faulted: false,
-            hold: Hold::Reference,
+        let mut this = MaybeUninit::<Self>::uninit();
+        let at = this.as_mut_ptr();
+        // Field by field: of a whole value the compiler would set the 272 bytes of `ranges` to zero.
+        // SAFETY: All fields are written, but for `ranges`, which may be uninitialized.
+        // INVARIANT: There are no ranges.
+        unsafe {
+            (&raw mut (*at).next).write(0);
+            (&raw mut (*at).end).write(0);
+            (&raw mut (*at).faulted).write(false);
+            (&raw mut (*at).hold).write(Hold::Reference);
+            this.assume_init()
         }
     }
 
@@ -292,8 +313,7 @@ impl UserRanges {
     ///
     /// It ends at the first page that is not mapped for reading, belongs to a device, or has too
     /// many references; with [`Hold::Pin`] also at anonymous memory that is shared with another
-    /// process. C: `get_user_ranges_fast_only`,
-    /// `pin_user_ranges_fast_only`.
+    /// process. C: `get_user_ranges_fast_only`, `pin_user_ranges_fast_only`.
     #[inline(always)]
     pub fn look_up(&mut self, range: UserRange, hold: Hold) -> usize {
         // INVARIANT: There are none.
@@ -335,9 +355,8 @@ impl UserRanges {
         pages
     }
 
-    /// Holds the beginning of `range` by references. What is not mapped is faulted in, for
-    /// reading. Returns how many pages it has: one or more. May sleep.
-    /// C: `get_user_pages_fast`.
+    /// Holds the beginning of `range` by references, and faults in, for reading, the pages that are
+    /// not mapped. Returns the number of pages: one or more. May sleep. C: `get_user_pages_fast`.
     ///
     /// Fails with [`EFAULT`] and the like if the first page cannot be read.
     pub fn fault_in(&mut self, range: UserRange) -> Result<usize> {
@@ -418,11 +437,7 @@ impl Iterator for UserRanges {
         let index = self.next;
         self.next += 1;
         // SAFETY: By the type invariant; it is not among those of `self` any more.
-        let held = unsafe { self.held(index) };
-        if self.hold == Hold::Pin {
-            return Some(held.relax());
-        }
-        Some(held)
+        Some(unsafe { self.held(index) })
     }
 }
 

@@ -141,7 +141,7 @@ impl LoanBuilder {
 
     /// Whether there is no room for more memory.
     pub fn is_full(&self) -> bool {
-        // SAFETY: As in `lent`.
+        // SAFETY: The loan is valid, and nobody else changes this while the builder exists.
         unsafe { (*self.loan.as_ref().lent.get()).pages.len == UserRanges::MAX }
     }
 

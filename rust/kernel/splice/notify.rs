@@ -173,7 +173,7 @@ struct Place {
 // SAFETY: `place` is guarded by a lock that is shared by all.
 unsafe impl Send for NotifiedCall {}
 
-// SAFETY: As above.
+// SAFETY: `place` is only accessed with that lock held, or by the drop of the last reference.
 unsafe impl Sync for NotifiedCall {}
 
 impl NotifiedCall {
@@ -235,9 +235,9 @@ impl Drop for NotifiedCall {
             }
         }
         calls.oldest = place.younger;
-        // SAFETY: As above.
+        // SAFETY: A call in the list is valid while the lock is held.
         let released = match unsafe { calls.oldest.as_ref() } {
-            // SAFETY: As above.
+            // SAFETY: The lock is held, which guards the place of all calls in the list.
             Some(oldest) => unsafe { (*oldest.place.get()).number - 1 },
             None => calls.issued,
         };
