@@ -86,7 +86,7 @@ const LARGEST: u32 = 1 << 15;
 enum Op {
     /// Put in up to so many buffers, as far as there is room.
     Put(u32),
-    /// Put in one buffer of up to so many pages, as far as there is room.
+    /// Put in one buffer of up to so many pages, or of as many as there is room for.
     PutLarge(u32),
     /// Take out up to so many buffers, as far as there are any.
     Take(u32),
