@@ -109,15 +109,16 @@ static int file(const char *folder, const char *name)
 
 static int same(int fd, const char *mem, size_t size)
 {
-	char *got = malloc(size + 1);
-	size_t have = 0;
+	static char got[CHUNK];
+	size_t at = 0;
 	ssize_t n;
 
-	while ((n = pread(fd, got + have, size + 1 - have, have)) > 0)
-		have += n;
-	n = have == size && !memcmp(got, mem, size);
-	free(got);
-	return n;
+	while ((n = pread(fd, got, CHUNK, at)) > 0) {
+		if (at + n > size || memcmp(got, mem + at, n))
+			return 0;
+		at += n;
+	}
+	return !n && at == size;
 }
 
 /* Moves what is in the pipe on, until there were SIZE bytes. */
@@ -180,6 +181,8 @@ static void ksm(const char *folder)
 	memcpy(two, one, size);
 	need(put(KSM "sleep_millisecs", "10") && put(KSM "pages_to_scan", "10000"), "settings");
 	need(!madvise(one, size, MADV_MERGEABLE) && !madvise(two, size, MADV_MERGEABLE), "madvise");
+	/* None that an earlier run has left. */
+	need(put(KSM "run", "2"), "unmerge");
 	before = get(KSM "pages_sharing");
 	put(KSM "run", "1");
 	for (int i = 0; i < 600 && shared < (long)pages; i++) {
@@ -289,8 +292,8 @@ static int bpf(int cmd, union bpf_attr *attr)
 	return syscall(__NR_bpf, cmd, attr, sizeof(*attr));
 }
 
-/* A program that does nothing but return VERDICT, attached to MAP. */
-static int verdict(int map, int value)
+/* Puts SOCK under a program that does nothing but return VALUE. */
+static int verdict(int map, int sock, int value)
 {
 	struct bpf_insn insns[] = {
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = value },
@@ -302,13 +305,20 @@ static int verdict(int map, int value)
 		.license = (uintptr_t)"GPL",
 	};
 	int program = bpf(BPF_PROG_LOAD, &attr);
+	uint32_t key = 0;
 
 	if (program < 0)
 		return 0;
 	attr = (union bpf_attr){
 		.target_fd = map, .attach_bpf_fd = program, .attach_type = BPF_SK_MSG_VERDICT,
 	};
-	return !bpf(BPF_PROG_ATTACH, &attr);
+	if (bpf(BPF_PROG_ATTACH, &attr))
+		return 0;
+	/* A socket takes the program that the map has when it gets there. */
+	attr = (union bpf_attr){
+		.map_fd = map, .key = (uintptr_t)&key, .value = (uintptr_t)&sock, .flags = BPF_ANY,
+	};
+	return !bpf(BPF_MAP_UPDATE_ELEM, &attr);
 }
 
 /* sendfile to a socket whose data a program of BPF lets pass, or not. */
@@ -320,7 +330,6 @@ static void sk_msg(const char *folder)
 	int from = file(folder, "bpf_from"), to = file(folder, "bpf_to"), map, listener, out, in;
 	struct sockaddr_in address = { .sin_family = AF_INET };
 	socklen_t length = sizeof(address);
-	uint32_t key = 0;
 	size_t size = 4 * MIB, sent = 0;
 	char *mem = memory(size);
 	off_t off = 0;
@@ -341,11 +350,7 @@ static void sk_msg(const char *folder)
 
 	map = bpf(BPF_MAP_CREATE, &attr);
 	need(map >= 0, "map");
-	need(verdict(map, SK_PASS), "program");
-	attr = (union bpf_attr){
-		.map_fd = map, .key = (uintptr_t)&key, .value = (uintptr_t)&out, .flags = BPF_ANY,
-	};
-	need(!bpf(BPF_MAP_UPDATE_ELEM, &attr), "socket in the map");
+	need(verdict(map, out, SK_PASS), "program");
 
 	pid = fork();
 	if (!pid)
@@ -363,7 +368,7 @@ static void sk_msg(const char *folder)
 	expect(!status, "socket to file");
 	expect(same(to, mem, size), "the file has it");
 
-	need(verdict(map, SK_DROP), "program");
+	need(verdict(map, out, SK_DROP), "program");
 	off = 0;
 	expect(sendfile(out, from, &off, CHUNK) < 0 && errno == EACCES, "one that drops");
 	expect(recv(in, &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN, "nothing arrived");
