@@ -8,8 +8,8 @@ FILE ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
-	check-host check-debian check-guest check-device check-debug differential programs kunit \
-	shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
+	check-host check-debian check-guest check-device check-debug check-configs differential programs \
+	kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -46,14 +46,17 @@ check-device: tools ## Runs the tests of drivers, on emulated devices, without a
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
 
+check-configs: tools ## Builds our code with options and for machines that others use, and boots arm64
+	@scripts/check-configs
+
 differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C; quicker with GUEST=um
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)c
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)rust
 	@SEED=$(SEED) COUNT=$(COUNT) GUEST=$(GUEST) scripts/differential
 
 programs: tools ## Runs other people's tests and programs on Rust and stock C
-	@scripts/kernel c
-	@scripts/kernel rust
+	@scripts/kernel full-c
+	@scripts/kernel full
 	@scripts/programs
 
 kunit: tools ## Boots the Rust kernel and counts KUnit and doc tests
@@ -75,7 +78,7 @@ update: ## Tries the newest kernel and tools with all tests, and locks them if a
 tree: tools ## Prepares build/linux: kernel source, patches, overlay
 	@scripts/tree
 
-kernel: tools ## Builds KERNEL=rust|c|debug|kcsan|um-rust|um-c
+kernel: tools ## Builds KERNEL=rust|c|full|full-c|debug|kcsan|um-rust|um-c
 	@scripts/kernel $(KERNEL)
 
 modules-external: tools ## Builds the drivers as external modules, into build/external
