@@ -2,8 +2,11 @@
 /*
  * A pre-forking server for criu to dump and restore (scripts/guest-programs).
  *
- *	forking_server PORT		serves on 127.0.0.1:PORT until it is killed
- *	forking_server PORT COMMAND	sends COMMAND to it and prints the answer
+ *	forking_server FOLDER		serves two FIFOs that it makes in FOLDER
+ *	forking_server FOLDER COMMAND	sends COMMAND to it and prints the answer
+ *
+ * A message is a record of RECORD bytes, so that each is read by one worker.
+ * criu 4.1 cannot dump sockets of TCP on this kernel.
  *
  * Its memory is of three kinds: shared between all processes, shared since the
  * fork, and private to each worker. The commands:
@@ -12,15 +15,16 @@
  *		checks its private memory, and answers "bad" if that has changed
  *	touch N	writes to N pages of the shared and N of the private memory
  */
-#include <arpa/inet.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#define RECORD		64
 #define PAGE		4096
 #define WORDS		(PAGE / sizeof(uint64_t))
 #define SHARED_PAGES	2048
@@ -80,31 +84,22 @@ static uint64_t sum(void)
 	return hash;
 }
 
-static void answer(int fd, uint64_t worker, uint64_t *touched)
+static void answer(const char *line, char *said, uint64_t worker, uint64_t *touched)
 {
-	char line[64] = "";
 	unsigned long n;
-	size_t have = 0;
 
-	while (have < sizeof(line) - 1 && !memchr(line, '\n', have)) {
-		ssize_t got = read(fd, line + have, sizeof(line) - 1 - have);
-
-		if (got <= 0)
-			return;
-		have += got;
-	}
-	if (!strcmp(line, "sum\n")) {
+	if (!strcmp(line, "sum")) {
 		for (uint64_t i = 0; i < PRIVATE_PAGES; i++) {
 			uint64_t seed = worker << 40 | i << 16;
 
 			if (i < *touched)
 				seed++;
 			if (!intact(private[i], seed)) {
-				dprintf(fd, "bad\n");
+				strcpy(said, "bad");
 				return;
 			}
 		}
-		dprintf(fd, "%016llx\n", (unsigned long long)sum());
+		snprintf(said, RECORD, "%016llx", (unsigned long long)sum());
 	} else if (sscanf(line, "touch %lu", &n) == 1 && n <= PRIVATE_PAGES) {
 		for (uint64_t i = 0; i < n; i++) {
 			fill(shared->page[i], shared->page[i][0] + 1);
@@ -112,57 +107,71 @@ static void answer(int fd, uint64_t worker, uint64_t *touched)
 		}
 		if (n > *touched)
 			*touched = n;
-		dprintf(fd, "touched\n");
+		strcpy(said, "touched");
 	} else {
-		dprintf(fd, "unknown command\n");
+		strcpy(said, "unknown command");
 	}
 }
 
-static void work(int listener, uint64_t worker)
+static void work(int requests, int answers, uint64_t worker)
 {
+	char line[RECORD], said[RECORD];
 	uint64_t touched = 0;
 
 	for (uint64_t i = 0; i < PRIVATE_PAGES; i++)
 		fill(private[i], worker << 40 | i << 16);
 	for (;;) {
-		int fd = accept(listener, NULL, NULL);
-
-		if (fd < 0)
+		if (read(requests, line, RECORD) != RECORD)
 			continue;
-		answer(fd, worker, &touched);
-		close(fd);
+		line[RECORD - 1] = 0;
+		memset(said, 0, RECORD);
+		answer(line, said, worker, &touched);
+		if (write(answers, said, RECORD) != RECORD)
+			_exit(1);
 	}
 }
 
-static int ask(const struct sockaddr_in *address, const char *command)
+static int fifo(const char *folder, const char *name, int flags)
 {
-	int fd = socket(AF_INET, SOCK_STREAM, 0);
-	char buf[64];
-	ssize_t got;
+	char path[256];
+	int fd;
 
-	if (connect(fd, (const void *)address, sizeof(*address))) {
-		perror("connect");
+	snprintf(path, sizeof(path), "%s/%s", folder, name);
+	if (flags & O_CREAT)
+		mkfifo(path, 0600);
+	fd = open(path, flags & ~O_CREAT);
+	if (fd < 0) {
+		perror(path);
+		exit(1);
+	}
+	return fd;
+}
+
+static int ask(const char *folder, const char *command)
+{
+	int requests = fifo(folder, "requests", O_RDWR), answers = fifo(folder, "answers", O_RDWR);
+	char record[RECORD] = "";
+
+	snprintf(record, RECORD, "%s", command);
+	if (write(requests, record, RECORD) != RECORD || read(answers, record, RECORD) != RECORD) {
+		perror(folder);
 		return 1;
 	}
-	dprintf(fd, "%s\n", command);
-	while ((got = read(fd, buf, sizeof(buf))) > 0)
-		fwrite(buf, 1, got, stdout);
-	return got < 0;
+	record[RECORD - 1] = 0;
+	puts(record);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	int listener, one = 1;
+	int requests, answers;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: forking_server PORT [COMMAND]\n");
+		fprintf(stderr, "usage: forking_server FOLDER [COMMAND]\n");
 		return 2;
 	}
-	address.sin_port = htons(atoi(argv[1]));
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (argc > 2)
-		return ask(&address, argv[2]);
+		return ask(argv[1], argv[2]);
 
 	shared = memory(SHARED_PAGES, MAP_SHARED);
 	forked = memory(FORKED_PAGES, MAP_PRIVATE);
@@ -172,19 +181,11 @@ int main(int argc, char **argv)
 	for (uint64_t i = 0; i < FORKED_PAGES; i++)
 		fill(forked[i], i << 20 | 7);
 
-	listener = socket(AF_INET, SOCK_STREAM, 0);
-	setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (bind(listener, (void *)&address, sizeof(address))) {
-		perror("bind");
-		return 1;
-	}
-	if (listen(listener, 16)) {
-		perror("listen");
-		return 1;
-	}
+	requests = fifo(argv[1], "requests", O_RDWR | O_CREAT);
+	answers = fifo(argv[1], "answers", O_RDWR | O_CREAT);
 	for (uint64_t i = 1; i <= WORKERS; i++)
 		if (fork() == 0)
-			work(listener, i);
+			work(requests, answers, i);
 	for (;;)
 		pause();
 }
