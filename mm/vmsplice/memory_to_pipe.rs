@@ -95,14 +95,18 @@ fn splice_with(
         Ok(true) => (),
         Err(err) if filler.is_empty() => return Err(err),
         Err(_) => (),
-        Ok(false) => {
-            let mut gathered = Gathered::new(slots_wanted(&filler, source))?;
-            filler.take_back(|buf| gathered.push(buf));
-            let gathered = ring.unlocked(|| gather(&mut keeper, source, gathered))?;
-            wait_for_room(ring, flags)?;
-            filler = ring.filler();
-            gathered.link(&mut filler);
-        }
+        Ok(false) => match Gathered::new(slots_wanted(&filler, source)) {
+            Ok(mut gathered) => {
+                filler.take_back(|buf| gathered.push(buf));
+                let gathered = ring.unlocked(|| gather(&mut keeper, source, gathered))?;
+                wait_for_room(ring, flags)?;
+                filler = ring.filler();
+                gathered.link(&mut filler);
+            }
+            Err(err) if filler.is_empty() => return Err(err),
+            // What is mapped needs no list.
+            Err(_) => (),
+        },
     }
     keeper.issue();
     let (buffers, bytes) = filler.commit();
@@ -127,6 +131,13 @@ trait Sink {
 
     /// Takes `buf`, which there is room for.
     fn push(&mut self, buf: PipeBuffer);
+
+    /// Takes the pages of small folios that `ranges`, found at the beginning of `range`, begins
+    /// with, if there is a quick way. Returns what of `range` is left.
+    #[inline(always)]
+    fn push_small_pages(&mut self, _ranges: &mut UserRanges, range: UserRange) -> UserRange {
+        range
+    }
 }
 
 impl Sink for Filler<'_> {
@@ -139,6 +150,11 @@ impl Sink for Filler<'_> {
     fn push(&mut self, buf: PipeBuffer) {
         // A look-up is limited to the room, so this succeeds.
         let _ = Filler::push(self, buf);
+    }
+
+    #[inline(always)]
+    fn push_small_pages(&mut self, ranges: &mut UserRanges, range: UserRange) -> UserRange {
+        Filler::push_small_pages(self, ranges, range)
     }
 }
 
@@ -272,7 +288,7 @@ fn keep_all(
     ranges: &mut UserRanges,
     sink: &mut impl Sink,
 ) -> Result {
-    let mut left = range;
+    let mut left = keeper.keep_small_pages(range, ranges, sink);
     let mut ret = Ok(());
     for held in ranges {
         // Only the first page can have bytes in front that are not wanted.
@@ -300,6 +316,18 @@ trait Keeper {
     /// Puts `held`, the memory of `range`, into `sink`: by reference if that is harmless, else as
     /// a copy. Fails with [`ENOMEM`].
     fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result;
+
+    /// Puts the pages of small folios that `ranges`, found at the beginning of `range`, begins with
+    /// into `sink`, if there is a quick way. Returns what of `range` is left.
+    #[inline(always)]
+    fn keep_small_pages(
+        &mut self,
+        range: UserRange,
+        _ranges: &mut UserRanges,
+        _sink: &mut impl Sink,
+    ) -> UserRange {
+        range
+    }
 
     /// Notes that the data is about to be put into the pipe, which is locked.
     fn issue(&mut self) {}
@@ -374,7 +402,7 @@ impl Plain {
     #[inline(never)]
     fn keep_special(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
         if let Some(held) = self.0.unless_harmless(held, range, sink)? {
-            sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
+            sink.push(PipeBuffer::from_user(held, range));
         }
         Ok(())
     }
@@ -391,8 +419,18 @@ impl Keeper for Plain {
         if held.is_special() {
             return self.keep_special(held, range, sink);
         }
-        sink.push(PipeBuffer::from_user(held, range.offset(), range.len()));
+        sink.push(PipeBuffer::from_user(held, range));
         Ok(())
+    }
+
+    #[inline(always)]
+    fn keep_small_pages(
+        &mut self,
+        range: UserRange,
+        ranges: &mut UserRanges,
+        sink: &mut impl Sink,
+    ) -> UserRange {
+        sink.push_small_pages(ranges, range)
     }
 
     #[inline]
@@ -461,7 +499,7 @@ impl Keeper for Observed {
                 .copied
                 .copy(held, range, sink, Counter::MemoryToPipeLimit);
         }
-        if let Ok(buf) = loan.lend(held, range.offset(), range.len()) {
+        if let Ok(buf) = loan.lend(held, range) {
             sink.push(buf);
         }
         self.loan = Some(loan);

@@ -21,6 +21,7 @@
 use crate::{
     bindings,
     fs::LocalFile,
+    mm::gup::{UserRange, UserRanges},
     prelude::*,
     splice::notify::Notifications,
     sync::{Arc, ArcBorrow},
@@ -1129,6 +1130,29 @@ impl Filler<'_> {
         self.head = self.head.wrapping_add(slots);
         self.space = self.space.wrapping_sub(slots);
         Ok(())
+    }
+
+    /// Adds the pages of small folios that `ranges` begins with, as far as there are free slots.
+    /// `ranges` was found at the beginning of `range`; returns what of that is left.
+    #[inline(always)]
+    pub fn push_small_pages(&mut self, ranges: &mut UserRanges, range: UserRange) -> UserRange {
+        let mut left = range;
+        let (slots, first) = (self.slots, self.head);
+        let mut head = first;
+        ranges.take_small_pages(self.space, |page| {
+            let buf = PipeBuffer::from_user(page, left);
+            left = left.skip(buf.len());
+            // SAFETY: No more pages are taken than there are free slots.
+            unsafe { slots.put(head, buf, 1) };
+            head = head.wrapping_add(1);
+        });
+        let added = head.wrapping_sub(first);
+        // INVARIANT: A page takes one slot, and these slots hold the buffers now.
+        self.head = head;
+        self.space = self.space.wrapping_sub(added);
+        self.buffers = self.buffers.wrapping_add(added as usize);
+        self.bytes = self.bytes.wrapping_add(range.len() - left.len());
+        left
     }
 
     /// Adds `buf`, if there is a free slot. If it takes more slots than there are, it counts as

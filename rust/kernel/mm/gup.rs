@@ -386,6 +386,38 @@ impl UserRanges {
         Ok(got as usize)
     }
 
+    /// Takes out, from the front on, up to `most` ranges that are a folio of one page each and were
+    /// found mapped, and hands them to `f`.
+    ///
+    /// Of such a page all is known at compile time but where it is, so that what `f` does for it
+    /// costs little.
+    #[inline(always)]
+    pub fn take_small_pages(&mut self, most: u32, mut f: impl FnMut(HeldPages)) {
+        if self.faulted || self.hold != Hold::Reference {
+            return;
+        }
+        // In a local variable: the compiler cannot tell that `f` does not access `self`.
+        let mut index = self.next;
+        let end = self.end.min(index.saturating_add(most));
+        while index < end {
+            // SAFETY: By the type invariant. From here on, the value that is returned is the owner.
+            let held = ManuallyDrop::new(unsafe { self.held(index) });
+            if held.large {
+                break;
+            }
+            index += 1;
+            // INVARIANT: The one page of a small folio, found by `look_up` with a reference.
+            f(HeldPages {
+                page: held.page,
+                pages: 1,
+                large: false,
+                faulted: false,
+                hold: Hold::Reference,
+            });
+        }
+        self.next = index;
+    }
+
     /// The range that is the `index`th one, borrowed.
     fn get(&self, index: u32) -> Option<ManuallyDrop<HeldPages>> {
         (index < self.end).then(|| {
@@ -417,7 +449,16 @@ impl UserRanges {
     }
 
     /// Gives back all ranges from the `end`th one on.
+    #[inline(always)]
     fn truncate(&mut self, end: u32) {
+        if self.end > end {
+            self.give_back(end);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_back(&mut self, end: u32) {
         while self.end > end {
             self.end -= 1;
             // SAFETY: By the type invariant; it is not among those of `self` any more.
@@ -442,7 +483,7 @@ impl Iterator for UserRanges {
 }
 
 impl Drop for UserRanges {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         self.truncate(self.next);
     }

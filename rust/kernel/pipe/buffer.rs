@@ -13,7 +13,7 @@ use crate::{
     bindings,
     folio::Folio,
     impl_flags,
-    mm::gup::{HeldPages, Hold},
+    mm::gup::{HeldPages, Hold, UserRange},
     page::PAGE_SIZE,
     prelude::*,
     splice::loan::{Loan, LOANED},
@@ -158,52 +158,49 @@ impl PipeBuffer {
         }))
     }
 
-    /// A buffer of user memory: `len` bytes at `offset` of the first of `pages`.
-    ///
-    /// `offset` is below [`PAGE_SIZE`], and the bytes are in the pages.
+    /// A buffer of the user memory at the beginning of `range`, as far as it is in `pages`, which
+    /// were found there.
     #[inline]
-    pub fn from_user(pages: HeldPages, offset: usize, len: usize) -> Self {
+    pub fn from_user(pages: HeldPages, range: UserRange) -> Self {
         let ops = match pages.hold() {
             Hold::Reference => user::REFERENCED.as_raw(),
             Hold::Pin => user::PINNED.as_raw(),
         };
-        // INVARIANT: The operations give back what `pages` holds.
-        let page = ManuallyDrop::new(pages).page();
-        Self::of_user_memory(page, offset, len, ops, 0)
+        // INVARIANT: The operations give back what `pages` holds, which is not dropped.
+        Self::of_user_memory(&ManuallyDrop::new(pages), range, ops, 0)
     }
 
-    /// A buffer of user memory that a loan keeps: `len` bytes at `offset` of `page`.
+    /// As [`Self::from_user`], of memory that a loan keeps.
     ///
     /// # Safety
     ///
-    /// `page` is the first of as many contiguous pages, of one folio, as `offset + len` needs, and
-    /// `loan` keeps them. `offset` is below [`PAGE_SIZE`]. The caller hands over one reference to
-    /// `loan`.
+    /// `loan` keeps `pages`. The caller hands over one reference to `loan`.
     #[inline]
     pub(crate) unsafe fn from_loan(
-        page: NonNull<bindings::page>,
-        offset: usize,
-        len: usize,
+        pages: &HeldPages,
+        range: UserRange,
         loan: NonNull<Loan>,
     ) -> Self {
         // INVARIANT: The operations give back the reference in `private`, which keeps the pages.
-        Self::of_user_memory(page, offset, len, LOANED.as_raw(), loan.as_ptr() as usize)
+        Self::of_user_memory(pages, range, LOANED.as_raw(), loan.as_ptr() as usize)
     }
 
     #[inline]
     fn of_user_memory(
-        page: NonNull<bindings::page>,
-        offset: usize,
-        len: usize,
+        pages: &HeldPages,
+        range: UserRange,
         ops: *const bindings::pipe_buf_operations,
         private: usize,
     ) -> Self {
+        let offset = range.offset();
+        // Only the first page can have bytes in front that are not wanted.
+        let len = range.len().min(pages.pages() * PAGE_SIZE - offset);
         let mut flags = BufferFlag::RustOps as u32;
-        if offset + len > PAGE_SIZE {
+        if pages.pages() > 1 && offset + len > PAGE_SIZE {
             flags |= BufferFlag::Pages as u32;
         }
         Self(bindings::pipe_buffer {
-            page: page.as_ptr(),
+            page: pages.page().as_ptr(),
             // CAST: Below `PAGE_SIZE`. A call transfers less than 2 GiB.
             offset: offset as u32,
             len: len as u32,

@@ -11,7 +11,7 @@ use super::notify::NotifiedCall;
 use crate::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
-    mm::gup::{HeldPages, UserMemoryCharge, UserRanges},
+    mm::gup::{HeldPages, UserMemoryCharge, UserRange, UserRanges},
     pipe::{OpsTable, PipeBuffer, PipeBufferOps, Provenance},
     prelude::*,
     sync::{
@@ -90,14 +90,13 @@ impl HeldArray {
     }
 
     /// Adds `held`; `Err(held)` if there is no room.
-    fn push(&mut self, held: HeldPages) -> Result<(), HeldPages> {
+    fn push(&mut self, held: HeldPages) -> Result<&HeldPages, HeldPages> {
         let Some(slot) = self.items.get_mut(self.len) else {
             return Err(held);
         };
-        slot.write(held);
-        // INVARIANT: Initialized just now.
+        // INVARIANT: The slot is initialized.
         self.len += 1;
-        Ok(())
+        Ok(slot.write(held))
     }
 }
 
@@ -163,23 +162,15 @@ impl LoanBuilder {
         counted || lent.charge.add(held.folio_pages(), limit)
     }
 
-    /// Adds `held` to the loan. Returns a buffer for `len` bytes at `offset` of it; `Err(held)` if
-    /// there is no room for more.
-    ///
-    /// `offset` is below the size of a page, and the bytes are in the pages.
-    pub fn lend(
-        &mut self,
-        held: HeldPages,
-        offset: usize,
-        len: usize,
-    ) -> Result<PipeBuffer, HeldPages> {
-        let page = held.page();
-        self.lent().pages.push(held)?;
-        // SAFETY: The loan is valid, and holds the pages from now on. The new reference is handed
-        // over.
+    /// Adds `held` to the loan. Returns a buffer of the user memory at the beginning of `range`, as
+    /// far as it is in `held`, which was found there; `Err(held)` if there is no room for more.
+    pub fn lend(&mut self, held: HeldPages, range: UserRange) -> Result<PipeBuffer, HeldPages> {
+        let loan = self.loan;
+        let held = self.lent().pages.push(held)?;
+        // SAFETY: The loan is valid, and holds the pages. The new reference is handed over.
         Ok(unsafe {
-            self.loan.as_ref().inc_ref();
-            PipeBuffer::from_loan(page, offset, len, self.loan)
+            loan.as_ref().inc_ref();
+            PipeBuffer::from_loan(held, range, loan)
         })
     }
 }
