@@ -175,14 +175,22 @@ impl Gathered {
 
     /// Puts the buffers into a pipe, until there is no room.
     fn link(self, filler: &mut Filler<'_>) {
-        for mut buf in self.bufs {
-            let space = filler.space();
-            if space == 0 {
-                break;
+        for buf in self.bufs {
+            let Err(mut buf) = filler.push(buf) else {
+                continue;
+            };
+            buf.truncate(buf.len_in_slots(filler.space()));
+            if !buf.is_empty() {
+                Sink::push(filler, buf);
             }
-            buf.truncate(buf.len_in_slots(space));
-            Sink::push(filler, buf);
+            break;
         }
+    }
+
+    fn add(&mut self, buf: PipeBuffer) {
+        self.space = self.space.saturating_sub(buf.slots());
+        // A buffer takes one slot or more, so the vector has room for it.
+        let _ = self.bufs.push_within_capacity(buf);
     }
 }
 
@@ -191,14 +199,26 @@ impl Sink for Gathered {
         self.space
     }
 
-    fn push(&mut self, mut buf: PipeBuffer) {
-        self.space = self.space.saturating_sub(buf.slots());
+    fn push(&mut self, buf: PipeBuffer) {
+        let slots = buf.slots();
         // One contiguous range can be found in parts, if a fault comes in between.
-        if let Some(Err(last)) = self.bufs.pop().map(|last| buf.merge_after(last)) {
-            let _ = self.bufs.push_within_capacity(last);
+        let Some(last) = self.bufs.last_mut() else {
+            return self.add(buf);
+        };
+        match last.append(buf) {
+            Ok(()) => self.space = self.space.saturating_sub(slots),
+            Err(buf) => self.add(buf),
         }
-        // A buffer takes one slot or more, so the vector has room for it.
-        let _ = self.bufs.push_within_capacity(buf);
+    }
+
+    fn push_small_pages(&mut self, ranges: &mut UserRanges, range: UserRange) -> UserRange {
+        let mut left = range;
+        ranges.take_small_pages(self.space, |page| {
+            let buf = PipeBuffer::from_user(page, left);
+            left = left.skip(buf.len());
+            self.add(buf);
+        });
+        left
     }
 }
 
@@ -234,7 +254,9 @@ fn gather(
     mut sink: Gathered,
 ) -> Result<Gathered> {
     loop {
-        match gather_some(keeper, source, &mut sink) {
+        let done = fault_in(keeper, source, &mut sink)
+            .and_then(|()| take_mapped(keeper, source, &mut sink));
+        match done {
             Ok(false) => (),
             Err(err) if sink.bufs.is_empty() => return Err(err),
             _ => return Ok(sink),
@@ -242,27 +264,23 @@ fn gather(
     }
 }
 
-/// Takes what is mapped, and what one call can fault in of the rest. `Ok(true)`: as
-/// [`take_mapped`].
-fn gather_some(
+/// Takes from the beginning of `source` on what one call can fault in, if there is room in `sink`.
+fn fault_in(
     keeper: &mut impl Keeper,
     source: &mut UserSource<'_>,
     sink: &mut Gathered,
-) -> Result<bool> {
-    if take_mapped(keeper, source, sink)? {
-        return Ok(true);
-    }
+) -> Result {
+    let Some(range) = source.front().filter(|_| sink.space() > 0) else {
+        return Ok(());
+    };
     if source.is_dax() {
         // Truncation of the file would wait even for a short reference.
         let copy = source.copy_page()?;
         keeper.add_copied(copy.len());
         Counter::MemoryToPipeDax.add(copy.len());
         sink.push(copy);
-        return Ok(false);
+        return Ok(());
     }
-    let Some(range) = source.front() else {
-        return Ok(true);
-    };
     let range = range.first_pages(sink.space() as usize);
     let mut ranges = UserRanges::new();
     let pages = ranges.fault_in(range)?;
@@ -270,12 +288,10 @@ fn gather_some(
         // The memory is mapped now, so that it can be pinned.
         let mut pinned = UserRanges::new();
         if keeper.look_up(&mut pinned, range.first_pages(pages)) > 0 {
-            keep_all(keeper, source, range, &mut pinned, sink)?;
-            return Ok(false);
+            return keep_all(keeper, source, range, &mut pinned, sink);
         }
     }
-    keep_all(keeper, source, range, &mut ranges, sink)?;
-    Ok(false)
+    keep_all(keeper, source, range, &mut ranges, sink)
 }
 
 /// Puts `ranges`, which were found at the beginning of `range`, into `sink`, and advances `source`
@@ -489,12 +505,11 @@ impl Keeper for Observed {
                 None => return Ok(()),
             }
         }
-        let mut loan = match self.loan.take().filter(|loan| !loan.is_full()) {
-            Some(loan) => loan,
-            None => LoanBuilder::new(self.call.clone())?,
+        let loan = match &mut self.loan {
+            Some(loan) if !loan.is_full() => loan,
+            full => full.insert(LoanBuilder::new(self.call.clone())?),
         };
         if self.limit.is_some_and(|limit| !loan.charge(&held, limit)) {
-            self.loan = Some(loan);
             return self
                 .copied
                 .copy(held, range, sink, Counter::MemoryToPipeLimit);
@@ -502,7 +517,6 @@ impl Keeper for Observed {
         if let Ok(buf) = loan.lend(held, range) {
             sink.push(buf);
         }
-        self.loan = Some(loan);
         Ok(())
     }
 

@@ -216,6 +216,11 @@ __rust_helper void rust_helper_user_iter_advance(struct iov_iter *iter,
 	}
 }
 
+__rust_helper bool rust_helper_is_zone_device_page(const struct page *page)
+{
+	return is_zone_device_page(page);
+}
+
 __rust_helper bool rust_helper_user_range_refs_exhausted(struct page *page)
 {
 	return user_range_refs_exhausted(page);

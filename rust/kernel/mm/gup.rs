@@ -164,14 +164,17 @@ impl HeldPages {
         self.large && unsafe { bindings::user_page_is_private_hugetlb(self.page.as_ptr()) }
     }
 
-    /// Whether a reference may not be harmless: memory of hugetlb, or any that was faulted in.
-    ///
-    /// Memory of a device, and with too many references, is only found by [`UserRanges::fault_in`].
+    /// Whether a reference may not be harmless: memory of hugetlb, of a device, or with too many
+    /// references. Of these [`UserRanges::look_up`] finds hugetlb only.
     #[inline]
     pub fn is_special(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
-        self.faulted
-            || (self.large && unsafe { bindings::user_page_is_hugetlb(self.page.as_ptr()) })
+        unsafe {
+            (self.large && bindings::user_page_is_hugetlb(self.page.as_ptr()))
+                || (self.faulted
+                    && (bindings::is_zone_device_page(self.page.as_ptr())
+                        || bindings::user_range_refs_exhausted(self.page.as_ptr())))
+        }
     }
 
     /// Whether this is memory of a DAX file: truncation of the file waits for all references.
@@ -230,6 +233,7 @@ impl HeldPages {
     }
 
     /// Exchanges a pin of memory that is not anonymous for a reference: a pin has no use there.
+    #[inline]
     pub fn unpin_unless_anonymous(mut self) -> Self {
         if self.hold == Hold::Reference {
             return self;
@@ -356,7 +360,7 @@ impl UserRanges {
     }
 
     /// Holds the beginning of `range` by references, and faults in, for reading, the pages that are
-    /// not mapped. Returns the number of pages: one or more. May sleep. C: `get_user_pages_fast`.
+    /// not mapped. Returns the number of pages: one or more. Sleeps. C: `get_user_pages_unlocked`.
     ///
     /// Fails with [`EFAULT`] and the like if the first page cannot be read.
     pub fn fault_in(&mut self, range: UserRange) -> Result<usize> {
@@ -364,8 +368,15 @@ impl UserRanges {
         let wanted = range.pages().min(Self::MAX);
         // SAFETY: There is room for as many pages as asked for. CAST: There are 16 at most.
         let got = unsafe {
-            bindings::get_user_pages_fast(range.addr(), wanted as c_int, 0, pages.as_mut_ptr())
+            bindings::get_user_pages_unlocked(
+                range.addr(),
+                wanted as c_ulong,
+                pages.as_mut_ptr(),
+                0,
+            )
         };
+        // CAST: No more than asked for, or a negative error number.
+        let got = got as c_int;
         if got <= 0 {
             return Err(if got < 0 {
                 Error::from_errno(got)
@@ -386,14 +397,14 @@ impl UserRanges {
         Ok(got as usize)
     }
 
-    /// Takes out, from the front on, up to `most` ranges that are a folio of one page each and were
-    /// found mapped, and hands them to `f`.
+    /// Takes out, from the front on, up to `most` ranges that are one page of a small folio, held
+    /// by a reference and not [special](HeldPages::is_special), and hands them to `f`.
     ///
     /// Of such a page all is known at compile time but where it is, so that what `f` does for it
     /// costs little.
     #[inline(always)]
     pub fn take_small_pages(&mut self, most: u32, mut f: impl FnMut(HeldPages)) {
-        if self.faulted || self.hold != Hold::Reference {
+        if self.hold != Hold::Reference {
             return;
         }
         // In a local variable: the compiler cannot tell that `f` does not access `self`.
@@ -402,11 +413,11 @@ impl UserRanges {
         while index < end {
             // SAFETY: By the type invariant. From here on, the value that is returned is the owner.
             let held = ManuallyDrop::new(unsafe { self.held(index) });
-            if held.large {
+            if held.large || (held.faulted && held.is_special()) {
                 break;
             }
             index += 1;
-            // INVARIANT: The one page of a small folio, found by `look_up` with a reference.
+            // INVARIANT: The one page of a small folio, with a reference.
             f(HeldPages {
                 page: held.page,
                 pages: 1,

@@ -457,22 +457,20 @@ impl PipeBuffer {
         Ok(more)
     }
 
-    /// Makes this buffer of user memory begin with `first`, if its pages follow those of `first`
-    /// in one folio. `Err(first)` otherwise.
-    pub fn merge_after(&mut self, first: Self) -> Result<(), Self> {
-        let end = first.offset() + first.len();
+    /// Adds `more` at the end of this buffer, if both are user memory and the pages of `more`
+    /// follow those of this one in one folio. `Err(more)` otherwise.
+    pub fn append(&mut self, more: Self) -> Result<(), Self> {
+        let end = self.offset() + self.len();
         let follows = end % PAGE_SIZE == 0
-            && (self.page(), self.offset()) == (first.page().wrapping_add(end / PAGE_SIZE), 0)
-            && self.0.ops == first.0.ops
-            && self.0.private == first.0.private
+            && (more.page(), more.offset()) == (self.page().wrapping_add(end / PAGE_SIZE), 0)
+            && self.0.ops == more.0.ops
+            && self.0.private == more.0.private
             && self.provenance() == Provenance::UserMemory
-            && ptr::eq(self.folio(), first.folio());
-        let Some(len) = self.0.len.checked_add(first.0.len).filter(|_| follows) else {
-            return Err(first);
+            && ptr::eq(self.folio(), more.folio());
+        let Some(len) = self.0.len.checked_add(more.0.len).filter(|_| follows) else {
+            return Err(more);
         };
-        // INVARIANT: The reference stays that of this buffer, which is to the same folio or loan.
-        self.0.page = first.0.page;
-        self.0.offset = first.0.offset;
+        // INVARIANT: The folio, or loan, keeps the pages of both. `more` gives its reference back.
         self.0.len = len;
         self.0.flags |= BufferFlag::Pages as u32;
         Ok(())

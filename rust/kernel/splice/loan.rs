@@ -76,20 +76,13 @@ struct HeldArray {
 }
 
 impl HeldArray {
-    fn new() -> Self {
-        // INVARIANT: None.
-        Self {
-            items: [const { MaybeUninit::uninit() }; UserRanges::MAX],
-            len: 0,
-        }
-    }
-
     fn as_slice(&self) -> &[HeldPages] {
         // SAFETY: By the type invariant.
         unsafe { core::slice::from_raw_parts(self.items.as_ptr().cast(), self.len) }
     }
 
     /// Adds `held`; `Err(held)` if there is no room.
+    #[inline]
     fn push(&mut self, held: HeldPages) -> Result<&HeldPages, HeldPages> {
         let Some(slot) = self.items.get_mut(self.len) else {
             return Err(held);
@@ -122,15 +115,19 @@ impl LoanBuilder {
     /// A loan without memory, whose end is reported to `call`, if there is one. Fails with
     /// [`ENOMEM`].
     pub fn new(call: Option<Arc<NotifiedCall>>) -> Result<Self> {
-        let loan = Loan {
-            refs: Refcount::new(1),
-            lent: UnsafeCell::new(Lent {
-                pages: HeldArray::new(),
-                charge: UserMemoryCharge::none(),
-            }),
-            _call: call,
-        };
-        let loan = KBox::into_raw(KBox::new(loan, GFP_KERNEL_ACCOUNT)?);
+        let loan = KBox::<Loan>::new_uninit(GFP_KERNEL_ACCOUNT)?;
+        let loan = KBox::into_raw(loan).cast::<Loan>();
+        // Field by field: of a whole value the compiler would copy the array as well.
+        // SAFETY: Allocated just now. All fields are written, but for the items of the array, which
+        // may be uninitialized.
+        unsafe {
+            (&raw mut (*loan).refs).write(Refcount::new(1));
+            (&raw mut (*loan)._call).write(call);
+            let lent = (&raw mut (*loan).lent).cast::<Lent>();
+            (&raw mut (*lent).charge).write(UserMemoryCharge::none());
+            // INVARIANT: No items.
+            (&raw mut (*lent).pages.len).write(0);
+        }
         // INVARIANT: The first reference.
         Ok(Self {
             // SAFETY: A box is not null.
@@ -139,6 +136,7 @@ impl LoanBuilder {
     }
 
     /// Whether there is no room for more memory.
+    #[inline]
     pub fn is_full(&self) -> bool {
         // SAFETY: The loan is valid, and nobody else changes this while the builder exists.
         unsafe { (*self.loan.as_ref().lent.get()).pages.len == UserRanges::MAX }
@@ -164,6 +162,7 @@ impl LoanBuilder {
 
     /// Adds `held` to the loan. Returns a buffer of the user memory at the beginning of `range`, as
     /// far as it is in `held`, which was found there; `Err(held)` if there is no room for more.
+    #[inline]
     pub fn lend(&mut self, held: HeldPages, range: UserRange) -> Result<PipeBuffer, HeldPages> {
         let loan = self.loan;
         let held = self.lent().pages.push(held)?;

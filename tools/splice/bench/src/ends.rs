@@ -163,8 +163,13 @@ pub struct Ends {
     pub other_pipe: Pipe,
     pub tcp: Sockets,
     pub unix: Sockets,
+    /// Asks for a notification, where the kernel has them.
+    pub notify: SpliceFlags,
     memory: Memory,
 }
+
+/// `SPLICE_F_NOTIFY`.
+const NOTIFY: SpliceFlags = SpliceFlags::from_bits_retain(0x10);
 
 impl Ends {
     /// Makes them, with the files in `dir`.
@@ -190,13 +195,18 @@ impl Ends {
             std::fs::remove_file(&path)?;
             Ok(file)
         };
+        let pipe = Pipe::new(bytes)?;
+        // SAFETY: No memory.
+        let notified = unsafe { rustix::pipe::vmsplice(&pipe.write, &[], NOTIFY) };
+        let notify = notified.map_or(SpliceFlags::empty(), |_| NOTIFY);
         Ok(Self {
+            notify,
             bytes,
             source: file("source")?,
             target: file("target")?,
             null: OpenOptions::new().write(true).open("/dev/null")?,
             zero: File::open("/dev/zero")?,
-            pipe: Pipe::new(bytes)?,
+            pipe,
             other_pipe: Pipe::new(bytes)?,
             tcp: Sockets::tcp().context("TCP on the loopback device")?,
             unix: Sockets::unix().context("AF_UNIX")?,
@@ -243,10 +253,21 @@ impl Ends {
 
     #[inline(always)]
     pub fn vmsplice(&self) -> rustix::io::Result<usize> {
+        self.vmsplice_with(SpliceFlags::empty())
+    }
+
+    #[inline(always)]
+    pub fn vmsplice_with(&self, flags: SpliceFlags) -> rustix::io::Result<usize> {
         let slices = [IoSliceRaw::from_slice(self.memory())];
+        let flags = SpliceFlags::NONBLOCK | flags;
         // SAFETY: The kernel only reads the memory, which nothing writes to before the pipe has
         // been drained.
-        unsafe { rustix::pipe::vmsplice(&self.pipe.write, &slices, SpliceFlags::NONBLOCK) }
+        unsafe { rustix::pipe::vmsplice(&self.pipe.write, &slices, flags) }
+    }
+
+    /// Takes the pages of the memory away.
+    pub fn forget_memory(&mut self) -> Result<()> {
+        self.memory.forget()
     }
 
     #[inline(always)]

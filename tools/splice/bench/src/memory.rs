@@ -2,9 +2,12 @@
 
 //! The program's memory that data is moved from and to.
 
-use anyhow::Result;
-use rustix::mm::MapFlags;
-use splice_memory::{hugetlb, separate, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
+use std::os::fd::OwnedFd;
+
+use anyhow::{ensure, Context, Result};
+use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
+use rustix::mm::{MapFlags, ProtFlags};
+use splice_memory::{huge_file, hugetlb, separate, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
 
 /// What memory is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,6 +20,14 @@ pub enum Kind {
     Thp,
     /// Huge pages of hugetlb.
     Hugetlb,
+    /// A shared mapping of a file of small pages.
+    SharedFile,
+    /// A private mapping of a file of small pages.
+    PrivateFile,
+    /// A private mapping of a file of transparent huge pages.
+    PrivateHugeFile,
+    /// Small pages that a child process shares since a fork.
+    Forked,
 }
 
 /// What to do where there is no memory of a kind.
@@ -32,6 +43,7 @@ pub enum Source {
 pub struct Memory {
     mapping: Mapping,
     len: usize,
+    _child: Option<Child>,
 }
 
 impl Memory {
@@ -40,6 +52,7 @@ impl Memory {
         let len = content.len();
         let (small, huge) = (len.div_ceil(PAGE), len.div_ceil(HUGE_PAGE));
         let ordinary = || Mapping::anonymous(small * PAGE, MapFlags::PRIVATE);
+        let small_file = || file(small * PAGE);
         let reserve = match source {
             Source::Required => Reserve::Missing,
             Source::Any => Reserve::No,
@@ -49,14 +62,39 @@ impl Memory {
             Kind::Separate => separate(small),
             Kind::Thp => thp(huge),
             Kind::Hugetlb => hugetlb(huge, reserve),
+            Kind::SharedFile => {
+                small_file().and_then(|file| map(&file, small * PAGE, MapFlags::SHARED))
+            }
+            Kind::PrivateFile => {
+                small_file().and_then(|file| of_file(&file, small * PAGE, content))
+            }
+            Kind::PrivateHugeFile => {
+                huge_file(huge, reserve).and_then(|file| of_file(&file, huge * HUGE_PAGE, content))
+            }
+            Kind::Forked => ordinary(),
         };
         let mapping = match source {
             Source::Required => mapping?,
             Source::Any => mapping.or_else(|_| ordinary())?,
         };
-        let mut memory = Self { mapping, len };
-        memory.bytes_mut().copy_from_slice(content);
+        let mut memory = Self {
+            mapping,
+            len,
+            _child: None,
+        };
+        // To write to a private mapping of a file would make the page another one.
+        if memory.bytes() != content {
+            memory.bytes_mut().copy_from_slice(content);
+        }
+        if kind == Kind::Forked {
+            memory._child = Some(Child::fork()?);
+        }
         Ok(memory)
+    }
+
+    /// Takes the pages away: all bytes are zero, and the next access faults.
+    pub fn forget(&mut self) -> Result<()> {
+        self.mapping.forget()
     }
 
     #[inline(always)]
@@ -72,13 +110,74 @@ impl Memory {
     }
 }
 
+/// A file of small pages in memory.
+fn file(len: usize) -> Result<OwnedFd> {
+    let file = memfd_create("pages", MemfdFlags::CLOEXEC).context("memfd")?;
+    ftruncate(&file, len as u64).context("memfd")?;
+    Ok(file)
+}
+
+fn map(file: &OwnedFd, len: usize, flags: MapFlags) -> Result<Mapping> {
+    Mapping::file(file, len, ProtFlags::READ | ProtFlags::WRITE, flags)
+}
+
+/// A private mapping of `file`, which gets `content`.
+fn of_file(file: &OwnedFd, len: usize, content: &[u8]) -> Result<Mapping> {
+    let written = rustix::io::pwrite(file, content, 0).context("memfd")?;
+    ensure!(
+        written == content.len(),
+        "only {written} bytes of a memfd written"
+    );
+    map(file, len, MapFlags::PRIVATE)
+}
+
+/// A process that has the memory of this one, and waits until it is killed.
+struct Child(libc::pid_t);
+
+impl Child {
+    fn fork() -> Result<Self> {
+        // SAFETY: The child calls nothing that needs a lock of this process.
+        match unsafe { libc::fork() } {
+            -1 => Err(std::io::Error::last_os_error()).context("fork"),
+            0 => loop {
+                // SAFETY: Both are system calls without effect on memory. The child ends with this
+                // process.
+                unsafe {
+                    libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                    libc::pause();
+                }
+            },
+            pid => Ok(Self(pid)),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        // SAFETY: A child of this process that was not waited for.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn memory_starts_at_a_page_and_holds_what_it_was_given() {
-        for kind in [Kind::Ordinary, Kind::Separate, Kind::Thp, Kind::Hugetlb] {
+        for kind in [
+            Kind::Ordinary,
+            Kind::Separate,
+            Kind::Thp,
+            Kind::Hugetlb,
+            Kind::SharedFile,
+            Kind::PrivateFile,
+            Kind::PrivateHugeFile,
+            Kind::Forked,
+        ] {
             for len in [100, PAGE, 16 * PAGE] {
                 let content = vec![7; len];
                 let memory = Memory::new(kind, Source::Any, &content).unwrap();

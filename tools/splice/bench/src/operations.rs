@@ -52,8 +52,6 @@ pub const BOUND: f64 = 1.02;
 /// C refers to each page of the memory once, and so has a buffer for each.
 const VMSPLICE: Operation = Operation {
     name: "vmsplice",
-    // To pin a page is more than to refer to it.
-    bound: |_| 1.15,
     call: |ends| ends.vmsplice(),
     after: |ends| ends.drain(&ends.pipe),
     ..MOVES
@@ -68,7 +66,6 @@ const VMSPLICE_HUGE: Operation = Operation {
 
 const DROP: Operation = Operation {
     name: "drop of user pages",
-    bound: |_| 1.15,
     before: |ends| ends.vmsplice().map(drop).map_err(Into::into),
     call: |ends| ends.splice(&ends.pipe.read, &ends.null),
     ..MOVES
@@ -76,7 +73,6 @@ const DROP: Operation = Operation {
 
 const DROP_HUGE: Operation = Operation {
     least: 64 << 10,
-    bound: |_| BOUND,
     ..DROP
 };
 
@@ -136,6 +132,39 @@ pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "vmsplice of separate pages",
         memory: Kind::Separate,
+        ..VMSPLICE
+    },
+    Operation {
+        name: "vmsplice of shared file",
+        memory: Kind::SharedFile,
+        ..VMSPLICE
+    },
+    Operation {
+        name: "vmsplice of private file",
+        memory: Kind::PrivateFile,
+        ..VMSPLICE
+    },
+    Operation {
+        name: "vmsplice of private THP file",
+        memory: Kind::PrivateHugeFile,
+        least: 64 << 10,
+        ..VMSPLICE
+    },
+    Operation {
+        name: "vmsplice of untouched memory",
+        before: |ends| ends.forget_memory(),
+        ..VMSPLICE
+    },
+    Operation {
+        name: "vmsplice of forked memory",
+        memory: Kind::Forked,
+        ..VMSPLICE
+    },
+    // C has no notifications.
+    Operation {
+        name: "vmsplice with notification",
+        bound: |_| 1.05,
+        call: |ends| ends.vmsplice_with(ends.notify),
         ..VMSPLICE
     },
     Operation {
@@ -260,7 +289,8 @@ mod tests {
         for (name, bytes, most) in [
             ("tee", 4096, 1.02),
             ("EAGAIN: vmsplice into full", 0, 1.02),
-            ("vmsplice of separate pages", 1 << 20, 1.15),
+            ("vmsplice of separate pages", 1 << 20, 1.02),
+            ("vmsplice with notification", 4096, 1.05),
             ("vmsplice of THP", 64 << 10, 0.35),
             ("vmsplice of hugetlb", 1 << 20, 0.05),
             ("drop of THP", 1 << 20, 1.02),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
-use rustix::mm::{Advice, MapFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 
 use crate::{Mapping, HUGE_PAGE};
 
@@ -33,16 +33,44 @@ pub fn thp(pages: usize) -> Result<Mapping> {
     mapping
         .advise(0, len, Advice::LinuxHugepage)
         .context("no transparent huge pages")?;
+    touch_huge(&mut mapping, "AnonHugePages:")?;
+    Ok(mapping)
+}
+
+/// Writes to each huge page of `mapping`. Fails if the line of `/proc/self/smaps` that begins with
+/// `kind` does not have all of it then.
+fn touch_huge(mapping: &mut Mapping, kind: &str) -> Result<()> {
+    let len = mapping.len();
     for page in (0..len).step_by(HUGE_PAGE) {
         // SAFETY: Memory for reading and writing was asked for.
         unsafe { mapping.touch(page / crate::PAGE) };
     }
     let smaps = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
-    match in_huge_pages(&smaps, mapping.as_ptr() as usize, len) {
-        Some(bytes) if bytes >= len => Ok(mapping),
+    match in_huge_pages(&smaps, kind, mapping.as_ptr() as usize, len) {
+        Some(bytes) if bytes >= len => Ok(()),
         Some(bytes) => bail!("only {bytes} of {len} bytes are in transparent huge pages"),
         None => bail!("/proc/self/smaps does not have the memory"),
     }
+}
+
+/// A file in memory, of `pages` transparent huge pages. To reserve them means that the kernel is set
+/// to give them to programs that ask.
+pub fn huge_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
+    const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
+
+    if reserve == Reserve::Missing {
+        fs::write(ENABLED, "advise").context(ENABLED)?;
+    }
+    let file = memfd_create("huge", MemfdFlags::CLOEXEC).context("memfd")?;
+    let len = pages * HUGE_PAGE;
+    ftruncate(&file, len as u64).context("memfd")?;
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    let mut mapping = Mapping::file(&file, len, prot, MapFlags::SHARED)?;
+    mapping
+        .advise(0, len, Advice::LinuxHugepage)
+        .context("no transparent huge pages")?;
+    touch_huge(&mut mapping, "ShmemPmdMapped:")?;
+    Ok(file)
 }
 
 /// Private memory of `pages` huge pages of hugetlb.
@@ -91,13 +119,13 @@ impl Reserve {
 }
 
 /// How many bytes of the mapping that the `len` bytes at `address` are in are in transparent huge
-/// pages. `None`: not all of them are in one mapping.
-fn in_huge_pages(smaps: &str, address: usize, len: usize) -> Option<usize> {
+/// pages, by the line that begins with `kind`. `None`: not all of them are in one mapping.
+fn in_huge_pages(smaps: &str, kind: &str, address: usize, len: usize) -> Option<usize> {
     let mut inside = false;
     for line in smaps.lines() {
         if let Some((start, end)) = range(line) {
             inside = start <= address && address + len <= end;
-        } else if let Some(size) = line.strip_prefix("AnonHugePages:").filter(|_| inside) {
+        } else if let Some(size) = line.strip_prefix(kind).filter(|_| inside) {
             let kib: usize = size.trim().strip_suffix(" kB")?.parse().ok()?;
             return Some(kib << 10);
         }
@@ -125,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_mapping_that_the_memory_is_in_is_found() {
-        let of = |address, len| in_huge_pages(SMAPS, address, len);
+        let of = |address, len| in_huge_pages(SMAPS, "AnonHugePages:", address, len);
         assert_eq!(of(0x7f00_0000_0000, 4 << 20), Some(2 << 20));
         assert_eq!(of(0x7f00_0020_0000, 2 << 20), Some(2 << 20));
         assert_eq!(of(0x7f00_0040_0000, 2 << 20), Some(0));

@@ -6,7 +6,7 @@ mod huge;
 mod mapping;
 mod separate;
 
-pub use huge::{hugetlb, hugetlb_file, thp, Reserve};
+pub use huge::{huge_file, hugetlb, hugetlb_file, thp, Reserve};
 pub use mapping::Mapping;
 pub use separate::separate;
 

@@ -102,6 +102,11 @@ impl Mapping {
         Ok(())
     }
 
+    /// Takes its pages away: what is private and has no file is zero then.
+    pub fn forget(&mut self) -> Result<()> {
+        self.advise(0, self.len, Advice::LinuxDontNeed)
+    }
+
     pub(crate) fn advise(&mut self, from: usize, to: usize, advice: Advice) -> Result<()> {
         assert!(from <= to && to <= self.len);
         // SAFETY: It is in the mapping, which is borrowed exclusively, so that nobody minds if the
