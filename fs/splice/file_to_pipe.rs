@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    bvec::{FreshPages, PageArrays},
+    bvec::{FreshPages, PageArray},
     fs::{file::Offset, LocalFile},
     page::PAGE_SIZE,
     pipe::{Pipe, PipeBuffer, PipeRing},
@@ -99,8 +99,8 @@ pub(crate) fn copy_splice_read(
     len: usize,
 ) -> Result<usize> {
     let len = len.min(room_in_bytes(ring));
-    let mut arrays = PageArrays::new();
-    let mut pages = FreshPages::alloc(&mut arrays, len.div_ceil(PAGE_SIZE))?;
+    let mut array = PageArray::new();
+    let mut pages = FreshPages::alloc(&mut array, len.div_ceil(PAGE_SIZE))?;
 
     let bytes = file
         .call_read_iter(pos, pages.dest(len).as_iter())

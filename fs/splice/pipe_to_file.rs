@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use kernel::{
     bvec::{BioVec, Pieces},
     fs::{file::Offset, LocalFile},
-    pipe::{Pipe, PipeRing, DEFAULT_BUFFERS},
+    pipe::{Pipe, PipeRing},
     prelude::*,
     splice::{counters::Counter, wait_for_data, Progress, SpliceFlags},
 };
@@ -39,13 +39,10 @@ pub(crate) fn iter_file_splice_write(
     if !file.has_write_iter() {
         return Err(EINVAL);
     }
-    // For more buffers than these, memory is allocated, before the pipe is locked: that may wait.
-    let mut few = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
-    let mut many = KVec::<BioVec>::new();
-    let slots = pipe.max_usage_unlocked() as usize;
-    if slots > DEFAULT_BUFFERS {
-        many.reserve(slots, GFP_KERNEL)?;
-    }
+    // Before the pipe is locked: an allocation may wait. Not on the stack, on which file systems
+    // nest.
+    let mut vecs = KVec::<BioVec>::new();
+    vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     let mut progress = Progress::default();
@@ -59,14 +56,10 @@ pub(crate) fn iter_file_splice_write(
             Err(err) => break Err(err),
         }
         // The pipe may have been enlarged, before it was locked or while waiting.
-        let slots = ring.max_usage() as usize;
-        let vecs = if slots <= DEFAULT_BUFFERS {
-            &mut few[..]
-        } else if let Err(err) = many.reserve(slots, GFP_KERNEL) {
+        if let Err(err) = vecs.reserve(ring.max_usage() as usize, GFP_KERNEL) {
             break Err(err.into());
-        } else {
-            many.spare_capacity_mut()
-        };
+        }
+        let vecs = vecs.spare_capacity_mut();
         match write_some(&mut ring, file, pos, len, vecs, &mut progress) {
             Ok(true) => (),
             Ok(false) => break Ok(0),

@@ -6,7 +6,7 @@
 
 use core::mem::MaybeUninit;
 use kernel::{
-    bvec::{BioVec, FreshPages, PageArrays, Pieces},
+    bvec::{BioVec, FreshPages, PageArray, Pieces},
     fs::{file::flags::O_NONBLOCK, LocalFile},
     page::PAGE_SIZE,
     pipe::{Pipe, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
@@ -149,8 +149,8 @@ fn send_copy(
     dont_wait: bool,
 ) -> Result<usize> {
     let len = len.min(PAGE_SIZE);
-    let mut arrays = PageArrays::new();
-    let mut pages = FreshPages::alloc(&mut arrays, 1)?;
+    let mut array = PageArray::new();
+    let mut pages = FreshPages::alloc(&mut array, 1)?;
     let len = copy_to_iter(buf, len, pages.dest(len).as_iter());
     let page = pages.pop_front().ok_or(ENOMEM)?;
     // CAST: Not more than PAGE_SIZE.

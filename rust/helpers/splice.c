@@ -105,11 +105,6 @@ rust_helper_alloc_pages_bulk(gfp_t gfp, unsigned long nr, struct page **pages)
 	return alloc_pages_bulk(gfp, nr, pages);
 }
 
-__rust_helper void rust_helper_release_page_array(struct page **pages, int nr)
-{
-	release_pages(pages, nr);
-}
-
 __rust_helper struct folio *rust_helper_page_folio(struct page *page)
 {
 	return page_folio(page);

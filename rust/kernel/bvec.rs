@@ -9,7 +9,7 @@ use crate::{
     bindings,
     iov::{IovIterDest, IovIterSource},
     page::PAGE_SIZE,
-    pipe::{BufferRef, OwnedPage, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
+    pipe::{BufferRef, OwnedPage, PipeBuffer, PipeRing},
     prelude::*,
     splice::loan::Loan,
     sync::aref::ARef,
@@ -48,12 +48,12 @@ impl BioVec {
 /// ```
 /// use core::mem::MaybeUninit;
 /// use kernel::{
-///     bvec::{FreshPages, PageArrays, Pieces},
+///     bvec::{FreshPages, PageArray, Pieces},
 ///     pipe::{PipeBuffer, PrivatePipe},
 /// };
 ///
-/// let mut arrays = PageArrays::new();
-/// let mut pages = FreshPages::alloc(&mut arrays, 1)?;
+/// let mut array = PageArray::new();
+/// let mut pages = FreshPages::alloc(&mut array, 1)?;
 /// assert_eq!(pages.dest(100).as_iter().copy_to_iter(b"to be sent"), 10);
 ///
 /// let mut pipe = PrivatePipe::new()?;
@@ -279,21 +279,19 @@ impl<'a> PieceSource<'a> {
     }
 }
 
-/// Room for the arrays that [`FreshPages`] keep, as long as these are [`DEFAULT_BUFFERS`] or fewer.
-pub struct PageArrays {
-    vecs: [MaybeUninit<BioVec>; DEFAULT_BUFFERS],
-    pages: [MaybeUninit<*mut bindings::page>; DEFAULT_BUFFERS],
-}
+/// The most pages that [`FreshPages`] keep in a [`PageArray`]: below their user, in the same stack,
+/// are file systems, some of them on others.
+const FEW_PAGES: usize = 8;
 
-impl PageArrays {
-    /// With nothing in them.
+/// Room for what [`FreshPages`] keep, if these are few.
+pub struct PageArray([MaybeUninit<BioVec>; FEW_PAGES]);
+
+impl PageArray {
+    /// With nothing in it.
     #[inline(always)]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self {
-            vecs: [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS],
-            pages: [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS],
-        }
+        Self([const { MaybeUninit::uninit() }; FEW_PAGES])
     }
 }
 
@@ -301,67 +299,64 @@ impl PageArrays {
 ///
 /// # Invariants
 ///
-/// `vecs` has room for as many elements as `pages` has, and nothing else refers to either for
-/// `'a`. The elements of `pages` from `taken` to `len` are pages of order 0 with one reference,
-/// owned by this value.
+/// `vecs` has `len` elements or more, and nothing else refers to them for `'a`. Those from `taken`
+/// to `len` have pages of order 0 with one reference, owned by this value.
 pub struct FreshPages<'a> {
     vecs: *mut BioVec,
-    pages: *mut *mut bindings::page,
     taken: usize,
     len: usize,
-    // What the pointers point into, where the arrays given were too small.
+    // What the pointer points into, if the array given is too small.
     _heap: KVec<BioVec>,
-    _arrays: PhantomData<&'a mut PageArrays>,
+    _array: PhantomData<&'a mut PageArray>,
 }
 
 impl<'a> FreshPages<'a> {
     /// Allocates `n` pages, or fewer where memory is short. Fails with [`ENOMEM`] where there is
     /// none at all, or `n` is zero. May sleep.
     #[inline]
-    pub fn alloc(arrays: &'a mut PageArrays, n: usize) -> Result<Self> {
+    pub fn alloc(array: &'a mut PageArray, n: usize) -> Result<Self> {
+        // Two page pointers take no more room than one bio_vec.
+        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
+
         let mut heap = KVec::new();
-        let (vecs, pages) = if n <= DEFAULT_BUFFERS {
-            (
-                arrays.vecs.as_mut_ptr().cast(),
-                arrays.pages.as_mut_ptr().cast(),
-            )
+        let vecs: *mut BioVec = if n <= FEW_PAGES {
+            array.0.as_mut_ptr().cast()
         } else {
-            Self::reserve(&mut heap, n)?
+            heap.reserve(n, GFP_KERNEL)?;
+            heap.as_mut_ptr()
         };
-        // SAFETY: There is room for `n` page pointers; they have to be null for
-        // `alloc_pages_bulk`, which fills in those that are.
-        let len = unsafe {
+        // The pages are allocated into the second half of the array.
+        // SAFETY: There is room for `n` bio_vecs, so for `n` page pointers from the middle on. They
+        // have to be null for `alloc_pages_bulk`, which fills in those that are.
+        let (pages, len) = unsafe {
+            let pages = vecs.cast::<*mut bindings::page>().add(n);
             ptr::write_bytes(pages, 0, n);
-            bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages)
+            (pages, bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages))
         };
         // CAST: Not more than `n`.
         let len = len as usize;
         if len == 0 {
             return Err(ENOMEM);
         }
+        for i in 0..len {
+            // SAFETY: Both are in the array. The bio_vec ends at or before the end of the pointer
+            // that it is made of, so no pointer is overwritten before it is read.
+            unsafe {
+                vecs.add(i).write(BioVec(bindings::bio_vec {
+                    bv_page: pages.add(i).read(),
+                    bv_len: 0,
+                    bv_offset: 0,
+                }))
+            };
+        }
         // INVARIANT: By the above.
         Ok(Self {
             vecs,
-            pages,
             taken: 0,
             len,
             _heap: heap,
-            _arrays: PhantomData,
+            _array: PhantomData,
         })
-    }
-
-    /// Room for `n` elements of each array, in one piece of memory.
-    #[cold]
-    fn reserve(
-        heap: &mut KVec<BioVec>,
-        n: usize,
-    ) -> Result<(*mut BioVec, *mut *mut bindings::page)> {
-        // A page pointer is half as large as a bio_vec.
-        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
-
-        heap.reserve(n + n.div_ceil(2), GFP_KERNEL)?;
-        let vecs = heap.as_mut_ptr();
-        Ok((vecs, vecs.wrapping_add(n).cast()))
     }
 
     /// How many pages there are.
@@ -381,16 +376,13 @@ impl<'a> FreshPages<'a> {
         let bytes = bytes.min(self.len() * PAGE_SIZE);
         let segments = bytes.div_ceil(PAGE_SIZE);
 
+        // SAFETY: There are as many pages from `taken` on.
+        let vecs = unsafe { self.vecs.add(self.taken) };
         for i in 0..segments {
-            let vec = BioVec(bindings::bio_vec {
-                // SAFETY: `segments` is not more than the number of pages.
-                bv_page: unsafe { *self.pages.add(self.taken + i) },
-                // CAST: Not more than PAGE_SIZE.
-                bv_len: (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32,
-                bv_offset: 0,
-            });
-            // SAFETY: There is room for as many as there are pages, by the type invariant.
-            unsafe { self.vecs.add(i).write(vec) };
+            // CAST: Not more than PAGE_SIZE.
+            let len = (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
+            // SAFETY: As above.
+            unsafe { (*vecs.add(i)).0.bv_len = len };
         }
 
         let mut iter = MaybeUninit::uninit();
@@ -399,7 +391,7 @@ impl<'a> FreshPages<'a> {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),
                 bindings::ITER_DEST,
-                self.vecs.cast(),
+                vecs.cast(),
                 segments,
                 bytes,
             );
@@ -415,16 +407,22 @@ impl<'a> FreshPages<'a> {
     /// Frees all but the first `n` pages.
     #[inline]
     pub fn truncate(&mut self, n: usize) {
-        if n >= self.len() {
-            return;
+        while self.len() > n {
+            self.len -= 1;
+            // SAFETY: By the type invariant it is there, and was ours.
+            drop(unsafe { self.page(self.len) });
         }
-        let excess = self.len() - n;
-        self.len -= excess;
-        // SAFETY: By the type invariant these were ours, and no longer are.
-        unsafe {
-            // CAST: Not more than were asked for, which a pipe has room for.
-            bindings::release_page_array(self.pages.add(self.taken + n), excess as c_int)
-        };
+    }
+
+    /// The page in an element of `vecs`.
+    ///
+    /// # Safety
+    ///
+    /// The element has a page whose reference is handed over by the caller.
+    #[inline]
+    unsafe fn page(&self, index: usize) -> OwnedPage {
+        // SAFETY: By the caller's promise it has a page, which is valid and of order 0.
+        unsafe { OwnedPage::from_raw(NonNull::new_unchecked((*self.vecs.add(index)).0.bv_page)) }
     }
 
     /// Takes the first page out. What was not filled of it is what memory happened to hold: whoever
@@ -434,11 +432,9 @@ impl<'a> FreshPages<'a> {
         if self.is_empty() {
             return None;
         }
-        // SAFETY: By the type invariant there is a page at `taken`.
-        let page = unsafe { *self.pages.add(self.taken) };
         self.taken += 1;
-        // SAFETY: By the type invariant it is valid, of order 0, and was ours.
-        Some(unsafe { OwnedPage::from_raw(NonNull::new_unchecked(page)) })
+        // SAFETY: By the type invariant it is there, and was ours.
+        Some(unsafe { self.page(self.taken - 1) })
     }
 }
 
