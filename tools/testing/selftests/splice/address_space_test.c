@@ -6,9 +6,11 @@
  * The pipe is drained into /dev/null where only the memory matters.
  */
 #include "splice_memory.h"
+#include "../../../../mm/gup_test.h"
 
 #include <linux/fs.h>
 #include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 /* Seeds: of the memory, and of what is written to it later. */
@@ -113,18 +115,15 @@ static int count_large_folios(struct __test_metadata *_metadata, int fd,
 }
 
 /*
- * A file whose page cache consists of large folios, mapped privately and
- * read-only, by an ordinary user. An unshare fault for it would map the same
- * entry for 2 MiB again and again.
+ * Makes a file on ext4 whose page cache consists of large folios, each with the
+ * pattern DATA from its beginning on. Returns -1 if there are none to be had.
  */
-TEST_F_TIMEOUT(address_space, large_folios_private, 60)
+static int make_large_folios(struct __test_metadata *_metadata, ssize_t size)
 {
-	ssize_t size = 64 * MIB, done, anon;
-	char *buf = malloc(MEMORY_SIZE), *m;
+	char *buf = malloc(MEMORY_SIZE);
+	ssize_t done;
 	int fd;
 
-	if (end_missing(END_EXT4))
-		SKIP(return, "%s is not set", end_missing(END_EXT4));
 	ASSERT_NE(NULL, buf);
 	fill_pattern(buf, MEMORY_SIZE, DATA, 0);
 	fd = make_file(_metadata, end_dir(_metadata, END_EXT4));
@@ -135,8 +134,27 @@ TEST_F_TIMEOUT(address_space, large_folios_private, 60)
 	ASSERT_EQ(0, lseek(fd, 0, SEEK_SET));
 	for (done = 0; done < size; done += MEMORY_SIZE)
 		ASSERT_EQ(MEMORY_SIZE, read_full(fd, buf, MEMORY_SIZE));
-	if (!count_large_folios(_metadata, fd, size))
-		SKIP(return, "no folio of 2 MiB for a file to be had");
+	free(buf);
+	return count_large_folios(_metadata, fd, size) ? fd : -1;
+}
+
+#define NO_LARGE_FOLIOS "no folio of 2 MiB for a file to be had"
+
+/*
+ * A file whose page cache consists of large folios, mapped privately and
+ * read-only, by an ordinary user.
+ */
+TEST_F_TIMEOUT(address_space, large_folios_private, 60)
+{
+	ssize_t size = 64 * MIB, anon;
+	char *m;
+	int fd;
+
+	if (end_missing(END_EXT4))
+		SKIP(return, "%s is not set", end_missing(END_EXT4));
+	fd = make_large_folios(_metadata, size);
+	if (fd < 0)
+		SKIP(return, NO_LARGE_FOLIOS);
 
 	m = map_alone(_metadata, size, PROT_READ, MAP_PRIVATE, fd);
 	become(_metadata, USER);
@@ -148,7 +166,36 @@ TEST_F_TIMEOUT(address_space, large_folios_private, 60)
 	ASSERT_EQ(MIB, xvmsplice1(self->p[1], m, MIB, 0));
 	EXPECT_EQ(MIB, read_pattern(self->p[0], MIB, DATA, 0));
 	munmap(m, size);
-	free(buf);
+}
+
+/*
+ * Such memory pinned for long, as drivers of RDMA do: its pages are unshared, one
+ * by one. The fault that does so must not map the entry for 2 MiB again.
+ */
+TEST_F_TIMEOUT(address_space, large_folios_longterm_pin, 30)
+{
+	int gup = open("/sys/kernel/debug/gup_test", O_RDWR), fd;
+	struct pin_longterm_test pin = { .size = 64 * MIB };
+	char *m, *copy = malloc(pin.size);
+	__u64 addr = (unsigned long)copy;
+
+	if (gup < 0)
+		SKIP(return, "no /sys/kernel/debug/gup_test");
+	if (end_missing(END_EXT4))
+		SKIP(return, "%s is not set", end_missing(END_EXT4));
+	fd = make_large_folios(_metadata, pin.size);
+	if (fd < 0)
+		SKIP(return, NO_LARGE_FOLIOS);
+
+	m = map_alone(_metadata, pin.size, PROT_READ, MAP_PRIVATE, fd);
+	pin.addr = (unsigned long)m;
+	ASSERT_EQ(0, ioctl(gup, PIN_LONGTERM_TEST_START, &pin));
+	ASSERT_EQ(0, ioctl(gup, PIN_LONGTERM_TEST_READ, &addr));
+	EXPECT_EQ(0, memcmp(m, copy, pin.size));
+	EXPECT_EQ(pin.size / 1024, smaps_kb(getpid(), m, "Anonymous"));
+	EXPECT_EQ(0, ioctl(gup, PIN_LONGTERM_TEST_STOP));
+	munmap(m, pin.size);
+	free(copy);
 }
 
 /* The zero page is not replaced by memory of one's own. */
