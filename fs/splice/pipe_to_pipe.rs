@@ -129,56 +129,58 @@ fn move_buffers(
         return Err(broken_pipe());
     }
     let mut left = len;
-    loop {
-        let bytes = len.wrapping_sub(left);
-        let writable = to.vacancy();
-        let Some(buf) = from.front() else {
-            return if bytes != 0 || !from.has_writers() {
-                Ok(Outcome::Done(bytes))
-            } else {
-                stuck(flags)
-            };
-        };
-        let Some(vacancy) = writable else {
-            return if bytes != 0 {
-                Ok(Outcome::Done(bytes))
-            } else {
-                stuck(flags)
-            };
-        };
-
-        let mut most = left;
-        if buf.slots() > 1 {
-            most = left.min(buf.len_in_slots(vacancy.slots()));
-        }
-        if most >= buf.len() {
-            left = left.wrapping_sub(vacancy.fill_from(from).unwrap_or(0));
-            moved.buffers = moved.buffers.wrapping_add(1);
-        } else {
-            let space = from.space();
-            match from.split_front(most) {
-                Some(Ok(part)) => vacancy.fill(part),
-                Some(Err(err)) => return done_or(bytes, err),
-                None => return Ok(Outcome::Done(bytes)),
-            }
-            left = left.wrapping_sub(most);
-            moved.made_room |= from.space() > space;
-            Counter::BuffersTeed.add(1);
-        }
+    let ret = loop {
+        // Most buffers take one slot and move whole.
+        let (buffers, bytes) = from.move_buffers(to, left);
+        moved.buffers = moved.buffers.wrapping_add(buffers);
+        left = left.wrapping_sub(bytes);
         if left == 0 {
-            return Ok(Outcome::Done(len));
+            break Ok(());
         }
+        match move_fitting(from, to, left, moved) {
+            Ok(0) => break Ok(()),
+            Ok(bytes) => left = left.wrapping_sub(bytes),
+            Err(err) => break Err(err),
+        }
+    };
+    let bytes = len.wrapping_sub(left);
+    if bytes != 0 {
+        // What was transferred counts for more than what went wrong afterwards.
+        return Ok(Outcome::Done(bytes));
     }
+    ret?;
+    if from.is_empty() && !from.has_writers() {
+        return Ok(Outcome::Done(0));
+    }
+    stuck(flags)
 }
 
-/// What was transferred counts for more than what went wrong afterwards.
-#[inline]
-fn done_or(bytes: usize, err: Error) -> Result<Outcome> {
-    if bytes != 0 {
-        Ok(Outcome::Done(bytes))
-    } else {
-        Err(err)
+/// Moves of the oldest buffer of `from` what fits into `to`, but no more than `most` bytes. Returns
+/// how many these are. Fails with [`EFAULT`] if the buffer has to be split and cannot be.
+fn move_fitting(
+    from: &mut PipeRing<'_>,
+    to: &mut PipeRing<'_>,
+    most: usize,
+    moved: &mut Moved,
+) -> Result<usize> {
+    let (Some(buf), Some(vacancy)) = (from.front(), to.vacancy()) else {
+        return Ok(0);
+    };
+    let most = most.min(buf.len_in_slots(vacancy.slots()));
+    if most == buf.len() {
+        if let Some(buf) = from.pop_front() {
+            vacancy.fill(buf);
+            moved.buffers = moved.buffers.wrapping_add(1);
+        }
+        return Ok(most);
     }
+    let space = from.space();
+    if let Some(part) = from.split_front(most) {
+        vacancy.fill(part?);
+        moved.made_room |= from.space() > space;
+        Counter::BuffersTeed.add(1);
+    }
+    Ok(most)
 }
 
 /// No input or no room, in spite of the waits. 0 would mean that nobody is left to write, so the
@@ -224,24 +226,7 @@ fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> R
     if !to.has_readers() {
         return Err(broken_pipe());
     }
-    let mut bytes = 0;
-    for mut buf in from.iter() {
-        let Some(vacancy) = to.vacancy() else { break };
-        let mut copy = match buf.try_clone() {
-            Ok(copy) => copy,
-            Err(_) if bytes != 0 => break,
-            Err(err) => return Err(err),
-        };
-        copy.truncate(len - bytes);
-        if copy.slots() > 1 {
-            copy.truncate(copy.len_in_slots(vacancy.slots()));
-        }
-        bytes += copy.len();
-        vacancy.fill(copy);
-        Counter::BuffersTeed.add(1);
-        if bytes == len {
-            break;
-        }
-    }
+    let (buffers, bytes) = from.link_buffers(to, len)?;
+    Counter::BuffersTeed.add(buffers);
     Ok(bytes)
 }

@@ -814,6 +814,123 @@ impl PipeRing<'_> {
         filler.commit()
     }
 
+    /// Puts references to the oldest buffers into `to`, up to `most` bytes, as far as there is room.
+    /// Returns how many buffers, and bytes, these are.
+    ///
+    /// Fails with [`EFAULT`] if the first buffer cannot have another reference.
+    #[inline(always)]
+    pub fn link_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> Result<(usize, usize)> {
+        let (indices, to_indices) = (self.indices(), to.indices());
+        let (from, slots) = (self.slots(), to.slots());
+        // In local variables: the compiler cannot tell that the slots do not overlap with them.
+        let count = indices
+            .occupancy()
+            .min(to_indices.space(to.max_usage()));
+        let (mut left, mut linked) = (most, 0);
+        while linked < count && left > 0 {
+            let source = from.at(indices.tail().wrapping_add(linked));
+            // SAFETY: The slot holds a buffer, by the type invariant.
+            let buf: &mut PipeBuffer = unsafe { source.cast().as_mut() };
+            if buf.is_of_pages() {
+                break;
+            }
+            // SAFETY: By the type invariant.
+            let Ok(mut copy) = (unsafe { buf.try_clone_in(self.as_ptr()) }) else {
+                break;
+            };
+            copy.truncate(left);
+            left = left.wrapping_sub(copy.len());
+            // SAFETY: No more slots are filled than are free, by the type invariant of `to`.
+            unsafe { slots.put(to_indices.head().wrapping_add(linked), copy, 1) };
+            linked = linked.wrapping_add(1);
+        }
+        // SAFETY: As many slots from the head on hold the copies now.
+        unsafe { to.set_head(to_indices.advance_head(linked).head()) };
+        if linked == count || left == 0 {
+            return Ok((linked as usize, most.wrapping_sub(left)));
+        }
+        self.link_any(indices.advance_tail(linked), to, left)
+            .map(|(buffers, bytes)| (buffers + linked as usize, bytes + most.wrapping_sub(left)))
+            .or_else(|err| match linked {
+                0 => Err(err),
+                _ => Ok((linked as usize, most.wrapping_sub(left))),
+            })
+    }
+
+    /// As [`Self::link_buffers`], for the buffers in `unread`, a part of the ring, some of which
+    /// take several slots.
+    #[cold]
+    #[inline(never)]
+    fn link_any(
+        &mut self,
+        mut unread: Indices,
+        to: &mut PipeRing<'_>,
+        most: usize,
+    ) -> Result<(usize, usize)> {
+        let mut filler = to.filler();
+        let mut left = most;
+        let mut ret = Ok(());
+        while left > 0 && filler.space() > 0 && !unread.is_empty() {
+            // SAFETY: The slot holds a buffer, by the type invariant.
+            let buf: &mut PipeBuffer = unsafe { self.slot(unread.tail()).cast().as_mut() };
+            unread = unread.advance_tail(buf.slots());
+            // SAFETY: By the type invariant.
+            match unsafe { buf.try_clone_in(self.as_ptr()) } {
+                Ok(mut copy) => {
+                    copy.truncate(left.min(copy.len_in_slots(filler.space())));
+                    left = left.wrapping_sub(copy.len());
+                    // It was cut to the slots that are free.
+                    let _ = filler.push(copy);
+                }
+                Err(err) => {
+                    ret = Err(err);
+                    break;
+                }
+            }
+        }
+        match filler.commit() {
+            (0, _) => ret.map(|()| (0, 0)),
+            linked => Ok(linked),
+        }
+    }
+
+    /// Moves the oldest buffers to `to`: those that take one slot, up to the first one that takes
+    /// several or is not within `most` bytes, and as far as there is room. Returns how many buffers,
+    /// and bytes, these were.
+    #[inline(always)]
+    pub fn move_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> (usize, usize) {
+        let (indices, to_indices) = (self.indices(), to.indices());
+        let (from, slots) = (self.slots(), to.slots());
+        // In local variables, as in `link_buffers`.
+        let count = indices
+            .occupancy()
+            .min(to_indices.space(to.max_usage()));
+        let (mut left, mut moved) = (most, 0);
+        while moved < count && left > 0 {
+            let source = from.at(indices.tail().wrapping_add(moved));
+            // SAFETY: The slot holds a buffer, by the type invariant.
+            let buf: &PipeBuffer = unsafe { source.cast().as_ref() };
+            if buf.is_of_pages() || buf.len() > left {
+                break;
+            }
+            left = left.wrapping_sub(buf.len());
+            // SAFETY: The slot of `to` is free, by its type invariant, and is in another ring, since
+            // both are borrowed. The reference goes along.
+            unsafe {
+                let dest = slots.at(to_indices.head().wrapping_add(moved));
+                ptr::copy_nonoverlapping(source.as_ptr(), dest.as_ptr(), 1);
+                (*source.as_ptr()).ops = ptr::null();
+            }
+            moved = moved.wrapping_add(1);
+        }
+        // SAFETY: As many buffers were moved, and took one slot each.
+        unsafe {
+            self.set_tail(indices.advance_tail(moved).tail());
+            to.set_head(to_indices.advance_head(moved).head());
+        }
+        (moved as usize, most.wrapping_sub(left))
+    }
+
     /// Starts to put in buffers that others are to see together.
     #[inline]
     pub fn filler(&mut self) -> Filler<'_> {
@@ -1033,28 +1150,6 @@ impl Vacancy<'_> {
             self.ring.slots().put(self.head, buf, slots);
             self.ring.set_head(self.head.wrapping_add(slots));
         }
-    }
-
-    /// Moves the oldest buffer of `from` over, and returns its length; `None` if there is none.
-    #[inline]
-    pub fn fill_from(mut self, from: &mut PipeRing<'_>) -> Option<usize> {
-        let front = from.front()?;
-        let len = front.len();
-        if front.slots() > 1 {
-            self.fill_pages(from.pop_front()?);
-            return Some(len);
-        }
-        let indices = from.indices();
-        let source = from.slot(indices.tail()).as_ptr();
-        // SAFETY: The slot at the tail of `from` holds a buffer, and the one at our head is free;
-        // both rings are borrowed, so these are different slots. The reference goes along.
-        unsafe {
-            ptr::copy_nonoverlapping(source, self.ring.slot(self.head).as_ptr(), 1);
-            (*source).ops = ptr::null();
-            from.set_tail(indices.advance_tail(1).tail());
-            self.ring.set_head(self.head.wrapping_add(1));
-        }
-        Some(len)
     }
 }
 
