@@ -817,7 +817,7 @@ impl PipeRing<'_> {
     /// Puts references to the oldest buffers into `to`, up to `most` bytes, as far as there is room.
     /// Returns how many buffers, and bytes, these are.
     ///
-    /// Fails with [`EFAULT`] if the first buffer cannot have another reference.
+    /// Fails with [`EFAULT`] if the first buffer cannot have another reference. `most` is not 0.
     #[inline(always)]
     pub fn link_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> Result<(usize, usize)> {
         let (indices, to_indices) = (self.indices(), to.indices());
@@ -827,34 +827,41 @@ impl PipeRing<'_> {
             .occupancy()
             .min(to_indices.space(to.max_usage()));
         let (mut left, mut linked) = (most, 0);
-        while linked < count && left > 0 {
+        let done = loop {
+            if linked == count {
+                break true;
+            }
             let source = from.at(indices.tail().wrapping_add(linked));
             // SAFETY: The slot holds a buffer, by the type invariant.
             let buf: &mut PipeBuffer = unsafe { source.cast().as_mut() };
             if buf.is_of_pages() {
-                break;
+                break false;
             }
             // SAFETY: By the type invariant.
             let Ok(mut copy) = (unsafe { buf.try_clone_in(self.as_ptr()) }) else {
-                break;
+                break false;
             };
             copy.truncate(left);
             left = left.wrapping_sub(copy.len());
             // SAFETY: No more slots are filled than are free, by the type invariant of `to`.
             unsafe { slots.put(to_indices.head().wrapping_add(linked), copy, 1) };
             linked = linked.wrapping_add(1);
-        }
+            if left == 0 {
+                break true;
+            }
+        };
         // SAFETY: As many slots from the head on hold the copies now.
         unsafe { to.set_head(to_indices.advance_head(linked).head()) };
-        if linked == count || left == 0 {
-            return Ok((linked as usize, most.wrapping_sub(left)));
+        let (linked, bytes) = (linked as usize, most.wrapping_sub(left));
+        if done {
+            return Ok((linked, bytes));
         }
-        self.link_any(indices.advance_tail(linked), to, left)
-            .map(|(buffers, bytes)| (buffers + linked as usize, bytes + most.wrapping_sub(left)))
-            .or_else(|err| match linked {
-                0 => Err(err),
-                _ => Ok((linked as usize, most.wrapping_sub(left))),
-            })
+        // CAST: From a u32.
+        match self.link_any(indices.advance_tail(linked as u32), to, left) {
+            Ok((more, more_bytes)) => Ok((linked + more, bytes + more_bytes)),
+            Err(_) if linked > 0 => Ok((linked, bytes)),
+            Err(err) => Err(err),
+        }
     }
 
     /// As [`Self::link_buffers`], for the buffers in `unread`, a part of the ring, some of which
