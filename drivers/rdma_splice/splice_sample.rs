@@ -166,8 +166,8 @@ impl Source {
             };
             // CAST: No more than a page.
             let buf = ReceivePage::into_buffer(page, 0, len as u32).map_err(|_| ENODEV)?;
-            // There is room, and it is no more than is wanted.
-            pipe.push(buf).map_err(|_| EIO)?;
+            // There is room, and it is no more than is wanted: nothing is left.
+            let _ = pipe.push(buf);
         }
         Ok(())
     }
@@ -186,24 +186,11 @@ impl MiscDevice for SourceFile {
 
     fn splice_in(this: &Self, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
         let source = &this.0;
-        loop {
+        while pipe.given() == 0 {
+            pipe.wait(&source.state, &source.changed, State::is_ready)?;
             Source::give(source.as_arc_borrow(), pipe)?;
-            if pipe.given() > 0 || pipe.wanted() == 0 {
-                return Ok(());
-            }
-            if !pipe.may_wait() {
-                return Err(EAGAIN);
-            }
-            pipe.unlocked(|| {
-                let mut state = source.state.lock();
-                while !state.is_ready() {
-                    if source.changed.wait_interruptible(&mut state) {
-                        return Err(ERESTARTSYS);
-                    }
-                }
-                Ok(())
-            })??;
         }
+        Ok(())
     }
 
     fn poll(this: &Self, file: &File, table: PollTable<'_>) -> PollEvents {

@@ -180,7 +180,7 @@ impl<E: Engine> Channel<E> {
         }
     }
 
-    /// Waits until `ready`, with [`ERESTARTSYS`] where a signal comes first.
+    /// Waits until `ready`, with [`ERESTARTSYS`] if a signal comes first.
     fn wait(&self, mut ready: impl FnMut(&State<E>) -> bool) -> Result {
         let mut state = self.state.lock();
         while !ready(&state) {
@@ -258,10 +258,9 @@ impl<E: Engine> Channel<E> {
             match self.submit(bufs)? {
                 Submitted::Request(number) => break number,
                 Submitted::Nothing => return Ok(()),
-                Submitted::Full if !bufs.may_wait() => return Err(EAGAIN),
-                Submitted::Full => {
-                    bufs.unlocked(|| self.wait(|state| state.gone || !state.queue.is_full()))?
-                }
+                Submitted::Full => bufs.wait(&self.state, &self.changed, |state| {
+                    state.gone || !state.queue.is_full()
+                })?,
             }
         };
         if sync {
@@ -282,7 +281,7 @@ impl<E: Engine> Channel<E> {
     /// - [`ERESTARTSYS`]: a signal came before there was anything.
     /// - [`ENODEV`]: the device is gone.
     /// - [`ENOMEM`]: there is no page to receive into. Why none could be mapped, once.
-    /// - Those of [`ToPipe::unlocked`].
+    /// - Those of [`ToPipe::wait`].
     pub(crate) fn splice_in(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
         loop {
             if let Err(err) = Self::top_up(this) {
@@ -298,10 +297,9 @@ impl<E: Engine> Channel<E> {
             if pipe.given() > 0 || pipe.wanted() == 0 {
                 return Ok(());
             }
-            if !pipe.may_wait() {
-                return Err(EAGAIN);
-            }
-            pipe.unlocked(|| this.wait(|state| state.gone || state.receive.is_ready()))??;
+            pipe.wait(&this.state, &this.changed, |state| {
+                state.gone || state.receive.is_ready()
+            })?;
         }
     }
 
@@ -318,8 +316,8 @@ impl<E: Engine> Channel<E> {
                 return failure.flatten().map_or(Ok(()), Err);
             };
             drop(state);
-            // There is room, and it is no more than is wanted.
-            pipe.push(buf).map_err(|_| EIO)?;
+            // There is room, and it is no more than is wanted: nothing is left.
+            let _ = pipe.push(buf);
         }
         Ok(())
     }

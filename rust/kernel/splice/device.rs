@@ -12,13 +12,13 @@
 //! # Locking
 //!
 //! The pipe is locked while a driver is called, and its lock is outside of all that the driver
-//! takes. To wait for the device a driver unlocks it ([`FromPipe::unlocked`],
-//! [`ToPipe::unlocked`]): others can use the pipe meanwhile.
+//! takes. A driver waits for the device by [`FromPipe::wait`] and [`ToPipe::wait`], which unlock
+//! the pipe: others can use it meanwhile.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
-use super::{counters::Counter, from_size, wait_for_data, wait_for_room};
+use super::{counters::Counter, from_size, interrupted, wait_for_data, wait_for_room};
 use super::{Progress, SpliceFlag, SpliceFlags};
 use crate::{
     bindings,
@@ -31,7 +31,7 @@ use crate::{
     impl_flags,
     pipe::{Pipe, PipeBuffer, PipeGuard, PipeRing},
     prelude::*,
-    sync::poll::PollTable,
+    sync::{poll::PollTable, CondVar, Mutex},
     types::ForeignOwnable, //
 };
 use core::{marker::PhantomData, mem};
@@ -88,8 +88,8 @@ pub trait SpliceDevice: Sized {
     type Ptr: ForeignOwnable + Send + Sync;
 
     /// Puts data of the device into a pipe: as much as there is now, room for which is in the pipe,
-    /// and which the caller wants ([`ToPipe::push`]). Waits only where there is nothing, and where
-    /// it [may](ToPipe::may_wait).
+    /// and which the caller wants ([`ToPipe::push`]). Waits ([`ToPipe::wait`]) only if there is
+    /// nothing.
     ///
     /// What was put in is what the call returns; else the error, and 0 stands for the end.
     fn splice_in(
@@ -178,6 +178,8 @@ pub struct FromPipe<'a> {
     wake_writers: bool,
     failed: Option<Error>,
     may_wait: bool,
+    /// [`Self::wait`] was called.
+    waited: bool,
 }
 
 impl<'a> FromPipe<'a> {
@@ -192,6 +194,7 @@ impl<'a> FromPipe<'a> {
             wake_writers: false,
             failed: None,
             may_wait,
+            waited: false,
         }
     }
 
@@ -229,6 +232,35 @@ impl<'a> FromPipe<'a> {
         self.left += len;
         self.taken -= len;
         Ok(())
+    }
+
+    /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked.
+    ///
+    /// Whoever changes the data notifies `changed` afterwards. The pipe stays locked if there is no
+    /// need to wait; otherwise it may be empty afterwards, and buffers that were taken cannot be put
+    /// back. The driver holds no lock during the call.
+    ///
+    /// # Errors
+    ///
+    /// - [`EAGAIN`]: the caller [does not wait](Self::may_wait).
+    /// - [`ERESTARTSYS`]: a signal is pending. Unless this is the first call, that comes before
+    ///   `ready`, so that a loop that calls this can be ended.
+    pub fn wait<T>(
+        &mut self,
+        state: &Mutex<T>,
+        changed: &CondVar,
+        mut ready: impl FnMut(&T) -> bool,
+    ) -> Result {
+        if mem::replace(&mut self.waited, true) && interrupted() {
+            return Err(ERESTARTSYS);
+        }
+        if ready(&state.lock()) {
+            return Ok(());
+        }
+        if !self.may_wait {
+            return Err(EAGAIN);
+        }
+        self.unlocked(|| wait_until(state, changed, &mut ready))
     }
 
     /// Runs `f` with the pipe unlocked. Others may take buffers meanwhile, or put some in; what was
@@ -331,6 +363,8 @@ pub struct ToPipe<'a> {
     left: usize,
     given: usize,
     flags: SpliceFlags,
+    /// [`Self::wait`] was called.
+    waited: bool,
 }
 
 impl ToPipe<'_> {
@@ -359,36 +393,87 @@ impl ToPipe<'_> {
         !self.flags.contains(SpliceFlag::NonBlock)
     }
 
-    /// Puts `buf` in. `Err(buf)` where there is no room, or where it has more than the caller
-    /// [wants](Self::wanted).
-    pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
-        let len = buf.len();
-        if len > self.left {
-            return Err(buf);
+    /// Puts `buf` in, as far as the caller [wants](Self::wanted) its bytes and there is room.
+    /// Returns the rest, which is for a later call.
+    ///
+    /// If a part is to be put in, both it and the rest have a reference to the memory. All of `buf`
+    /// is returned if there cannot be another reference.
+    #[must_use = "the rest of the data is lost if it is dropped"]
+    pub fn push(&mut self, mut buf: PipeBuffer) -> Option<PipeBuffer> {
+        if buf.is_empty() {
+            return None;
         }
         let Some(vacancy) = self.ring.vacancy() else {
-            return Err(buf);
+            return Some(buf);
         };
-        vacancy.fill(buf);
+        let len = self.left.min(buf.len_in_slots(vacancy.slots()));
+        let (part, rest) = if len == buf.len() {
+            (buf, None)
+        } else if len == 0 {
+            return Some(buf);
+        } else {
+            match buf.split_to(len) {
+                Ok(part) => (part, Some(buf)),
+                Err(_) => return Some(buf),
+            }
+        };
+        vacancy.fill(part);
         self.left -= len;
         self.given += len;
-        Ok(())
+        rest
     }
 
-    /// Runs `f` with the pipe unlocked, and afterwards waits for room if others have filled the
-    /// pipe meanwhile.
+    /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked, and
+    /// then for room in the pipe. To be called if nothing was given.
     ///
-    /// Fails as [`wait_for_room`] does, where nobody reads the pipe any more for example.
-    pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> Result<R> {
+    /// Whoever changes the data notifies `changed` afterwards. The pipe stays locked if there is no
+    /// need to wait. The driver holds no lock during the call.
+    ///
+    /// # Errors
+    ///
+    /// - [`EAGAIN`]: the caller [does not wait](Self::may_wait).
+    /// - [`ERESTARTSYS`]: a signal is pending. Unless this is the first call, that comes before
+    ///   `ready`, so that a loop that calls this can be ended.
+    /// - [`EPIPE`], and the signal `SIGPIPE`: nobody reads the pipe any more.
+    pub fn wait<T>(
+        &mut self,
+        state: &Mutex<T>,
+        changed: &CondVar,
+        mut ready: impl FnMut(&T) -> bool,
+    ) -> Result {
+        if mem::replace(&mut self.waited, true) && interrupted() {
+            return Err(ERESTARTSYS);
+        }
+        if ready(&state.lock()) {
+            return Ok(());
+        }
+        if !self.may_wait() {
+            return Err(EAGAIN);
+        }
         if self.given > 0 {
             self.ring.wake_readers();
         }
-        let ret = self.ring.unlocked(f);
-        if self.given == 0 {
-            wait_for_room(&mut self.ring, self.flags)?;
-        }
-        Ok(ret)
+        self.ring
+            .unlocked(|| wait_until(state, changed, &mut ready))?;
+        // Others may have filled the pipe meanwhile.
+        wait_for_room(&mut self.ring, self.flags)
     }
+}
+
+/// Waits until `ready` is true for the data that `state` guards. Fails with [`ERESTARTSYS`] if a
+/// signal comes first.
+fn wait_until<T>(
+    state: &Mutex<T>,
+    changed: &CondVar,
+    ready: &mut impl FnMut(&T) -> bool,
+) -> Result {
+    let mut state = state.lock();
+    while !ready(&state) {
+        if changed.wait_interruptible(&mut state) {
+            return Err(ERESTARTSYS);
+        }
+    }
+    Ok(())
 }
 
 /// `fops` with what `T` has of splice, poll and fsync.
@@ -456,6 +541,7 @@ impl<T: SpliceDevice> Operations<T> {
             ring,
             left: len,
             given: 0,
+            waited: false,
             flags: with_file(SpliceFlags::from_kernel(flags), file),
         };
         let ret = T::splice_in(device, file, &mut pipe);

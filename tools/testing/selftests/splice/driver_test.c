@@ -12,6 +12,13 @@
 #define SOURCE		"splice-source"
 #define SINK		"splice-sink"
 
+/* The driver in Documentation/filesystems/splice-drivers.rst. */
+#define FIFO_MODULE	"splice_fifo"
+#define FIFO		"splice-fifo"
+#define FIFO_BUFFERS	64
+
+#define FIFO_EVENTS (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
+
 /* What the source has to give, all in all. */
 #define SOURCE_PAGE	4096
 #define SOURCE_PAGES	32
@@ -568,6 +575,130 @@ TEST_F(source, module)
 	self->fd = open_node(_metadata, SOURCE, O_RDONLY);
 	ASSERT_EQ(SOME, splice_full(self->fd, self->p[1], SOME));
 	EXPECT_EQ(SOME, read_source(self->p[0], SOME, 0));
+}
+
+/*
+ * The driver that the documentation has, which was built from there: it gives the
+ * buffers back that it was given.
+ */
+FIXTURE(fifo) {
+	int fd;
+	int p[2];
+	int q[2];
+	ssize_t page;
+	struct job receive;	/* of 100 bytes */
+};
+
+FIXTURE_SETUP(fifo)
+{
+	if (!have_node(FIFO, FIFO_MODULE))
+		SKIP(return, "no /dev/" FIFO " (module " FIFO_MODULE ")");
+	self->fd = open_node(_metadata, FIFO, O_RDWR);
+	self->page = page_size();
+	make_pipe(_metadata, self->p);
+	make_pipe(_metadata, self->q);
+	self->receive = (struct job) {
+		.nr = SYS_splice,
+		.arg = { self->fd, 0, self->q[1], 0, 100 },
+	};
+}
+
+FIXTURE_TEARDOWN(fifo)
+{
+}
+
+/* Has the driver keep @len bytes of the pattern, from position @pos on. */
+static void fifo_keep(struct __test_metadata *_metadata,
+		      struct _test_data_fifo *self, ssize_t len, loff_t pos)
+{
+	ASSERT_EQ(len, write_pattern(self->p[1], len, DATA, pos));
+	ASSERT_EQ(len, xsplice(self->p[0], NULL, self->fd, NULL, len, 0));
+}
+
+/* Of a buffer that is larger than wanted the driver gives a part. */
+TEST_F_TIMEOUT(fifo, part, 10)
+{
+	ssize_t pos = 0;
+
+	fifo_keep(_metadata, self, self->page, 0);
+	ASSERT_EQ(100, job_call(&self->receive));
+	ASSERT_EQ(100, read_pattern(self->q[0], 100, DATA, pos));
+	for (pos = 100; pos < self->page; pos += 999) {
+		ssize_t len = self->page - pos < 999 ? self->page - pos : 999;
+
+		ASSERT_EQ(len, xsplice(self->fd, NULL, self->q[1], NULL, 999,
+				       SPLICE_F_NONBLOCK));
+		ASSERT_EQ(len, read_pattern(self->q[0], len, DATA, pos));
+	}
+	EXPECT_EQ(-EAGAIN, xsplice(self->fd, NULL, self->q[1], NULL, 1,
+				   SPLICE_F_NONBLOCK));
+}
+
+/* A pipe with room for less than the driver has, and one that is full. */
+TEST_F_TIMEOUT(fifo, room, 10)
+{
+	ssize_t len = 4 * self->page;
+
+	ASSERT_EQ(2 * self->page, fcntl(self->q[1], F_SETPIPE_SZ,
+					2 * self->page));
+	fifo_keep(_metadata, self, len, 0);
+	ASSERT_EQ(2 * self->page, xsplice(self->fd, NULL, self->q[1], NULL, len,
+					  0));
+	EXPECT_EQ(-EAGAIN, xsplice(self->fd, NULL, self->q[1], NULL, len,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(2 * self->page, read_pattern(self->q[0], 2 * self->page, DATA,
+					       0));
+	ASSERT_EQ(2 * self->page, xsplice(self->fd, NULL, self->q[1], NULL, len,
+					  0));
+	EXPECT_EQ(2 * self->page, read_pattern(self->q[0], 2 * self->page, DATA,
+					       2 * self->page));
+}
+
+TEST_F_TIMEOUT(fifo, waits, 10)
+{
+	char c;
+
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &self->receive));
+	job_start(_metadata, &self->receive);
+	job_wait_blocked(&self->receive);
+	/* Others can use the pipe. */
+	ASSERT_EQ(1, write_full(self->q[1], "x", 1));
+	ASSERT_EQ(1, read_full(self->q[0], &c, 1));
+	fifo_keep(_metadata, self, SOME, 0);
+	EXPECT_EQ(100, job_finish(_metadata, &self->receive));
+	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
+}
+
+TEST_F_TIMEOUT(fifo, full, 30)
+{
+	struct job send = {
+		.nr = SYS_splice,
+		.arg = { self->p[0], 0, self->fd, 0, self->page },
+	};
+	int i;
+
+	EXPECT_EQ(POLLOUT | POLLWRNORM, poll_now(self->fd, FIFO_EVENTS));
+	for (i = 0; i < FIFO_BUFFERS; i++)
+		fifo_keep(_metadata, self, self->page, i * self->page);
+	EXPECT_EQ(POLLIN | POLLRDNORM, poll_now(self->fd, FIFO_EVENTS));
+	ASSERT_EQ(self->page, write_pattern(self->p[1], self->page, DATA,
+					    i * self->page));
+	EXPECT_EQ(-EAGAIN, xsplice(self->p[0], NULL, self->fd, NULL, 1,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &send));
+	EXPECT_EQ(self->page, pipe_bytes(self->p[0]));
+	job_start(_metadata, &send);
+	job_wait_blocked(&send);
+	for (i = 0; i < FIFO_BUFFERS; i++) {
+		ASSERT_EQ(self->page, xsplice(self->fd, NULL, self->q[1], NULL,
+					      self->page, 0));
+		ASSERT_EQ(self->page, read_pattern(self->q[0], self->page, DATA,
+						   i * self->page));
+	}
+	EXPECT_EQ(self->page, job_finish(_metadata, &send));
+	ASSERT_EQ(self->page, splice_full(self->fd, self->q[1], self->page));
+	EXPECT_EQ(self->page, read_pattern(self->q[0], self->page, DATA,
+					   i * self->page));
 }
 
 TEST_HARNESS_MAIN
