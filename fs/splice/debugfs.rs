@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `/sys/kernel/debug/splice/counters`: one `name value` a line. Its being there also tells that
-//! the kernel runs this code.
+//! The file `/sys/kernel/debug/splice/counters`: one `name value` per line.
+//!
+//! Stock `fs/splice.c` has no such file, so programs and tests can find out which implementation
+//! the kernel runs.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +14,8 @@ use kernel::{
     splice::{counters::Counter, debugfs_dir},
 };
 
-/// What is shown as it is counted; bytes from files to pipes are split up when shown.
+/// The counters that are shown unchanged. Bytes from files to pipes are not among them, see
+/// [`Counters`].
 const SHOWN: &[(&str, Counter)] = &[
     ("calls.splice", Counter::CallsSplice),
     ("calls.tee", Counter::CallsTee),
@@ -48,7 +51,7 @@ const SHOWN: &[(&str, Counter)] = &[
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
 ];
 
-/// Why user memory was copied.
+/// The bytes of user memory that were copied, by the reason for the copy.
 const MEMORY_COPIED: &[(&str, Counter)] = &[
     ("hugetlb", Counter::MemoryToPipeHugetlb),
     ("dax", Counter::MemoryToPipeDax),
@@ -56,6 +59,11 @@ const MEMORY_COPIED: &[(&str, Counter)] = &[
     ("references", Counter::MemoryToPipeReferences),
 ];
 
+/// The contents of the file.
+///
+/// The caller of `->splice_read` does not know how the file got the data, so it counts a total, and
+/// [`copy_splice_read`](crate::file_to_pipe::copy_splice_read) counts the bytes that it copied. The
+/// number of referenced bytes is the difference.
 struct Counters;
 
 impl Writer for Counters {
@@ -70,7 +78,8 @@ impl Writer for Counters {
             all += bytes;
         }
         writeln!(f, "bytes.memory_to_pipe.copied {all}")?;
-        // The parts are counted before the whole: while a transfer goes on they can be more.
+        // A transfer counts the parts before the total, so while it runs their sum can be larger:
+        // do not go below zero.
         let copied = Counter::FileToPipeCopied.sum();
         let direct = Counter::FileToPipeDirect.sum();
         let referenced = Counter::FileToPipe.sum().saturating_sub(copied + direct);
@@ -80,7 +89,7 @@ impl Writer for Counters {
     }
 }
 
-/// The files in debugfs, for as long as this exists.
+/// The files in debugfs. They are removed when this is dropped.
 pub(crate) struct Files {
     _counters: Pin<KBox<File<Counters>>>,
 }

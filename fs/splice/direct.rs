@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a file to another, through a pipe that the task keeps for this. `sendfile(2)` and
-//! `copy_file_range(2)` run on it.
+//! Transfers from one file to another, through a private pipe that each task keeps for reuse.
+//! `sendfile(2)` and the fallback of `copy_file_range(2)` use them.
 
 #![forbid(unsafe_code)]
 
@@ -19,21 +19,22 @@ use kernel::{
     splice::{counters::Counter, SpliceDesc, SpliceFlag, SpliceFlags},
 };
 
-/// Where the data goes.
+/// The destination of a transfer.
 pub(crate) trait Sink {
-    /// Takes the data that is in `pipe`, `desc.total_len()` bytes, and says how many it took.
+    /// Takes the `desc.total_len()` bytes that are in `pipe`, and returns how many it took.
     fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize>;
 
-    /// The source ended before `drain` got all that was announced as following.
+    /// Called if the source ends early: the last `drain` had [`SpliceFlag::More`] set, but no more
+    /// data follows. A TCP socket then sends the data that it held back.
     fn source_ended(&mut self, desc: &mut SpliceDesc);
 }
 
-/// Moves `desc.total_len()` bytes from `file`, from `desc.pos()` on, to `sink`; returns how many.
-/// `desc.pos()` is behind the last byte that the sink took, afterwards.
+/// Moves up to `desc.total_len()` bytes from `file`, starting at `desc.pos()`, to `sink`. Returns
+/// the number of bytes moved, and sets `desc.pos()` to the position after the last of them.
 ///
-/// Fails with [`EINVAL`] where `file` cannot be repositioned: what was read from it and could not
-/// be delivered would be lost. Other errors are those of the two ends. C:
-/// `splice_direct_to_actor`.
+/// Returns [`EINVAL`] if `file` is not seekable: bytes that were read from it but could not be
+/// delivered would be lost. Other errors, if no byte was moved: [`ENOMEM`] if no pipe can be
+/// allocated, and those of the source and the sink. C: `splice_direct_to_actor`.
 #[inline]
 pub(crate) fn splice_direct(
     file: &LocalFile,
@@ -45,13 +46,14 @@ pub(crate) fn splice_direct(
     }
     let mut pipe = PrivatePipe::take_from_current()?;
     let ret = pump(file, &mut pipe, desc, sink);
-    // What is still in there was not delivered, and the position says so.
+    // This drops the bytes that the sink did not take. They are not lost, because `desc.pos()` is
+    // in front of them: the caller can read them again.
     pipe.keep_for_current();
     file.accessed();
     ret
 }
 
-/// Fills and drains the pipe in turns.
+/// Fills and drains `pipe` in turn, until all bytes are moved or one side stops.
 #[inline]
 fn pump(
     file: &LocalFile,
@@ -63,8 +65,9 @@ fn pump(
     let read_flags = desc.flags();
     let more = read_flags.contains(SpliceFlag::More);
 
-    // Not to wait is for the source alone: the sink has to drain the pipe. Until the last part
-    // has been read it is told that more follows.
+    // `SPLICE_F_NONBLOCK` applies to the source only. The sink must drain the pipe: nobody can
+    // read the bytes that it would leave there. It gets `SPLICE_F_MORE` until the last part has
+    // been read, so that a socket does not send the parts in small segments.
     desc.set_flags(read_flags.without(SpliceFlag::NonBlock) | SpliceFlag::More);
 
     let mut bytes = 0;
@@ -83,7 +86,7 @@ fn pump(
                 Err(_) if bytes > 0 => break,
                 Err(err) => return Err(err),
             };
-        // It was empty before.
+        // The pipe was empty before the read, so all slots in use are new.
         file_to_pipe::count(read, pipe.ring().indices().occupancy() as usize);
         desc.set_total_len(read);
         if read >= len - bytes && !more {
@@ -93,6 +96,7 @@ fn pump(
         let drained = match sink.drain(pipe, desc) {
             Ok(drained) => drained,
             Err(err) => {
+                // An error means that the sink took nothing in this round.
                 desc.set_pos(start);
                 if bytes > 0 {
                     break;
@@ -105,14 +109,15 @@ fn pump(
             desc.set_pos(start + drained as Offset);
             break;
         }
-        // No sink can have taken more than there was.
+        // A C actor can claim more bytes than the pipe held, so count those that were read.
         bytes += read;
         desc.set_pos(pos);
     }
     Ok(bytes)
 }
 
-/// A file as the sink. `WRITE_STARTED`: the caller keeps its file system from being frozen already.
+/// A file as the sink. With `WRITE_STARTED` the caller already holds freeze protection of the file
+/// system (`file_start_write`).
 struct FileSink<'a, const WRITE_STARTED: bool> {
     file: &'a LocalFile,
     pos: &'a mut Offset,
@@ -121,6 +126,9 @@ struct FileSink<'a, const WRITE_STARTED: bool> {
 impl<const WRITE_STARTED: bool> Sink for FileSink<'_, WRITE_STARTED> {
     #[inline]
     fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
+        // Freeze protection covers the write, not the read of the source before it: that read can
+        // wait for another file system, or for a listener that answers a fanotify permission event
+        // by writing to this one. With the protection held, that could deadlock.
         let _write = (!WRITE_STARTED).then(|| self.file.start_write());
         pipe_to_file::write(
             pipe.handle(),
@@ -137,10 +145,11 @@ impl<const WRITE_STARTED: bool> Sink for FileSink<'_, WRITE_STARTED> {
     }
 }
 
-/// For `sendfile(2)` and the like. The caller has verified both ranges. C: `do_splice_direct`.
+/// Moves data for `sendfile(2)`, the fallback of `copy_file_range(2)`, and copy-up of overlayfs.
+/// The caller has verified both ranges (`rw_verify_area`). C: `do_splice_direct`.
 ///
-/// Fails with [`EBADF`] where `output` cannot be written, and with [`EINVAL`] where it is to be
-/// appended to.
+/// Returns [`EBADF`] if `output` is not open for writing, [`EINVAL`] if it is open with `O_APPEND`,
+/// and the errors of [`splice_direct`].
 pub(crate) fn do_splice_direct(
     input: &LocalFile,
     in_pos: &mut Offset,
@@ -153,8 +162,11 @@ pub(crate) fn do_splice_direct(
     file_to_file::<false>(input, in_pos, output, out_pos, len, flags)
 }
 
-/// For `copy_file_range(2)`. The caller has verified both ranges, and keeps the file system of
-/// `output` from being frozen. C: `splice_file_range`.
+/// Moves up to [`MAX_RW_COUNT`] bytes for the `->copy_file_range` of a file system. The caller has
+/// verified both ranges, and holds freeze protection of the file system of `output`. C:
+/// `splice_file_range`.
+///
+/// Returns the errors of [`do_splice_direct`].
 pub(crate) fn splice_file_range(
     input: &LocalFile,
     in_pos: &mut Offset,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a caller asks for: which kind of transfer it is, and whether it is allowed.
+//! The entry points of `splice(2)` and `tee(2)`: select the kind of transfer, and check whether it
+//! is allowed.
 
 #![forbid(unsafe_code)]
 
@@ -19,7 +20,7 @@ use kernel::{
     uaccess::{UserPtr, UserSlice},
 };
 
-/// `flags`, with the wish not to wait where one of `files` has it.
+/// Adds [`SpliceFlag::NonBlock`] to `flags` if one of `files` is open with `O_NONBLOCK`.
 #[inline]
 fn inherit_nonblock(flags: SpliceFlags, files: &[&LocalFile]) -> SpliceFlags {
     if files.iter().any(|file| file.has_flags(O_NONBLOCK)) {
@@ -29,18 +30,18 @@ fn inherit_nonblock(flags: SpliceFlags, files: &[&LocalFile]) -> SpliceFlags {
     }
 }
 
-/// Moves up to `len` bytes between two files of which at least one is a pipe. C: `do_splice`.
+/// Moves up to `len` bytes between two files, at least one of which is a pipe. C: `do_splice`.
 ///
-/// Without an offset a file that is no pipe is read or written at its position, which moves on.
+/// If no offset is given for a file that is not a pipe, the file position is used and advanced.
 ///
 /// # Errors
 ///
 /// - [`EBADF`]: `input` is not open for reading, or `output` not for writing.
-/// - [`ESPIPE`]: an offset is given for a pipe, or for the stream of a
-///   [`SpliceDevice`](kernel::splice::SpliceDevice).
-/// - [`EINVAL`]: neither is a pipe, or both are the same one; an offset is given for a file that
-///   has no positions; `output` is to be appended to; the file does not support it.
-/// - Those of the transfers.
+/// - [`ESPIPE`]: an offset is given for a pipe, or for a
+///   [`SpliceDevice`](kernel::splice::SpliceDevice), which is a stream.
+/// - [`EINVAL`]: neither file is a pipe; both are the same pipe; an offset is given for another
+///   file without positions; `output` is open with `O_APPEND`; the file does not support splice.
+/// - The errors of `rw_verify_area`, and of the transfer.
 #[inline(always)]
 pub(crate) fn do_splice(
     input: &LocalFile,
@@ -77,6 +78,8 @@ pub(crate) fn do_splice(
                 return Err(EINVAL);
             }
             output.verify_write(&pos, len)?;
+            // Only the pipe's `O_NONBLOCK` counts here. That of `output` is for its
+            // `->splice_write`: a socket does not wait for room, but still waits for the pipe.
             let flags = inherit_nonblock(flags, &[input]);
             let write = output.start_write();
             let ret = pipe_to_file::write(from, output, &mut pos, len, flags);
@@ -102,15 +105,16 @@ pub(crate) fn do_splice(
     };
 
     if bytes > 0 {
-        // The transfer may have told of the modification already: in this order the events are
-        // merged.
+        // `->splice_write` may have reported the modification of `output` already. Report it before
+        // the access, because inotify merges an event only with the last one in its queue.
         output.notify_modify();
         input.notify_access();
     }
     Ok(bytes)
 }
 
-/// Where the transfer came to: for the caller if it gave an offset, else for the file.
+/// Stores the position after a transfer: in `offset` if the caller gave one, else in the file, if
+/// the transfer succeeded.
 #[inline]
 fn store_pos(file: &LocalFile, offset: Option<&mut Offset>, pos: Offset, ret: &Result<usize>) {
     match offset {
@@ -120,7 +124,7 @@ fn store_pos(file: &LocalFile, offset: Option<&mut Offset>, pos: Offset, ret: &R
     }
 }
 
-/// An offset in user space, if the caller gave one.
+/// The offset argument of a system call: a pointer to user space, or none.
 struct UserOffset(Option<UserPtr>);
 
 impl UserOffset {
@@ -147,8 +151,10 @@ impl UserOffset {
 
 /// `splice(2)`.
 ///
-/// Nothing to transfer succeeds, whatever the other arguments are. Further errors: [`EINVAL`] for
-/// unknown flags, [`EFAULT`] for an offset that cannot be read or written.
+/// Returns 0 if `len` is 0, without a look at the other arguments. Errors besides those of
+/// [`do_splice`]: [`EINVAL`] for unknown flags, [`EBADF`] for a bad descriptor, and [`EFAULT`] if
+/// an offset cannot be read, or cannot be written after the transfer. In the last case the data
+/// was moved.
 pub(crate) fn sys_splice(
     fd_in: c_int,
     off_in: UserPtr,
@@ -171,6 +177,8 @@ pub(crate) fn sys_splice(
                     if offset.0.is_some() {
                         return Err(ESPIPE);
                     }
+                    // Forbid reads and writes with `RWF_NOWAIT` from now on: they would block
+                    // while a transfer sleeps with the pipe locked.
                     file.clear_nowait();
                 }
             }
@@ -191,10 +199,10 @@ pub(crate) fn sys_splice(
     })
 }
 
-/// Duplicates up to `len` bytes of a pipe into another. C: `do_tee`.
+/// Duplicates up to `len` bytes of one pipe in another. C: `do_tee`.
 ///
-/// Fails with [`EBADF`] where `input` is not open for reading or `output` not for writing, with
-/// [`EINVAL`] where they are not two different pipes, and as [`pipe_to_pipe::tee`] does.
+/// Returns [`EBADF`] if `input` is not open for reading or `output` is not open for writing,
+/// [`EINVAL`] if they are not two different pipes, and the errors of [`pipe_to_pipe::tee`].
 pub(crate) fn do_tee(
     input: &LocalFile,
     output: &LocalFile,
@@ -220,6 +228,9 @@ pub(crate) fn do_tee(
 }
 
 /// `tee(2)`.
+///
+/// Checks the flags before `len`, as C does and unlike `splice(2)`: unknown flags are [`EINVAL`]
+/// even if `len` is 0. Other errors: [`EBADF`] for a bad descriptor, and those of [`do_tee`].
 pub(crate) fn sys_tee(fd_in: c_int, fd_out: c_int, len: usize, flags: u32) -> Result<usize> {
     Counter::CallsTee.add(1);
     let flags = SpliceFlags::from_user(flags)?;

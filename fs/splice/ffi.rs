@@ -1,8 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where C comes in: every function that it calls, and the tables that it knows by name.
+//! The interface to C: every function that C calls, and every operations table that C names.
 //!
-//! Pointers become references here, and results error numbers. Nothing is decided.
+//! This file converts pointers to references, and results to error numbers. It has no other logic.
+//!
+//! # Safety
+//!
+//! C code in the kernel calls these functions. For the whole of a call it keeps these rules, to
+//! which the `SAFETY` comments below refer by their names:
+//!
+//! - *open file*: a file pointer is valid, and its reference count stays positive. A call of
+//!   `fdget_pos` on it that did not lock the position is one of the current task.
+//! - *live pipe*: a pipe pointer is valid. If no file refers to the pipe, only this call uses it.
+//! - *locked pipe*: a live pipe whose mutex the caller holds, or to which no file refers. So nobody
+//!   else accesses its ring.
+//! - *own position*: a pointer to a file position is valid, and nobody else accesses the position.
+//!   Two such pointers of one call are different.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
@@ -20,15 +33,15 @@ use kernel::{
     uaccess::UserPtr,
 };
 
-/// The table for pages that were allocated to be copied to.
+/// The operations for pages that the kernel allocated as the target of a copy.
 #[no_mangle]
 pub(crate) static default_pipe_buf_ops: PipeBufOperations = OpsTable::<ops::Default>::OPERATIONS;
 
-/// The table for pages of sockets and the like.
+/// The operations for pages of sockets, and of other owners that keep using them.
 #[no_mangle]
 pub(crate) static nosteal_pipe_buf_ops: PipeBufOperations = OpsTable::<ops::NoSteal>::OPERATIONS;
 
-/// The table for pages of the page cache.
+/// The operations for pages of the page cache.
 #[no_mangle]
 pub(crate) static page_cache_pipe_buf_ops: PipeBufOperations =
     OpsTable::<ops::PageCache>::OPERATIONS;
@@ -37,14 +50,17 @@ pub(crate) static page_cache_pipe_buf_ops: PipeBufOperations =
 ///
 /// # Safety
 ///
-/// `pipe` is valid and locked, or private to the caller. `spd` is valid and filled in.
+/// `pipe` is a locked pipe. `spd` is valid: its arrays describe `nr_pages` pages, with a reference
+/// to each of them, and its operations and its release function fit these pages.
 #[export]
 pub(crate) unsafe extern "C" fn splice_to_pipe(
     pipe: *mut bindings::pipe_inode_info,
     spd: *mut bindings::splice_pipe_desc,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a locked pipe. `spd` describes its pages, whose references pass to `bufs`,
+    // as this function requires.
     let (mut ring, mut bufs) = unsafe { (PipeRing::from_raw(pipe), SplicePipeDesc::from_raw(spd)) };
+    // Dropping `bufs` releases the pages that did not fit, by the release function of `spd`.
     from_size(to_pipe::splice_to_pipe(&mut ring, &mut bufs))
 }
 
@@ -52,14 +68,15 @@ pub(crate) unsafe extern "C" fn splice_to_pipe(
 ///
 /// # Safety
 ///
-/// `pipe` is valid and locked, or private to the caller. `buf` is a valid buffer, whose reference
-/// is handed over whatever the result.
+/// `pipe` is a locked pipe. `buf` points to a valid buffer. Its reference passes to this function,
+/// even if it fails.
 #[export]
 pub(crate) unsafe extern "C" fn add_to_pipe(
     pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a locked pipe. `buf` is a valid buffer that the caller does not use again,
+    // as this function requires, so its one reference moves to the copy.
     let (mut ring, buf) = unsafe { (PipeRing::from_raw(pipe), PipeBuffer::from_raw(buf.read())) };
     from_size(to_pipe::add_to_pipe(&mut ring, buf))
 }
@@ -68,13 +85,16 @@ pub(crate) unsafe extern "C" fn add_to_pipe(
 ///
 /// # Safety
 ///
-/// `pipe` and `spd` are valid.
+/// `pipe` and `spd` are valid, and `spd` has no pages yet. If this succeeds, the caller passes
+/// `spd` to [`splice_shrink_spd`] later.
 #[export]
 pub(crate) unsafe extern "C" fn splice_grow_spd(
     pipe: *const bindings::pipe_inode_info,
     spd: *mut bindings::splice_pipe_desc,
 ) -> c_int {
-    // SAFETY: By the caller's promise. The pipe is not locked: its size may change at any time.
+    // SAFETY: `pipe` and `spd` are valid, and `spd` is shrunk later, as this function requires.
+    // `max_usage` is read as by C's `READ_ONCE`: the caller need not hold the pipe's mutex, and
+    // without it `F_SETPIPE_SZ` could change the field at any time.
     let ret = unsafe {
         let max_usage = (&raw const (*pipe).max_usage).read_volatile();
         SplicePipeDesc::grow(spd, max_usage)
@@ -89,10 +109,11 @@ pub(crate) unsafe extern "C" fn splice_grow_spd(
 ///
 /// # Safety
 ///
-/// `spd` was given to `splice_grow_spd`, which succeeded.
+/// `spd` is valid, and was passed to [`splice_grow_spd`], which succeeded.
 #[export]
 pub(crate) unsafe extern "C" fn splice_shrink_spd(spd: *mut bindings::splice_pipe_desc) {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `splice_grow_spd` succeeded for `spd`, as this function requires, so the arrays are
+    // those from there, unless the ones on the caller's stack were long enough.
     unsafe { SplicePipeDesc::shrink(spd) };
 }
 
@@ -100,7 +121,7 @@ pub(crate) unsafe extern "C" fn splice_shrink_spd(spd: *mut bindings::splice_pip
 ///
 /// # Safety
 ///
-/// All pointers are valid, and `pipe` is locked, or private to the caller.
+/// `file` is an open file, `ppos` an own position, and `pipe` a locked pipe.
 #[export]
 pub(crate) unsafe extern "C" fn copy_splice_read(
     file: *mut bindings::file,
@@ -109,7 +130,7 @@ pub(crate) unsafe extern "C" fn copy_splice_read(
     len: usize,
     _flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `file` is an open file, `ppos` an own position, and `pipe` a locked pipe.
     let (file, pos, mut ring) = unsafe {
         (
             LocalFile::from_raw_file(file),
@@ -124,7 +145,7 @@ pub(crate) unsafe extern "C" fn copy_splice_read(
 ///
 /// # Safety
 ///
-/// All pointers are valid, and `pipe` is locked, or private to the caller.
+/// `file` is an open file, `ppos` an own position, and `pipe` a locked pipe.
 #[export]
 pub(crate) unsafe extern "C" fn vfs_splice_read(
     file: *mut bindings::file,
@@ -133,7 +154,7 @@ pub(crate) unsafe extern "C" fn vfs_splice_read(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `file` is an open file, `ppos` an own position, and `pipe` a locked pipe.
     let (file, pos, mut ring) = unsafe {
         (
             LocalFile::from_raw_file(file),
@@ -151,7 +172,8 @@ pub(crate) unsafe extern "C" fn vfs_splice_read(
 ///
 /// # Safety
 ///
-/// All pointers are valid.
+/// `file` is an open file, `pipe` a live pipe that the caller has not locked, and `offset` an own
+/// position.
 #[export]
 pub(crate) unsafe extern "C" fn splice_file_to_pipe(
     file: *mut bindings::file,
@@ -160,7 +182,7 @@ pub(crate) unsafe extern "C" fn splice_file_to_pipe(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `file` is an open file, `pipe` a live pipe, and `offset` an own position.
     let (file, mut pipe, pos) = unsafe {
         (
             LocalFile::from_raw_file(file),
@@ -178,17 +200,21 @@ pub(crate) unsafe extern "C" fn splice_file_to_pipe(
 ///
 /// # Safety
 ///
-/// `pipe` is valid and locked, or private to the caller. `sd` is valid, and what `actor` expects.
+/// `pipe` is a locked pipe. `sd` is valid, and only `actor` accesses it during the call. `actor`
+/// may be called with `sd` and any buffer.
 #[export]
 pub(crate) unsafe extern "C" fn __splice_from_pipe(
     pipe: *mut bindings::pipe_inode_info,
     sd: *mut bindings::splice_desc,
     actor: bindings::splice_actor,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a locked pipe. `sd` is valid and accessed by `actor` only, as this function
+    // requires.
     let (mut ring, desc) = unsafe { (PipeRing::from_raw(pipe), SpliceDesc::from_raw(sd)) };
+    // The caller may pass the same description several times, as nfsd does for the parts of a read:
+    // count from 0 each time.
     desc.begin();
-    // SAFETY: By the caller's promise.
+    // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
     from_size(unsafe { feed_c_actor(&mut ring, desc, actor) })
 }
 
@@ -196,7 +222,8 @@ pub(crate) unsafe extern "C" fn __splice_from_pipe(
 ///
 /// # Safety
 ///
-/// All pointers are valid; `actor` expects a description with `file` in it.
+/// `pipe` is a live pipe that the caller has not locked, `file` an open file, and `ppos` an own
+/// position. `actor` may be called with a description that has `file` in its union, and any buffer.
 #[export]
 pub(crate) unsafe extern "C" fn splice_from_pipe(
     pipe: *mut bindings::pipe_inode_info,
@@ -206,19 +233,23 @@ pub(crate) unsafe extern "C" fn splice_from_pipe(
     flags: c_uint,
     actor: bindings::splice_actor,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a live pipe, `file` an open file, and `ppos` an own position.
     let (mut pipe, file, pos) =
         unsafe { (Pipe::from_raw(pipe), LocalFile::from_raw_file(file), *ppos) };
     let mut desc = SpliceDesc::new(len, SpliceFlags::from_kernel(flags), pos);
     desc.set_file(file);
-    // SAFETY: By the caller's promise.
+    // SAFETY: `desc` has `file` in its union, for which `actor` may be called, as this function
+    // requires.
     let ret = unsafe { feed_c_actor(&mut pipe.lock().ring(), &mut desc, actor) };
     from_size(ret)
 }
 
+/// Feeds the data in `ring` to a C actor, until the actor has taken `desc.total_len()` bytes.
+/// Returns [`EINVAL`] if `actor` is null, and the errors of [`from_pipe`].
+///
 /// # Safety
 ///
-/// `desc` is what `actor` expects.
+/// `actor` may be called with `desc` and any buffer.
 #[inline(always)]
 unsafe fn feed_c_actor(
     ring: &mut PipeRing<'_>,
@@ -226,7 +257,7 @@ unsafe fn feed_c_actor(
     actor: bindings::splice_actor,
 ) -> Result<usize> {
     let (len, flags) = (desc.total_len(), desc.flags());
-    // SAFETY: By the caller's promise.
+    // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
     let mut actor = unsafe { CActor::new(actor, desc) }.ok_or(EINVAL)?;
     let bytes = from_pipe(ring, len, flags, &mut actor)?;
     Counter::PipeToActorReferenced.add(bytes);
@@ -237,7 +268,8 @@ unsafe fn feed_c_actor(
 ///
 /// # Safety
 ///
-/// All pointers are valid.
+/// `pipe` is a live pipe that the caller has not locked, `file` an open file, and `ppos` an own
+/// position.
 #[export]
 pub(crate) unsafe extern "C" fn iter_file_splice_write(
     pipe: *mut bindings::pipe_inode_info,
@@ -246,7 +278,7 @@ pub(crate) unsafe extern "C" fn iter_file_splice_write(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a live pipe, `file` an open file, and `ppos` an own position.
     let (mut pipe, file, pos) = unsafe {
         (
             Pipe::from_raw(pipe),
@@ -264,7 +296,7 @@ pub(crate) unsafe extern "C" fn iter_file_splice_write(
 ///
 /// # Safety
 ///
-/// `pipe` and `file` are valid.
+/// `pipe` is a live pipe that the caller has not locked, and `file` an open file.
 #[cfg(CONFIG_NET)]
 #[export]
 pub(crate) unsafe extern "C" fn splice_to_socket(
@@ -274,7 +306,7 @@ pub(crate) unsafe extern "C" fn splice_to_socket(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `pipe` is a live pipe, and `file` an open file.
     let (mut pipe, file) = unsafe { (Pipe::from_raw(pipe), LocalFile::from_raw_file(file)) };
     let flags = SpliceFlags::from_kernel(flags);
     from_size(crate::pipe_to_socket::splice_to_socket(
@@ -299,16 +331,19 @@ impl direct::Sink for CDirectActor {
 ///
 /// # Safety
 ///
-/// `file` and `sd` are valid, and `sd` is what `actor` expects.
+/// `file` is an open file. `sd` is valid, and only `actor` accesses it during the call. `actor`
+/// may be called with `sd` and any pipe that no file refers to.
 #[export]
 pub(crate) unsafe extern "C" fn splice_direct_to_actor(
     file: *mut bindings::file,
     sd: *mut bindings::splice_desc,
     actor: bindings::splice_direct_actor,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `file` is an open file. `sd` is valid and accessed by `actor` only, as this function
+    // requires.
     let (file, desc) = unsafe { (LocalFile::from_raw_file(file), SpliceDesc::from_raw(sd)) };
-    // SAFETY: By the caller's promise: it is called with `desc` only.
+    // SAFETY: `actor` may be called with `desc`, as this function requires, and `splice_direct`
+    // calls it with no other description.
     let actor = unsafe { CDirectActor::new(actor) };
     from_size(
         actor
@@ -321,7 +356,7 @@ pub(crate) unsafe extern "C" fn splice_direct_to_actor(
 ///
 /// # Safety
 ///
-/// All pointers are valid, and those to positions are different ones.
+/// `input` and `output` are open files, and `ppos` and `opos` own positions.
 #[export]
 pub(crate) unsafe extern "C" fn do_splice_direct(
     input: *mut bindings::file,
@@ -331,14 +366,14 @@ pub(crate) unsafe extern "C" fn do_splice_direct(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `input` and `output` are open files.
     let (input, output) = unsafe {
         (
             LocalFile::from_raw_file(input),
             LocalFile::from_raw_file(output),
         )
     };
-    // SAFETY: By the caller's promise.
+    // SAFETY: `ppos` and `opos` are own positions, and different ones.
     let (in_pos, out_pos) = unsafe { (&mut *ppos, &mut *opos) };
     let flags = SpliceFlags::from_kernel(flags);
     from_size(direct::do_splice_direct(
@@ -350,7 +385,7 @@ pub(crate) unsafe extern "C" fn do_splice_direct(
 ///
 /// # Safety
 ///
-/// All pointers are valid, and those to positions are different ones.
+/// `input` and `output` are open files, and `ppos` and `opos` own positions.
 #[export]
 pub(crate) unsafe extern "C" fn splice_file_range(
     input: *mut bindings::file,
@@ -359,25 +394,25 @@ pub(crate) unsafe extern "C" fn splice_file_range(
     opos: *mut Offset,
     len: usize,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `input` and `output` are open files.
     let (input, output) = unsafe {
         (
             LocalFile::from_raw_file(input),
             LocalFile::from_raw_file(output),
         )
     };
-    // SAFETY: By the caller's promise.
+    // SAFETY: `ppos` and `opos` are own positions, and different ones.
     let (in_pos, out_pos) = unsafe { (&mut *ppos, &mut *opos) };
     from_size(direct::splice_file_range(
         input, in_pos, output, out_pos, len,
     ))
 }
 
-/// C: `do_splice`, for io_uring. Offsets may be null.
+/// C: `do_splice`, called by io_uring. Null stands for an offset that is not given.
 ///
 /// # Safety
 ///
-/// The files are valid; so are offsets that are not null, and they are different ones.
+/// `input` and `output` are open files. `off_in` and `off_out` are null or own positions.
 #[export]
 pub(crate) unsafe extern "C" fn do_splice(
     input: *mut bindings::file,
@@ -387,24 +422,24 @@ pub(crate) unsafe extern "C" fn do_splice(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `input` and `output` are open files.
     let (input, output) = unsafe {
         (
             LocalFile::from_raw_file(input),
             LocalFile::from_raw_file(output),
         )
     };
-    // SAFETY: By the caller's promise.
+    // SAFETY: `off_in` and `off_out` are null or own positions, and different ones.
     let (off_in, off_out) = unsafe { (off_in.as_mut(), off_out.as_mut()) };
     let flags = SpliceFlags::from_kernel(flags);
     from_size(entry::do_splice(input, off_in, output, off_out, len, flags))
 }
 
-/// C: `do_tee`.
+/// C: `do_tee`, called by io_uring.
 ///
 /// # Safety
 ///
-/// Both files are valid.
+/// `input` and `output` are open files.
 #[export]
 pub(crate) unsafe extern "C" fn do_tee(
     input: *mut bindings::file,
@@ -412,7 +447,7 @@ pub(crate) unsafe extern "C" fn do_tee(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    // SAFETY: By the caller's promise.
+    // SAFETY: `input` and `output` are open files.
     let (input, output) = unsafe {
         (
             LocalFile::from_raw_file(input),
@@ -427,7 +462,7 @@ pub(crate) unsafe extern "C" fn do_tee(
     ))
 }
 
-/// `splice(2)`.
+/// `splice(2)`, called by `syscalls.c`. The offsets are addresses in user space.
 #[export]
 pub(crate) extern "C" fn rust_sys_splice(
     fd_in: c_int,
@@ -444,7 +479,7 @@ pub(crate) extern "C" fn rust_sys_splice(
     ))
 }
 
-/// `tee(2)`.
+/// `tee(2)`, called by `syscalls.c`.
 #[export]
 pub(crate) extern "C" fn rust_sys_tee(
     fd_in: c_int,

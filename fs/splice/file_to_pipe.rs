@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a file to a pipe.
+//! Transfers from a file to a pipe.
 
 #![forbid(unsafe_code)]
 
@@ -13,10 +13,12 @@ use kernel::{
     splice::{counters::Counter, room_in_bytes, wait_for_room, SpliceFlags},
 };
 
-/// The most that one read or write moves. C: `MAX_RW_COUNT`.
+/// The largest number of bytes that one read or write moves: `INT_MAX`, rounded down to whole
+/// pages. C: `MAX_RW_COUNT`.
 pub(crate) const MAX_RW_COUNT: usize = i32::MAX as usize & !(PAGE_SIZE - 1);
 
-/// Reads up to `len` bytes into `ring`, waiting for room first. C: `splice_file_to_pipe`.
+/// Waits for room in `pipe`, reads up to `len` bytes from `file` into it, and wakes the readers of
+/// the pipe. Returns the errors of [`wait_for_room`] and [`read`]. C: `splice_file_to_pipe`.
 pub(crate) fn splice_file_to_pipe(
     file: &LocalFile,
     pipe: &mut Pipe<'_>,
@@ -29,7 +31,9 @@ pub(crate) fn splice_file_to_pipe(
     wait_for_room(&mut ring, flags)?;
     let before = ring.indices().head();
     let bytes = read(file, pos, &mut ring, len, flags)?;
-    // While a driver waited others may have put buffers in, or had the ring made anew.
+    // A driver may have unlocked the pipe to wait. Meanwhile others can add and remove buffers, or
+    // resize the ring, which changes its head. So the difference is an estimate. It is limited to
+    // the occupancy.
     let indices = ring.indices();
     let linked = indices.head().wrapping_sub(before).min(indices.occupancy());
     drop(guard);
@@ -40,16 +44,21 @@ pub(crate) fn splice_file_to_pipe(
     Ok(bytes)
 }
 
-/// Counts what was read for a transfer that a user asked for. Reads that a file makes from another
-/// for its own sake, as those of overlayfs, are a part of such a one.
+/// Counts the bytes and the buffers of a read that a system call asked for.
+///
+/// A read that a file system makes from another file, as overlayfs does, goes through
+/// [`vfs_splice_read`] and is a part of such a read, so it is not counted a second time.
 #[inline]
 pub(crate) fn count(bytes: usize, linked: usize) {
     Counter::BuffersLinked.add(linked);
     Counter::FileToPipe.add(bytes);
 }
 
-/// Reads up to `len` bytes into `ring`, as many as there is room for. The caller has made sure
-/// that the range may be read. C: `do_splice_read`.
+/// Reads up to `len` bytes into `ring`, limited by its room and by [`MAX_RW_COUNT`]. The caller has
+/// verified the range (`rw_verify_area`). C: `do_splice_read`.
+///
+/// Returns [`EBADF`] if `file` is not open for reading, [`EINVAL`] if it has no `->splice_read`,
+/// and the errors of the file.
 #[inline(always)]
 pub(crate) fn read(
     file: &LocalFile,
@@ -67,15 +76,15 @@ pub(crate) fn read(
     }
     let len = len.min(room_in_bytes(ring)).min(MAX_RW_COUNT);
 
-    // Where there are no pages to refer to, the data is read into new ones. A file without
-    // `->splice_read` does not get that either.
+    // With `O_DIRECT` and DAX there is no page cache to refer to, so read into new pages. This is
+    // no fallback for files without `->splice_read`: they do not support splice, as in C.
     if file.has_splice_read() && file.bypasses_page_cache() {
         return copy_splice_read(file, pos, ring, len);
     }
     file.call_splice_read(pos, ring, len, flags)
 }
 
-/// Checks the range, and reads. C: `vfs_splice_read`.
+/// Verifies the range (`rw_verify_area`), then calls [`read`]. C: `vfs_splice_read`.
 pub(crate) fn vfs_splice_read(
     file: &LocalFile,
     pos: &mut Offset,
@@ -87,11 +96,11 @@ pub(crate) fn vfs_splice_read(
     read(file, pos, ring, len, flags)
 }
 
-/// Reads into new pages, by the file's `->read_iter`, and puts those into `ring`.
+/// Reads into new pages with the file's `->read_iter`, and puts these pages into `ring`.
 ///
-/// Fails with [`ENOMEM`] where there are no pages, and with [`EAGAIN`] where the file says
-/// [`EFAULT`]: the pages are good, so this can only mean that nothing could be put there.
-/// C: `copy_splice_read`.
+/// Returns [`ENOMEM`] if no page can be allocated or the ring is full, and the errors of the file,
+/// but [`EAGAIN`] instead of [`EFAULT`]: the destination is kernel memory, so the caller did not
+/// pass a bad address. The file could not store anything. C: `copy_splice_read`.
 pub(crate) fn copy_splice_read(
     file: &LocalFile,
     pos: &mut Offset,
@@ -106,16 +115,18 @@ pub(crate) fn copy_splice_read(
         .call_read_iter(pos, pages.dest(len).as_iter())
         .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
 
+    // The pages are not zeroed. So that a reader does not get old contents of memory, this frees
+    // the pages without data, and the last buffer ends where the data ends.
     pages.truncate(bytes.div_ceil(PAGE_SIZE));
     let mut left = bytes;
     while let (Some(page), Some(vacancy)) = (pages.pop_front(), ring.vacancy()) {
         let chunk = left.min(PAGE_SIZE);
-        // CAST: Not more than PAGE_SIZE.
+        // CAST: At most PAGE_SIZE.
         vacancy.fill(PipeBuffer::from_page(page, 0, chunk as u32)?);
         left -= chunk;
     }
     if file.is_direct() {
-        // The device reads into the very pages that go on.
+        // The device has written to the pages that are now in the pipe: no CPU copied the data.
         Counter::FileToPipeDirect.add(bytes);
     } else {
         Counter::FileToPipeCopied.add(bytes);

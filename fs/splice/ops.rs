@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The kinds of pipe buffers that any part of the kernel may put into a pipe.
+//! Operations for the kinds of pipe buffers that any part of the kernel may put into a pipe.
 
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,8 @@ use kernel::{
     prelude::*,
 };
 
-/// Pages allocated to be the target of a copy. C: `default_pipe_buf_ops`.
+/// Pages that the kernel allocated as the target of a copy. A page that only the buffer refers to
+/// can be stolen. C: `default_pipe_buf_ops`.
 pub(crate) struct Default;
 
 #[vtable]
@@ -21,8 +22,8 @@ impl PipeBufferOps for Default {
     }
 }
 
-/// Pages of a socket buffer, or of another owner that has to keep them. C:
-/// `nosteal_pipe_buf_ops`.
+/// Pages of a socket buffer, or of another owner that keeps using them, so that they must not be
+/// stolen. C: `nosteal_pipe_buf_ops`.
 pub(crate) struct NoSteal;
 
 #[vtable]
@@ -42,9 +43,10 @@ impl PipeBufferOps for PageCache {
         if folio.is_uptodate() {
             return Ok(());
         }
-        // It may be being read, and its lock is held until it was.
+        // The file system may still be reading the folio, which is locked until that is complete.
         let locked = folio.lock();
         if !locked.in_page_cache() {
+            // Truncated meanwhile: the transfer ends here, as at the end of the file.
             Err(ENODATA)
         } else if !folio.is_uptodate() {
             Err(EIO)
@@ -54,6 +56,9 @@ impl PipeBufferOps for PageCache {
     }
 
     fn try_steal(buf: &PipeBuffer) -> Option<Stolen<'_>> {
+        // The new owner may write to the folio, so it must leave the page cache first: readers of
+        // the file must not see these writes. This waits for writeback, because a truncation no
+        // longer waits for it then, and the blocks could be reused before the data is written.
         let removed = buf.folio().lock().try_remove_from_page_cache().ok()?;
         Some(removed.into())
     }

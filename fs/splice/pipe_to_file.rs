@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a pipe to a file.
+//! Transfers from a pipe to a file.
 
 #![forbid(unsafe_code)]
 
@@ -13,7 +13,7 @@ use kernel::{
     splice::{counters::Counter, wait_for_data, Progress, SpliceFlags},
 };
 
-/// Calls the file's way of taking data from a pipe. C: `do_splice_from`.
+/// Calls the file's `->splice_write`. Returns [`EINVAL`] if it has none. C: `do_splice_from`.
 #[inline]
 pub(crate) fn write(
     pipe: Pipe<'_>,
@@ -25,10 +25,12 @@ pub(crate) fn write(
     file.call_splice_write(pipe, pos, len, flags)
 }
 
-/// Writes what is in the pipe by the file's `->write_iter`, all buffers in one call.
+/// Writes up to `len` bytes from the pipe with the file's `->write_iter`: one call for all buffers
+/// that are in the pipe, then the next call when there are more.
 ///
-/// Fails with [`EINVAL`] where the file has none, with [`ENOMEM`], and as [`wait_for_data`] and
-/// the file do. Data that was not written stays in the pipe. C: `iter_file_splice_write`.
+/// Returns [`EINVAL`] if the file has no `->write_iter`, and [`ENOMEM`] and the errors of
+/// [`wait_for_data`] and of the file if nothing was written. Bytes that were not written stay in
+/// the pipe. C: `iter_file_splice_write`.
 pub(crate) fn iter_file_splice_write(
     pipe: &mut Pipe<'_>,
     file: &LocalFile,
@@ -39,8 +41,9 @@ pub(crate) fn iter_file_splice_write(
     if !file.has_write_iter() {
         return Err(EINVAL);
     }
-    // Before the pipe is locked: an allocation may wait. Not on the stack, on which file systems
-    // nest.
+    // Allocate before the pipe is locked, because an allocation may sleep, and would hold up other
+    // users of the pipe. The array is not on the stack, because `->write_iter` of several file
+    // systems may nest on it, such as overlayfs on another one.
     let mut vecs = KVec::<BioVec>::new();
     vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
     let mut guard = pipe.lock();
@@ -55,7 +58,8 @@ pub(crate) fn iter_file_splice_write(
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
         }
-        // The pipe may have been enlarged, before it was locked or while waiting.
+        // `F_SETPIPE_SZ` may have enlarged the pipe before it was locked or during the wait. Then
+        // the array could be too short for all buffers.
         if let Err(err) = vecs.reserve(ring.max_usage() as usize, GFP_KERNEL) {
             break Err(err.into());
         }
@@ -79,7 +83,8 @@ pub(crate) fn iter_file_splice_write(
     ret
 }
 
-/// Writes what is in the pipe, as far as there are `vecs` for it. `true`: go on.
+/// Writes the buffers that are in the pipe now, at most one for each of `vecs`. Returns `true` if
+/// the transfer can continue.
 #[inline]
 fn write_some<'a>(
     ring: &'a mut PipeRing<'_>,
@@ -92,7 +97,8 @@ fn write_some<'a>(
     let mut pieces = Pieces::new(vecs);
     match pieces.gather(ring, len - progress.bytes) {
         Ok(_) => (),
-        // What was gathered so far is left in the pipe, for the next call.
+        // The page of a buffer was truncated. As in C, the buffers in front of it are not written
+        // either, and stay in the pipe.
         Err(err) if err == ENODATA => return Ok(false),
         Err(err) => return Err(err),
     }

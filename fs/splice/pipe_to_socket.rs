@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a pipe to a socket.
+//! Transfers from a pipe to a socket.
 
 #![forbid(unsafe_code)]
 
@@ -17,10 +17,11 @@ use kernel::{
     },
 };
 
-/// Sends what is in the pipe, by reference where the protocol can.
+/// Sends up to `len` bytes from the pipe, by reference if the protocol supports it.
 ///
-/// Fails with [`ENOTSOCK`] where the file is no socket, and as [`wait_for_data`] and `sendmsg(2)`
-/// do. Data that was not sent stays in the pipe. C: `splice_to_socket`.
+/// Returns [`ENOTSOCK`] if the file is not a socket, and the errors of [`wait_for_data`] and of
+/// `sendmsg(2)` if nothing was sent. Bytes that were not sent stay in the pipe. C:
+/// `splice_to_socket`.
 pub(crate) fn splice_to_socket(
     pipe: &mut Pipe<'_>,
     file: &LocalFile,
@@ -63,8 +64,8 @@ pub(crate) fn splice_to_socket(
     progress.result(ret)
 }
 
-/// Waits for data and sends it; `copied` are those bytes that were not sent by reference. `true`:
-/// go on.
+/// Waits for data and sends it. Adds the bytes that it sent as a copy to `copied`. Returns `true`
+/// if the transfer can continue.
 #[inline]
 fn send_some(
     ring: &mut PipeRing<'_>,
@@ -80,10 +81,13 @@ fn send_some(
     }
 
     let wanted = len - progress.bytes;
+    // As many pieces as in C: on a socket that keeps message boundaries the receiver sees where a
+    // message ends.
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
     let gathered = pieces.gather_unless_loaned(ring, wanted);
-    // What can be read is sent; the error is met again, first, at the next call.
+    // Send the buffers in front of one that cannot be read. Its error comes again, with no buffer
+    // in front of it, at the next attempt.
     if pieces.is_empty() {
         return match gathered {
             Ok(true) => send_loaned(ring, socket, wanted, flags, dont_wait, progress, copied),
@@ -92,6 +96,8 @@ fn send_some(
         };
     }
 
+    // Announce more data only if it is in the pipe: the protocol holds a partial segment back for
+    // it, and would do so without need if the writer of the pipe is slow.
     let left_in_pipe = gathered.unwrap_or(true);
     let more = flags.contains(SpliceFlag::More) || (left_in_pipe && pieces.bytes() < wanted);
     let sent = socket.send_pages(&pieces, more, dont_wait)?;
@@ -102,8 +108,9 @@ fn send_some(
     Ok(true)
 }
 
-/// Sends the oldest buffers, which have a loan: by reference if the protocol reports when it is done
-/// with the memory, else as a copy. `true`: go on.
+/// Sends the oldest buffers, which have a loan, so that the end of their use is observed: by
+/// reference if the protocol reports when it is done with the memory, else as a copy. Returns
+/// `true` if the transfer can continue.
 #[cold]
 fn send_loaned(
     ring: &mut PipeRing<'_>,
@@ -121,6 +128,8 @@ fn send_loaned(
     };
     let more = |bytes| flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted);
     let sent = match socket.send_loaned(&pieces, loan, more(pieces.bytes()), dont_wait) {
+        // The protocol would keep references to the pages and not report when it drops them, so
+        // the loan would end too early.
         Err(err) if err == EOPNOTSUPP => {
             let Some(buf) = ring.front() else {
                 return Ok(false);
@@ -139,7 +148,9 @@ fn send_loaned(
     Ok(true)
 }
 
-/// Sends a copy of the first `len` bytes of `buf`, or of as many as a page holds.
+/// Sends a copy of the first `len` bytes of `buf`, at most one page, and returns how many bytes the
+/// socket took. Returns [`ENOMEM`] if there is no page for the copy, and the errors of
+/// `sendmsg(2)`.
 #[inline(never)]
 fn send_copy(
     buf: &PipeBuffer,
@@ -153,7 +164,7 @@ fn send_copy(
     let mut pages = FreshPages::alloc(&mut array, 1)?;
     let len = copy_to_iter(buf, len, pages.dest(len).as_iter());
     let page = pages.pop_front().ok_or(ENOMEM)?;
-    // CAST: Not more than PAGE_SIZE.
+    // CAST: At most PAGE_SIZE.
     let copy = PipeBuffer::from_page(page, 0, len as u32)?;
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; 1];
     let mut pieces = Pieces::new(&mut vecs);

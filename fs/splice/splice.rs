@@ -2,7 +2,8 @@
 
 //! Splice: the transfers between files, pipes and sockets.
 //!
-//! One file for each kind of transfer. `ffi` is where C comes in, and the only one with `unsafe`.
+//! There is one file for each kind of transfer. `ffi` has the functions that C calls, and is the
+//! only file with `unsafe` code.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
@@ -28,7 +29,7 @@ module! {
     license: "GPL",
 }
 
-/// What lives as long as the kernel does.
+/// The built-in module. It keeps the files in debugfs for as long as the kernel runs.
 struct Splice {
     _files: debugfs::Files,
 }

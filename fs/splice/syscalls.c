@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * splice(2) and tee(2), and the exports of fs/splice/. C because the macros
- * are; nothing is decided here.
+ * The system calls splice(2) and tee(2), and the exports of fs/splice/. This
+ * is in C because SYSCALL_DEFINE and EXPORT_SYMBOL are C macros. The logic is in
+ * the Rust files.
  */
 #include <linux/export.h>
 #include <linux/rust_splice.h>
@@ -22,7 +23,10 @@ SYSCALL_DEFINE4(tee, int, fdin, int, fdout, size_t, len, unsigned int, flags)
 	return rust_sys_tee(fdin, fdout, len, flags);
 }
 
-/* What is exported here is defined in Rust, or in fs/pipe.c. */
+/*
+ * These symbols are defined in Rust. Each has the license that it has in
+ * fs/splice.c, so that the same modules can use it.
+ */
 #define EXPORT(sym, license)	_EXPORT_SYMBOL(sym, license)
 
 EXPORT(splice_to_pipe, "GPL");
@@ -36,7 +40,10 @@ EXPORT(splice_direct_to_actor, "");
 EXPORT(do_splice_direct, "");
 EXPORT(splice_file_range, "");
 
-/* For drivers that are modules: what inline functions of kernel::pipe use. */
+/*
+ * These are defined in Rust or in fs/pipe.c. Inline functions of kernel::pipe
+ * use them, and a driver that is a module contains copies of such functions.
+ */
 EXPORT(alloc_pipe_info, "GPL");
 EXPORT(anon_pipe_buf_ops, "GPL");
 EXPORT(default_pipe_buf_ops, "GPL");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Putting buffers that C made into a pipe.
+//! Puts buffers that C code made into a pipe.
 
 #![forbid(unsafe_code)]
 
@@ -10,10 +10,12 @@ use kernel::{
     splice::broken_pipe,
 };
 
-/// Puts in as many of `bufs` as there is room for; says how many bytes. The rest is dropped.
+/// Takes as many of `bufs` as `ring` has room for, puts them in, and returns the number of bytes.
+/// The others stay in `bufs`.
 ///
-/// Fails with [`EPIPE`], and `SIGPIPE`, where nobody has the read end open, and with [`EAGAIN`]
-/// where there is no room at all. C: `splice_to_pipe`.
+/// Returns [`EPIPE`], and sends `SIGPIPE`, if the pipe has no readers, and [`EAGAIN`] if no byte
+/// was put in. Without any buffers it returns 0, even if the pipe has no readers. C:
+/// `splice_to_pipe`.
 pub(crate) fn splice_to_pipe(
     ring: &mut PipeRing<'_>,
     bufs: &mut impl ExactSizeIterator<Item = PipeBuffer>,
@@ -31,9 +33,10 @@ pub(crate) fn splice_to_pipe(
     Ok(bytes)
 }
 
-/// Puts `buf` in; says how many bytes that were. Where it fails, `buf` is dropped.
+/// Puts `buf` into `ring` and returns its length. On failure it drops `buf`, as C callers expect.
 ///
-/// Fails as [`splice_to_pipe`] does. C: `add_to_pipe`.
+/// Returns [`EPIPE`], and sends `SIGPIPE`, if the pipe has no readers, and [`EAGAIN`] if it has no
+/// room. C: `add_to_pipe`.
 #[inline]
 pub(crate) fn add_to_pipe(ring: &mut PipeRing<'_>, buf: PipeBuffer) -> Result<usize> {
     if !ring.has_readers() {
