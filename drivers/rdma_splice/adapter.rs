@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What drivers share that feed what is in pipes to a DMA engine, and what comes from it to pipes.
+//! The adapter between pipes and a DMA engine, which the drivers of such engines share.
 //!
-//! - A [`Channel`] has the file operations of a device, and does the waiting. It drives an
-//! - [`Engine`], which is what a driver writes: start a transfer, and say when it was through. The
-//!   engine finds in
-//! - [`Work`] what to send, and where to put what it receives.
+//! - [`Channel`] implements the file operations of a device, with all waits.
+//! - [`Engine`] is the trait that a driver implements: start transfers, report completed ones, and
+//!   stop.
+//! - [`Work`] gives the engine the bytes to send and the pages to receive into.
 //!
 //! # Locking
 //!
-//! From the outside in: a pipe; [`WhileBound`](kernel::splice::WhileBound), which also has one
-//! request follow the other; the channel's state. Buffers are dropped with neither of the last two
-//! held: a page may be one of this very driver, and comes back to it then.
+//! From outermost to innermost: the mutex of a pipe; the mutex of
+//! [`WhileBound`](kernel::splice::WhileBound), under which requests are queued one after the other;
+//! the mutex of the channel's state. Buffers are dropped with neither of the last two held, because
+//! a buffer can have a page of this driver, whose release takes both.
 
 #![forbid(unsafe_code)]
 
@@ -25,19 +26,19 @@ pub(crate) use counters::CountersOf;
 
 use kernel::dma::DmaAddress;
 
-/// How many requests there can be that the device is not through with.
+/// The maximum number of requests that are queued and not yet released.
 const REQUESTS: usize = 16;
 
-/// How many buffers a request has at most.
+/// The maximum number of buffers in a request.
 const BUFFERS: usize = 256;
 
-/// How many pages there are to receive into.
+/// The number of pages that a channel receives into.
 const PAGES: usize = 32;
 
-/// How many of them wait for a reader at most.
+/// The maximum number of received buffers that wait for a reader.
 const RECEIVED: usize = 16;
 
-/// Bytes at an address that the device can use.
+/// A DMA address of the device, and a length in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Piece {
     pub(crate) addr: DmaAddress,

@@ -2,9 +2,9 @@
 
 //! The DMA engine of QEMU's `edu` device.
 //!
-//! It moves up to 4 KiB at a time between memory and a buffer of its own, and raises an interrupt
-//! when that is done. The buffer is all that there is: what was sent is in there until it is
-//! received. So whatever is written to the device can be read from it, in order.
+//! The engine copies up to 4 KiB at a time between memory and the device's buffer of 4 KiB, and
+//! raises an interrupt at the end of each transfer. Sent data stays in the buffer until it is
+//! received, so all data that is sent to the device can be received from it, in the same order.
 //!
 //! Reference: [docs/specs/edu.rst](https://www.qemu.org/docs/master/specs/edu.html) of QEMU.
 
@@ -20,15 +20,15 @@ use kernel::{
     time::Delta,
 };
 
-/// The size of the region of registers, and of what is mapped into it.
+/// The size of BAR 0, which has the registers, in bytes.
 pub(crate) const BAR_SIZE: usize = 0x10_0000;
 
 pub(crate) type Bar = DevresBar<BAR_SIZE>;
 
-/// The size of the device's buffer, and so the most that it moves at a time.
+/// The size of the device's buffer in bytes, which is also that of the longest transfer.
 pub(crate) const BUFFER_SIZE: usize = 4096;
 
-/// Where the DMA engine finds the device's buffer.
+/// The address of the device's buffer in the registers of the DMA engine.
 const BUFFER: u64 = 0x4_0000;
 
 mod regs {
@@ -41,24 +41,24 @@ mod regs {
     pub(super) const DMA_COMMAND: usize = 0x98;
 }
 
-/// The low byte of the identification; the rest is the version.
+/// The low byte of the identification register. The other bytes hold the version.
 const ID: u32 = 0xed;
 
-/// Begins a transfer; reads as 1 until it is done.
+/// Starts a transfer. Reads as 1 until the transfer is complete.
 const RUN: u32 = 1 << 0;
-/// From the device to memory, and not the other way.
+/// Selects the direction from the device to memory, instead of from memory to the device.
 const FROM_DEVICE: u32 = 1 << 1;
-/// With an interrupt at the end.
+/// Requests an interrupt at the end of the transfer.
 const INTERRUPT: u32 = 1 << 2;
 
-/// Whether there is an `edu` device behind these registers.
+/// Whether the registers are those of an `edu` device.
 pub(crate) fn is_edu(bar: &Bar) -> bool {
     bar.try_access()
         .is_some_and(|bar| bar.read32(regs::ID) & 0xff == ID)
 }
 
-/// Takes note of the interrupts that the device has raised; says whether there were any. Does not
-/// sleep.
+/// Acknowledges the interrupts that the device has raised, and returns whether there were any. Does
+/// not sleep.
 pub(crate) fn acknowledge(bar: &Bar) -> bool {
     let Some(bar) = bar.try_access() else {
         return false;
@@ -68,14 +68,16 @@ pub(crate) fn acknowledge(bar: &Bar) -> bool {
     status != 0
 }
 
-/// Whether a transfer is under way. A device that is not there any more reads as all ones.
+/// Whether a transfer is in progress. The registers of a removed device read as all ones; no
+/// transfer is in progress then.
 fn is_running(bar: &Bar) -> bool {
     bar.try_access()
         .map(|bar| bar.read32(regs::DMA_COMMAND))
         .is_some_and(|command| command != u32::MAX && command & RUN != 0)
 }
 
-/// Waits until no transfer is under way; one takes a tenth of a second. Fails with [`ETIMEDOUT`].
+/// Waits until no transfer is in progress. Returns [`ETIMEDOUT`] after 5 seconds; a transfer takes
+/// a tenth of a second.
 pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
     read_poll_timeout(
         || Ok(is_running(bar)),
@@ -86,7 +88,7 @@ pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
     Ok(())
 }
 
-/// What the device is at.
+/// The transfer in progress: its direction, and its length in bytes.
 enum Transfer {
     ToDevice(usize),
     FromDevice(usize),
@@ -96,7 +98,7 @@ enum Transfer {
 pub(crate) struct EduEngine {
     bar: Arc<Bar>,
     transfer: Option<Transfer>,
-    /// How many bytes there are in the device's buffer.
+    /// The number of bytes in the device's buffer.
     filled: usize,
 }
 
@@ -109,7 +111,7 @@ impl EduEngine {
         }
     }
 
-    /// Has the device begin a transfer. Fails with [`ENXIO`] where it has no registers any more.
+    /// Starts a transfer. Returns [`ENXIO`] if the registers are not mapped any more.
     fn run(&mut self, transfer: Transfer, source: u64, destination: u64) -> Result {
         let (count, direction) = match transfer {
             Transfer::ToDevice(count) => (count, 0),
@@ -118,7 +120,7 @@ impl EduEngine {
         let bar = self.bar.try_access().ok_or(ENXIO)?;
         bar.try_write64(source, regs::DMA_SOURCE)?;
         bar.try_write64(destination, regs::DMA_DESTINATION)?;
-        // CAST: No more than the device's buffer has.
+        // CAST: At most BUFFER_SIZE.
         bar.write32(count as u32, regs::DMA_COUNT);
         bar.write32(RUN | direction | INTERRUPT, regs::DMA_COMMAND);
         self.transfer = Some(transfer);

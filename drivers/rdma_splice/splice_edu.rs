@@ -2,11 +2,12 @@
 
 //! QEMU's `edu` device: `/dev/splice-eduN`, a stream through a PCI device with a DMA engine.
 //!
-//! What is spliced to it is read by the device out of the pipe's pages; what is spliced from it are
-//! pages that the device has written to. What goes in comes out. With `O_SYNC` a call to splice
-//! returns when the device has read all; without, once it is queued, and `fsync(2)` waits.
+//! If data is spliced to the file, the device reads it from the pages of the pipe. If data is
+//! spliced from the file, the pipe gets pages that the device has written to. Data comes out in the
+//! order in which it went in. With `O_SYNC`, splice(2) returns when the device has read all data;
+//! without, it returns when the request is queued, and `fsync(2)` waits for the device.
 //!
-//! This file is where the device comes and goes; [`edu`] is its DMA engine.
+//! This file binds the driver to a device and unbinds it; [`edu`] has the DMA engine.
 
 mod adapter;
 mod edu;
@@ -33,7 +34,7 @@ use kernel::{
 
 type EduChannel = Channel<EduEngine>;
 
-/// The names of the devices; there can be no more.
+/// The names of the character devices. There can be as many devices as names.
 const NAMES: [&CStr; 8] = [
     c"splice-edu0",
     c"splice-edu1",
@@ -46,16 +47,17 @@ const NAMES: [&CStr; 8] = [
 ];
 
 global_lock! {
-    // SAFETY: Initialized when the module is, before there are devices.
+    // SAFETY: `EduModule::init` initializes the lock before it registers the driver, so before any
+    // function uses it.
     unsafe(uninit) static CHANNELS: Mutex<[Option<Arc<EduChannel>>; NAMES.len()]> =
         [const { None }; NAMES.len()];
 }
 
-/// The place of a device among [`CHANNELS`], by which whoever opens its file finds it.
+/// The index of a device in [`CHANNELS`] and [`NAMES`]. `open` finds the channel by the name.
 struct Place(usize);
 
 impl Place {
-    /// Takes a place that is free. Fails with [`ENOSPC`] where there is none.
+    /// Takes a free index. Returns [`ENOSPC`] if there is none.
     fn take(channel: &Arc<EduChannel>) -> Result<Self> {
         let mut channels = CHANNELS.lock();
         let index = channels.iter().position(Option::is_none).ok_or(ENOSPC)?;
@@ -75,7 +77,7 @@ impl Drop for Place {
     }
 }
 
-/// What an open file of a device has.
+/// The private data of an open file of a device.
 struct EduFile(Arc<EduChannel>);
 
 #[vtable]
@@ -97,7 +99,7 @@ impl MiscDevice for EduFile {
     }
 
     fn splice_out(this: &Self, file: &File, bufs: &mut FromPipe<'_>) -> Result {
-        // O_SYNC has the bit of O_DSYNC.
+        // `O_SYNC` includes the bit of `O_DSYNC`.
         this.0.splice_out(file.has_flags(O_DSYNC), bufs)
     }
 
@@ -110,7 +112,7 @@ impl MiscDevice for EduFile {
     }
 }
 
-/// What the interrupt needs.
+/// The data of the interrupt handler.
 struct Interrupt<'bound> {
     dev: &'bound Device<Bound>,
     bar: Arc<edu::Bar>,
@@ -132,8 +134,10 @@ impl ThreadedHandler for Interrupt<'_> {
     }
 }
 
-/// What a device has while it has this driver. Dropped in this order: nobody opens it any more,
-/// then nobody interrupts.
+/// The driver data of a bound device.
+///
+/// The order of the fields is that of their drops: `misc` first, so that the file cannot be opened
+/// any more; then the channel; after it the interrupt handler, which still refers to the channel.
 #[pin_data]
 struct Edu<'bound> {
     #[pin]
@@ -168,7 +172,8 @@ impl pci::Driver for EduDriver {
             let bits = *module_parameters::dma_bits.value_ref();
             let mask = DmaMask::try_new(u32::from(bits))?;
             pdev.enable_device_mem()?;
-            // SAFETY: The device does not do DMA yet.
+            // SAFETY: Nothing maps or allocates DMA memory for the device before this probe makes
+            // the channel, so no such call runs at the same time.
             unsafe {
                 pdev.dma_set_mask_and_coherent(mask)?;
                 pdev.dma_set_max_seg_size(BUFFER_SIZE as u32);
@@ -179,10 +184,12 @@ impl pci::Driver for EduDriver {
                 dev_err!(pdev, "this is no edu device\n");
                 return Err(ENODEV);
             }
-            // What came before this driver is not for it.
+            // A previous driver may have left a transfer running or an interrupt pending. This
+            // driver must not take the end of that transfer for the end of one that it starts.
             edu::wait_until_idle(&bar)?;
             edu::acknowledge(&bar);
-            // Not before: what another driver has left it at would go on.
+            // Only now that the device is idle: with bus mastering, a transfer that a previous
+            // driver could not stop would continue, in memory that is used for other data by now.
             pdev.set_master();
 
             let vectors = pdev.alloc_irq_vectors(1, 1, IrqTypes::default().with(IrqType::Msi))?;
@@ -200,11 +207,12 @@ impl pci::Driver for EduDriver {
             Ok(try_pin_init!(&this in Edu {
                 vectors,
                 irq <- {
-                    // SAFETY: Initialized above, and dropped after `irq`, since it is declared
-                    // after it. It is not moved, for all of this is pinned.
+                    // SAFETY: `vectors` is initialized above. It is dropped after `irq`, because it
+                    // is declared after it, and it does not move, because `Edu` is pinned.
                     let vectors: &'bound IrqVectorRegistration<'bound> =
                         unsafe { &(*this.as_ptr()).vectors };
-                    // SAFETY: It is dropped with the device's data, which is not forgotten.
+                    // SAFETY: The registration is a field of the driver data, which the PCI core
+                    // drops when the driver is unbound, so its drop runs.
                     unsafe {
                         ThreadedRegistration::new(
                             vectors.index(0)?.into(),
@@ -238,7 +246,8 @@ struct EduModule {
 
 impl InPlaceModule for EduModule {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
-        // SAFETY: Once, before there are devices.
+        // SAFETY: `init` runs once for each load of the module, which is the only call for this
+        // lock, and the driver that uses the lock is not registered yet.
         unsafe { CHANNELS.init() };
         try_pin_init!(Self {
             driver <- driver::Registration::new(<Self as ModuleMetadata>::NAME, module),

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The smallest drivers that splice: `/dev/splice-sink` drops what it is given, and
-//! `/dev/splice-source` gives out pages of its own, which it uses again when the readers are done.
+//! Two minimal drivers that splice: `/dev/splice-sink` drops all data, and `/dev/splice-source`
+//! puts its pages into a pipe and reuses them when the readers are done with them.
 //!
-//! No hardware is needed. What a driver of a DMA engine has besides is in `splice_edu.rs`.
+//! They need no hardware. `splice_edu.rs` shows a driver with a DMA engine.
 
 #![forbid(unsafe_code)]
 
@@ -24,7 +24,7 @@ use kernel::{
     InPlaceModule,
 };
 
-/// Takes all.
+/// The sink: drops all data.
 struct Sink;
 
 #[vtable]
@@ -45,10 +45,11 @@ impl MiscDevice for Sink {
     }
 }
 
-/// How many pages there are for each open file.
+/// The maximum number of pages of an open file.
 const PAGES: usize = 32;
 
-/// The data of a source: byte `n` of it is `n % PERIOD`. What is here is that of any page.
+/// The data of a source: byte `n` of it is `n % PERIOD`. This is long enough to have the contents
+/// of a page that starts at any position.
 static DATA: [u8; PERIOD + PAGE_SIZE] = {
     let mut data = [0; PERIOD + PAGE_SIZE];
     let mut i = 0;
@@ -61,12 +62,12 @@ static DATA: [u8; PERIOD + PAGE_SIZE] = {
 
 const PERIOD: usize = 251;
 
-/// Where its data comes from, and the pages that it is in.
+/// The source of an open file: its position in the data, and its pages.
 #[pin_data]
 struct Source {
     #[pin]
     state: Mutex<State>,
-    /// A page has come back.
+    /// Notified when a page has come back, or is lost.
     #[pin]
     changed: PollCondVar,
 }
@@ -74,13 +75,13 @@ struct Source {
 type Page = KBox<ReceivePage<Owner>>;
 
 struct State {
-    /// Pages that are nowhere else.
+    /// The pages that are not in pipes.
     free: KVec<Page>,
-    /// How many pages there are, wherever.
+    /// The number of pages, including those in pipes.
     pages: usize,
-    /// How many bytes were given out.
+    /// The number of bytes that were put into pipes.
     position: usize,
-    /// No file has this open any more.
+    /// The file is closed.
     closed: bool,
 }
 
@@ -90,7 +91,7 @@ impl State {
     }
 }
 
-/// Whose pages they are.
+/// The owner of the pages: their source.
 struct Owner(Arc<Source>);
 
 #[vtable]
@@ -98,11 +99,12 @@ impl PageOwner for Owner {
     fn release(page: Page) {
         let source = page.owner().0.clone();
         let mut state = source.state.lock();
-        // A page has a reference to its source, so none is kept that nobody will ever take.
+        // The page refers to its source. After the file is closed nobody takes it out of the source
+        // again, so to keep it would leak both.
         let unused = if state.closed {
             Some(page)
         } else {
-            // There are no more pages than there is capacity for.
+            // This cannot fail: the vector has capacity for all pages.
             state.free.push_within_capacity(page).err();
             None
         };
@@ -135,8 +137,8 @@ impl Source {
         )
     }
 
-    /// A page with up to `len` bytes of the data that comes next, and how many that are; `None`
-    /// where all pages are with readers.
+    /// Returns a page with up to `len` bytes of the data that comes next, and the number of bytes;
+    /// `None` if all pages are in pipes. Returns [`ENOMEM`] if no page can be allocated.
     fn next(this: ArcBorrow<'_, Self>, len: usize) -> Result<Option<(Page, usize)>> {
         let mut state = this.state.lock();
         let mut page = match state.free.pop() {
@@ -158,22 +160,22 @@ impl Source {
         Ok(Some((page, len)))
     }
 
-    /// Puts as many pages into the pipe as there are, and as it takes.
+    /// Puts pages into the pipe, until no page is free, the pipe is full, or the caller has enough.
     fn give(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
         while pipe.wanted() > 0 && !pipe.is_full() {
             let Some((page, len)) = Self::next(this, pipe.wanted())? else {
                 break;
             };
-            // CAST: No more than a page.
+            // CAST: At most PAGE_SIZE.
             let buf = ReceivePage::into_buffer(page, 0, len as u32).map_err(|_| ENODEV)?;
-            // There is room, and it is no more than is wanted: nothing is left.
+            // Nothing is left: the pipe is not full, and `next` returned at most `wanted` bytes.
             let _ = pipe.push(buf);
         }
         Ok(())
     }
 }
 
-/// An open file, which has data and pages of its own.
+/// An open file. Each has its own position and pages.
 struct SourceFile(Arc<Source>);
 
 #[vtable]
@@ -217,7 +219,7 @@ static ALLOCATED: Atomic<u64> = Atomic::new(0);
 static RECYCLED: Atomic<u64> = Atomic::new(0);
 static LOST: Atomic<u64> = Atomic::new(0);
 
-/// The counters of all sources, as a file in debugfs.
+/// Shows the counters of all sources in debugfs.
 struct Counters;
 
 impl Writer for Counters {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device as its files see it.
+//! The file operations of a device with a DMA engine.
 
 use super::{
     counters::Counters,
@@ -20,21 +20,23 @@ use kernel::{
     },
 };
 
-/// A DMA engine.
+/// A DMA engine, as its driver implements it. The channel calls all methods with the mutex of its
+/// state held.
 pub(crate) trait Engine: Sized + Send + Unpin + 'static {
-    /// Starts what can be started: takes from `work` what to send, or where to put what comes in,
-    /// if the device can do with more.
+    /// Starts transfers, if the device can take more: of bytes from [`Work::next_to_send`], or into
+    /// a page from [`Work::next_to_receive`].
     fn start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>);
 
-    /// The device says that it may be through with something: tells `work` what that was.
+    /// Handles an interrupt: reports each transfer that is complete by [`Work::sent`] or
+    /// [`Work::received`]. There may be none.
     fn completed(&mut self, work: &mut Work<'_, Self>);
 
-    /// Waits until the device is at nothing any more. Fails with [`ETIMEDOUT`] where it does not
-    /// come to an end. Nothing is started afterwards.
+    /// Waits until no transfer is in progress. Returns [`ETIMEDOUT`] if a transfer does not end.
+    /// The channel does not call [`Self::start`] afterwards.
     fn stop(&mut self) -> Result;
 }
 
-/// What there is to do for an engine.
+/// The transfers that an engine can start. The engine also reports completed ones here.
 pub(crate) struct Work<'a, E: Engine> {
     queue: &'a mut Queue,
     receive: &'a mut Receive<E>,
@@ -42,20 +44,21 @@ pub(crate) struct Work<'a, E: Engine> {
 }
 
 impl<E: Engine> Work<'_, E> {
-    /// The next bytes to send, no more than `max`.
+    /// Returns the next bytes to send, at most `max`; `None` if there are none.
     pub(crate) fn next_to_send(&mut self, max: usize) -> Option<Piece> {
         let piece = self.queue.next(max)?;
         self.counters.descriptors_out.add(1);
         Some(piece)
     }
 
-    /// The device has read the next `bytes`.
+    /// Reports that the device has read the next `bytes` of those that it was given.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.counters.bytes_out.add(bytes);
         self.queue.sent(bytes);
     }
 
-    /// Where the device can write a page; one at a time.
+    /// Returns a page for the device to write to. `None` if the device has one already, if no page
+    /// is free or can be mapped, or if readers are too far behind.
     pub(crate) fn next_to_receive(&mut self, dev: &Device<Bound>) -> Option<Piece> {
         let (piece, copied) = self.receive.post(dev)?;
         self.counters.descriptors_in.add(1);
@@ -63,7 +66,7 @@ impl<E: Engine> Work<'_, E> {
         Some(piece)
     }
 
-    /// The device has written `bytes`.
+    /// Reports that the device has written `bytes` to the page that it was given.
     pub(crate) fn received(&mut self, bytes: usize) {
         self.counters.bytes_in.add(bytes);
         self.receive.received(bytes);
@@ -74,14 +77,14 @@ struct State<E: Engine> {
     engine: E,
     queue: Queue,
     receive: Receive<E>,
-    /// Something has failed since the last `fsync(2)`.
+    /// A request was cut short, and no `fsync(2)` has reported it yet.
     failed: bool,
-    /// The device has no driver any more.
+    /// The driver has left the device.
     gone: bool,
 }
 
 impl<E: Engine> State<E> {
-    /// Has the engine look at what there is to do.
+    /// Calls `f` with the engine and its work.
     fn with_work(&mut self, counters: &Counters, f: impl FnOnce(&mut E, &mut Work<'_, E>)) {
         let mut work = Work {
             queue: &mut self.queue,
@@ -92,32 +95,33 @@ impl<E: Engine> State<E> {
     }
 }
 
-/// A device with a DMA engine, as its files see it: a stream in each direction.
+/// A device with a DMA engine, for use by its open files: a stream in each direction.
 #[pin_data]
 pub(crate) struct Channel<E: Engine> {
     bound: Arc<WhileBound>,
     #[pin]
     state: Mutex<State<E>>,
-    /// Some of the state has changed that somebody may wait for.
+    /// Notified when `state` changes in a way that a task may wait for.
     #[pin]
     changed: PollCondVar,
     counters: Counters,
 }
 
-/// What came of the attempt to queue a request.
+/// The result of an attempt to queue a request.
 enum Submitted {
-    /// It is queued, with this number.
+    /// The request is queued, and has this number.
     Request(u64),
-    /// There is no room in the queue.
+    /// The queue has no room.
     Full,
-    /// There is nothing in the pipe.
+    /// The pipe is empty.
     Nothing,
 }
 
 impl<E: Engine> Channel<E> {
-    /// A channel for `dev`, that `engine` drives. Fails with [`ENOMEM`].
+    /// Makes a channel for `dev`, which `engine` drives. Returns [`ENOMEM`] if there is no memory.
     ///
-    /// Pages refer to it, so it is not freed before it is [given up](Self::abort).
+    /// A channel and its pages refer to each other, so it is not freed until [`Self::abort`] drops
+    /// the pages.
     fn new(dev: &Device<Bound>, engine: E) -> Result<Arc<Self>> {
         let bound = WhileBound::new(dev)?;
         let (queue, receive) = (Queue::new()?, Receive::new()?);
@@ -142,7 +146,8 @@ impl<E: Engine> Channel<E> {
         &self.counters
     }
 
-    /// For the device's interrupt, in a thread of its own: it may be through with something.
+    /// Handles an interrupt of the device: releases completed requests, and starts transfers.
+    /// Sleeps, so the driver calls it in a threaded handler.
     pub(crate) fn interrupt(&self, dev: &Device<Bound>) {
         let mut state = self.state.lock();
         let gone = state.gone;
@@ -156,16 +161,16 @@ impl<E: Engine> Channel<E> {
             drop(state);
             drop(request);
             state = self.state.lock();
-            // Not before its buffers are released.
+            // Only now, so that its buffers are released when a wait for the request ends.
             state.queue.retire();
         }
         drop(state);
         self.changed.notify_all();
     }
 
-    /// There may be more to do for the engine than there was.
+    /// Lets the engine start transfers, after a page became free or readers made room.
     fn kick(&self) {
-        // Where the device is gone there is nothing to be done.
+        // An error means that the device is gone. Then there is nothing to start.
         let _ = self.bound.with(|dev| self.start(dev));
     }
 
@@ -174,13 +179,14 @@ impl<E: Engine> Channel<E> {
         if !state.gone {
             state.with_work(&self.counters, |engine, work| engine.start(dev, work));
         }
-        // There is no interrupt to tell of it.
+        // Without a page the device receives nothing and raises no interrupt, so wake the readers
+        // here: one of them returns the error.
         if state.receive.has_failed() {
             self.changed.notify_all();
         }
     }
 
-    /// Waits until `ready`, with [`ERESTARTSYS`] if a signal comes first.
+    /// Waits until `ready` returns `true`. Returns [`ERESTARTSYS`] if a signal arrives first.
     fn wait(&self, mut ready: impl FnMut(&State<E>) -> bool) -> Result {
         let mut state = self.state.lock();
         while !ready(&state) {
@@ -191,11 +197,13 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
-    /// Makes a request of what is in the pipe. What is not queued is in the pipe as before.
+    /// Takes buffers out of the pipe and queues them as one request. If it cannot queue them, it
+    /// puts them back into the pipe.
     fn submit(&self, bufs: &mut FromPipe<'_>) -> Result<Submitted> {
         {
             let state = self.state.lock();
-            // First, since those who wait for room are woken by that, too.
+            // Check this before the queue, which can stay full after the device is gone: a caller
+            // that waits for room is woken then, and would try again for ever.
             if state.gone {
                 return Err(ENODEV);
             }
@@ -215,8 +223,8 @@ impl<E: Engine> Channel<E> {
         queued?
     }
 
-    /// Maps `bufs` and queues them. Where it fails, or the queue is full, they are there as before.
-    /// One caller at a time.
+    /// Maps `bufs` and queues them. Leaves them in `bufs` if this fails, or if the queue is full.
+    /// The caller holds the mutex of `bound`, so there is only one at a time.
     fn queue(&self, dev: &Device<Bound>, bufs: &mut Option<PipeBuffers>) -> Result<Submitted> {
         let Some(taken) = bufs.take() else {
             return Ok(Submitted::Nothing);
@@ -243,16 +251,17 @@ impl<E: Engine> Channel<E> {
         Ok(Submitted::Request(number))
     }
 
-    /// From a pipe to the device: what is in the pipe is one request. Where `sync`, waits until the
-    /// device has read it.
+    /// Sends the data in a pipe to the device, as one request. With `sync`, waits until the device
+    /// has read it.
     ///
     /// # Errors
     ///
     /// - [`EAGAIN`]: the queue is full, and the caller does not wait.
-    /// - [`ERESTARTSYS`]: a signal came before there was room. One that comes later ends the wait,
-    ///   and not the transfer.
-    /// - [`ENOMEM`], and others of [`SGTable::map`](kernel::scatterlist::SGTable::map).
-    /// - [`ENODEV`]: the device is gone. [`EIO`]: it went in the middle of the transfer.
+    /// - [`ERESTARTSYS`]: a signal arrived before the queue had room. A signal that arrives later
+    ///   ends the wait, but not the transfer, and the call succeeds.
+    /// - [`ENOMEM`], and the errors of [`SGTable::map`](kernel::scatterlist::SGTable::map).
+    /// - [`ENODEV`]: the device is gone.
+    /// - [`EIO`]: with `sync`, the device went before it had read all.
     pub(crate) fn splice_out(&self, sync: bool, bufs: &mut FromPipe<'_>) -> Result {
         let number = loop {
             match self.submit(bufs)? {
@@ -273,25 +282,26 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
-    /// From the device to a pipe: as much as was received. Waits only where there is nothing.
+    /// Puts received data into a pipe, as much as there is. Waits only if there is none.
     ///
     /// # Errors
     ///
-    /// - [`EAGAIN`]: there is nothing, and the caller does not wait.
-    /// - [`ERESTARTSYS`]: a signal came before there was anything.
+    /// - [`EAGAIN`]: there is no data, and the caller does not wait.
+    /// - [`ERESTARTSYS`]: a signal arrived before there was data.
     /// - [`ENODEV`]: the device is gone.
-    /// - [`ENOMEM`]: there is no page to receive into. Why none could be mapped, once.
-    /// - Those of [`ToPipe::wait`].
+    /// - [`ENOMEM`]: there is no page to receive into.
+    /// - The error of mapping a page for the device, returned once.
+    /// - The errors of [`ToPipe::wait`].
     pub(crate) fn splice_in(this: ArcBorrow<'_, Self>, pipe: &mut ToPipe<'_>) -> Result {
         loop {
             if let Err(err) = Self::top_up(this) {
-                // It is told here.
+                // This call returns the error, so the next reader must not get it as well.
                 this.state.lock().receive.take_failure();
                 return Err(err);
             }
             let given = this.give(pipe);
-            // There may be room for more now; and where a page could not be mapped, another try
-            // is due.
+            // The device can receive more if this made room for it. If a page could not be mapped,
+            // this is the next attempt.
             this.kick();
             given?;
             if pipe.given() > 0 || pipe.wanted() == 0 {
@@ -303,7 +313,7 @@ impl<E: Engine> Channel<E> {
         }
     }
 
-    /// Puts what was received into a pipe.
+    /// Moves received buffers into a pipe.
     fn give(&self, pipe: &mut ToPipe<'_>) -> Result {
         while pipe.wanted() > 0 && !pipe.is_full() {
             let mut state = self.state.lock();
@@ -311,18 +321,18 @@ impl<E: Engine> Channel<E> {
                 return Err(ENODEV);
             }
             let Some(buf) = state.receive.pop(pipe.wanted())? else {
-                // Who gets data does not get the error.
+                // A call that returns data cannot return the error: keep it for the next one.
                 let failure = (pipe.given() == 0).then(|| state.receive.take_failure());
                 return failure.flatten().map_or(Ok(()), Err);
             };
             drop(state);
-            // There is room, and it is no more than is wanted: nothing is left.
+            // Nothing is left: the pipe is not full, and `pop` returned at most `wanted` bytes.
             let _ = pipe.push(buf);
         }
         Ok(())
     }
 
-    /// `poll(2)`.
+    /// Handles `poll(2)`: reports an event if the operation for it would not wait.
     pub(crate) fn poll(&self, file: &File, table: PollTable<'_>) -> PollEvents {
         table.register_wait(file, &self.changed);
         let state = self.state.lock();
@@ -339,10 +349,10 @@ impl<E: Engine> Channel<E> {
         events
     }
 
-    /// `fsync(2)`: waits until the device has read all that was queued before.
+    /// Handles `fsync(2)`: waits until the device has read all requests that were queued before.
     ///
-    /// Fails with [`ERESTARTSYS`], with [`ENODEV`], and, once, with [`EIO`] where a transfer
-    /// failed.
+    /// Returns [`ERESTARTSYS`] if a signal arrives first, [`EIO`], once, if a request was cut
+    /// short, and [`ENODEV`] if the device is gone.
     pub(crate) fn fsync(&self) -> Result {
         let last = self.state.lock().queue.issued();
         self.wait(|state| state.gone || state.queue.completed() >= last)?;
@@ -356,8 +366,8 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
-    /// Makes pages, where there are fewer than there can be. Where there is no memory, the device
-    /// gets along with those there are; fails with [`ENOMEM`] where there is none.
+    /// Allocates the pages that are missing. Returns [`ENOMEM`] only if there is no page at all:
+    /// the device can also work with fewer pages.
     fn top_up(this: ArcBorrow<'_, Self>) -> Result {
         let mut state = this.state.lock();
         while !state.gone && state.receive.lacks_pages() {
@@ -372,10 +382,11 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
-    /// A page is not in a pipe any more.
+    /// Takes a page back when no buffer refers to it any more.
     pub(super) fn page_back(&self, page: Page<E>) {
         let mut state = self.state.lock();
-        // It has a reference to the channel, so none is kept that nobody will ever take.
+        // The page refers to the channel. After `abort` nobody takes it out of the channel again,
+        // so to keep it would leak both.
         let unused = if state.gone {
             Some(page)
         } else {
@@ -387,7 +398,8 @@ impl<E: Engine> Channel<E> {
         self.kick();
     }
 
-    /// A page is not in a pipe any more, and will not come back. Makes another.
+    /// Replaces a page that will not come back, because something other than a buffer refers to
+    /// it.
     pub(super) fn page_lost(this: ArcBorrow<'_, Self>) {
         this.state.lock().receive.lost_page();
         if let Err(err) = Self::top_up(this) {
@@ -397,8 +409,8 @@ impl<E: Engine> Channel<E> {
         this.kick();
     }
 
-    /// Gives up all transfers that the device is not through with. It is not at any of them any
-    /// more.
+    /// Drops all transfers that are not complete, and wakes all waiting tasks. The device has
+    /// stopped: it accesses none of the memory any more.
     fn abort(&self) {
         let mut state = self.state.lock();
         state.gone = true;
@@ -410,11 +422,11 @@ impl<E: Engine> Channel<E> {
     }
 }
 
-/// A channel, for as long as the device has its driver.
+/// The driver's handle to a channel. Dropping it ends all transfers.
 pub(crate) struct ChannelOf<E: Engine>(Arc<Channel<E>>);
 
 impl<E: Engine> ChannelOf<E> {
-    /// A channel for `dev`, that `engine` drives. Fails with [`ENOMEM`].
+    /// Makes a channel for `dev`, which `engine` drives. Returns [`ENOMEM`] if there is no memory.
     pub(crate) fn new(dev: &Device<Bound>, engine: E) -> Result<Self> {
         let this = Self(Channel::new(dev, engine)?);
         Channel::top_up(this.0.as_arc_borrow())?;
@@ -425,18 +437,21 @@ impl<E: Engine> ChannelOf<E> {
         &self.0
     }
 
-    /// For the driver's `unbind`: ends all transfers. Who waits is told, and so is who comes later.
+    /// Ends all transfers, for the driver's `unbind`. Tasks that wait get an error, and so do later
+    /// calls.
     ///
-    /// `halt` is for a device that does not come to an end: after it the device does no DMA.
+    /// Calls `halt` if the device does not stop. `halt` must prevent all further DMA of the device,
+    /// because the memory is unmapped and released next.
     pub(crate) fn close(&self, halt: impl FnOnce()) {
-        // Nothing is mapped from here on.
+        // From here on no memory is mapped for the device.
         self.0.bound.end();
         let mut state = self.0.state.lock();
         state.gone = true;
         if state.engine.stop().is_err() {
             halt();
         }
-        // What the device has finished meanwhile counts as cut off, too: nobody has told yet.
+        // This includes requests that the device has read meanwhile: no interrupt reported that, so
+        // their callers get an error.
         state.failed |= state.queue.has_pending();
         drop(state);
         self.0.abort();

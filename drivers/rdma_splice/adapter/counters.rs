@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a channel counts: a file in debugfs, one `name value` a line.
+//! The counters of a channel, and the file that shows them in debugfs: one `name value` per line.
 
 use super::{Channel, Engine};
 use kernel::{
@@ -12,7 +12,7 @@ use kernel::{
     },
 };
 
-/// Something that only grows.
+/// A number that only grows.
 pub(super) struct Counter(Atomic<u64>);
 
 impl Default for Counter {
@@ -30,7 +30,8 @@ impl Counter {
         self.0.load(Relaxed)
     }
 
-    /// For a maximum: `n`, if that is more. One caller at a time.
+    /// Sets a counter of a maximum to `n`, if `n` is larger. One caller at a time: the comparison
+    /// and the store are two steps.
     pub(super) fn raise_to(&self, n: usize) {
         if n as u64 > self.get() {
             self.0.store(n as u64, Relaxed);
@@ -38,7 +39,7 @@ impl Counter {
     }
 }
 
-/// What a channel counts.
+/// The counters of a channel.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) requests_out: Counter,
@@ -46,16 +47,16 @@ pub(super) struct Counters {
     pub(super) bytes_out: Counter,
     pub(super) descriptors_in: Counter,
     pub(super) bytes_in: Counter,
-    /// Bytes that the device does not get to see themselves, but a copy: see
+    /// Bytes that the device accesses in a copy, because it cannot reach the memory: see
     /// [`SGEntry::is_bounced`](kernel::scatterlist::SGEntry::is_bounced).
     pub(super) bytes_copied: Counter,
-    /// The most requests that there were at a time.
+    /// The largest number of requests that were queued and not yet released.
     pub(super) in_flight_max: Counter,
     /// Requests that could not be mapped, or were cut short.
     pub(super) errors: Counter,
 }
 
-/// The counters of a channel, as a file in debugfs shows them.
+/// Shows the counters of a channel in debugfs.
 pub(crate) struct CountersOf<E: Engine>(pub(crate) Arc<Channel<E>>);
 
 impl<E: Engine> Writer for CountersOf<E> {

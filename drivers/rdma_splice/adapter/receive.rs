@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What comes in: pages that the device writes to, then are in a pipe, and come back.
+//! The receiving side: pages that the device writes to, that go into a pipe, and that come back.
 
 use super::{Channel, Engine, Piece, PAGES, RECEIVED};
 use kernel::{
@@ -15,7 +15,7 @@ use kernel::{
 
 pub(super) type Page<E> = KBox<ReceivePage<Owner<E>>>;
 
-/// Whose pages they are.
+/// The owner of the pages: their channel.
 pub(super) struct Owner<E: Engine>(Arc<Channel<E>>);
 
 #[vtable]
@@ -30,18 +30,18 @@ impl<E: Engine> PageOwner for Owner<E> {
     }
 }
 
-/// A page that the device writes to.
+/// A page that is mapped for the device to write to.
 type Posted<E> = Pin<KBox<SGTable<Owned<Page<E>>>>>;
 
-/// Pages, by what they are doing. Those that are in pipes are not here.
+/// The pages of a channel, by state. Pages that are in pipes are only counted.
 pub(super) struct Receive<E: Engine> {
     free: KVec<Page<E>>,
     posted: Option<Posted<E>>,
-    /// What waits for a reader, oldest first.
+    /// Received data that waits for a reader, oldest first.
     received: KVec<PipeBuffer>,
-    /// How many pages there are, those in pipes included.
+    /// The number of pages, including those in pipes.
     pages: usize,
-    /// Why no page could be posted, for the next reader.
+    /// The reason why no page could be posted, for the next reader.
     failed: Option<Error>,
 }
 
@@ -56,7 +56,7 @@ impl<E: Engine> Receive<E> {
         })
     }
 
-    /// Whether there are fewer pages than there can be.
+    /// Whether there are fewer than [`PAGES`] pages.
     pub(super) fn lacks_pages(&self) -> bool {
         self.pages < PAGES
     }
@@ -66,7 +66,7 @@ impl<E: Engine> Receive<E> {
         self.pages > 0
     }
 
-    /// Adds a page of `channel`.
+    /// Allocates a page for `channel`. Returns [`ENOMEM`] if there is no memory.
     pub(super) fn add_page(&mut self, channel: Arc<Channel<E>>) -> Result {
         let page = ReceivePage::new(Owner(channel), GFP_KERNEL)?;
         self.pages += 1;
@@ -74,34 +74,35 @@ impl<E: Engine> Receive<E> {
         Ok(())
     }
 
-    /// Keeps a page for later.
+    /// Adds a page to the free ones.
     pub(super) fn put_page(&mut self, page: Page<E>) {
-        // There are no more pages than there is capacity for.
+        // This cannot fail: the vector has capacity for all pages.
         let _ = self.free.push_within_capacity(page);
     }
 
-    /// There is a page less.
+    /// Counts one page less, which is lost.
     pub(super) fn lost_page(&mut self) {
         self.pages -= 1;
     }
 
-    /// Whether a reader would not have to wait.
+    /// Whether a reader gets data or an error without a wait.
     pub(super) fn is_ready(&self) -> bool {
         !self.received.is_empty() || self.has_failed()
     }
 
-    /// Has the next reader get an error.
+    /// Keeps an error for the next reader.
     pub(super) fn fail(&mut self, err: Error) {
         self.failed = Some(err);
     }
 
-    /// Whether there is an error to tell.
+    /// Whether there is an error for the next reader.
     pub(super) fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
 
-    /// Gives a page to the device, and says where that finds it, and how much of it is a copy.
-    /// `None` where it has one, where readers have to make room first, or where none can be mapped.
+    /// Maps a free page for the device. Returns its DMA address, and how many bytes of it the
+    /// device accesses in a copy. `None` if the device has a page already, if [`RECEIVED`] buffers
+    /// wait for a reader, if no page is free, or if the page cannot be mapped.
     pub(super) fn post(&mut self, dev: &Device<Bound>) -> Option<(Piece, usize)> {
         if self.posted.is_some() || self.received.len() >= RECEIVED {
             return None;
@@ -123,7 +124,7 @@ impl<E: Engine> Receive<E> {
         page: Page<E>,
     ) -> Result<(Piece, usize), (Error, Page<E>)> {
         let table = SGTable::map_mut(dev, page, GFP_KERNEL)?;
-        // CAST: A page.
+        // CAST: A length of at most PAGE_SIZE.
         let first = table.iter().next().map(|entry| {
             let (addr, len) = (entry.dma_address(), entry.dma_len() as usize);
             let copied = if entry.is_bounced(dev) { len } else { 0 };
@@ -132,23 +133,23 @@ impl<E: Engine> Receive<E> {
         match first {
             Some((piece, copied)) if piece.len == PAGE_SIZE => {
                 self.posted = Some(table);
-                // Whatever it was, it is over.
+                // Pages can be mapped again, so an earlier error is no longer of interest.
                 self.failed = None;
                 Ok((piece, copied))
             }
-            // The device is to have a page in one piece.
+            // A device gets one address for a page, so its mapping must be contiguous.
             _ => Err((EIO, SGTable::unmap(table))),
         }
     }
 
-    /// The device has written `bytes` to the page that it was given.
+    /// Unmaps the posted page, to which the device has written `bytes`, and keeps it for a reader.
     pub(super) fn received(&mut self, bytes: usize) {
         let Some(page) = self.posted.take().map(SGTable::unmap) else {
             return;
         };
-        // CAST: No more than a page.
+        // CAST: At most PAGE_SIZE.
         match ReceivePage::into_buffer(page, 0, bytes as u32) {
-            // There is room: otherwise no page would have been given to the device.
+            // This cannot fail: `post` maps no page unless there is room for the buffer.
             Ok(buf) => drop(self.received.push_within_capacity(buf)),
             Err(page) => {
                 self.put_page(page);
@@ -157,12 +158,12 @@ impl<E: Engine> Receive<E> {
         }
     }
 
-    /// What to tell a reader, once.
+    /// Takes the error for the next reader, so that it is returned once.
     pub(super) fn take_failure(&mut self) -> Option<Error> {
         self.failed.take()
     }
 
-    /// Takes the oldest of what was received, no more than `max` bytes.
+    /// Takes the oldest received buffer, or the first `max` bytes of it if it has more.
     pub(super) fn pop(&mut self, max: usize) -> Result<Option<PipeBuffer>> {
         match self.received.first_mut() {
             None => Ok(None),
@@ -171,7 +172,7 @@ impl<E: Engine> Receive<E> {
         }
     }
 
-    /// Gives up all pages that are not in pipes.
+    /// Takes out all pages that are not in pipes, for the caller to drop without the lock.
     pub(super) fn take(&mut self) -> (KVec<Page<E>>, Option<Posted<E>>, KVec<PipeBuffer>) {
         (
             core::mem::take(&mut self.free),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What goes out: requests, each of them the buffers that one call took out of a pipe.
+//! The sending side: requests, each with the buffers that one call took out of a pipe.
 
 use super::{Piece, REQUESTS};
 use kernel::{
@@ -10,23 +10,24 @@ use kernel::{
     splice::PipeBuffers,
 };
 
-/// Buffers that are mapped for the device, and how far it is with them.
+/// Buffers that are mapped for the device, and the progress of their transfer.
 pub(super) struct Request {
-    /// Keeps the buffers, and has them mapped.
+    /// The buffers and their mapping.
     table: Pin<KBox<SGTable<Owned<PipeBuffers>>>>,
-    /// What the device has of them, each no larger than it can take.
+    /// The DMA addresses of the buffers. No piece is longer than the device's maximum segment size.
     pieces: KVVec<Piece>,
-    /// Bytes that a copy was made of.
+    /// The number of bytes that the device accesses in a copy.
     copied: usize,
     total: usize,
-    /// The first piece that was not given out as a whole, and how many bytes of it were.
+    /// The next bytes to give to the device: the index of a piece, and an offset in it.
     next: (usize, usize),
-    /// How many bytes the device is through with.
+    /// The number of bytes that the device has read.
     done: usize,
 }
 
 impl Request {
-    /// Maps buffers for the device; fails as [`SGTable::map`] does, and gives them back then.
+    /// Maps buffers for the device. On failure returns them with the error, which is one of
+    /// [`SGTable::map`].
     pub(super) fn map(
         dev: &Device<Bound>,
         bufs: PipeBuffers,
@@ -36,7 +37,7 @@ impl Request {
         let mut copied = 0;
         let mut pieces = KVVec::new();
         for entry in table.iter() {
-            // CAST: No device has segments larger than a u32.
+            // CAST: A device's maximum segment size is a u32.
             let len = entry.dma_len() as usize;
             if entry.is_bounced(dev) {
                 copied += len;
@@ -60,12 +61,12 @@ impl Request {
         self.copied
     }
 
-    /// Gives the buffers back, which the device has not got to see.
+    /// Unmaps the buffers and returns them. The device was not given any of them.
     pub(super) fn unmap(self) -> PipeBuffers {
         SGTable::unmap(self.table)
     }
 
-    /// The next bytes to give to the device, no more than `max`.
+    /// Returns the next bytes to give to the device, at most `max`; `None` if it was given all.
     fn next(&mut self, max: usize) -> Option<Piece> {
         let (index, offset) = self.next;
         let piece = self.pieces.get(index)?;
@@ -75,21 +76,21 @@ impl Request {
         } else {
             (index, offset + len)
         };
-        // CAST: An offset in a piece.
+        // CAST: An offset in a piece, whose length fits in a u32.
         let addr = piece.addr + offset as u64;
         Some(Piece { addr, len })
     }
 }
 
-/// The requests that were not released yet.
+/// The requests that are not released yet.
 pub(super) struct Queue {
-    /// Those that the device is not through with, oldest first.
+    /// The requests that the device has not read completely, oldest first.
     pending: KVec<Request>,
-    /// Those that it is through with: to be dropped with no lock held.
+    /// The requests that the device has read. They are dropped with no lock held.
     done: KVec<Request>,
-    /// How many requests there were; the last one's number.
+    /// The number of requests ever queued, which is the number of the last one.
     issued: u64,
-    /// Up to which number all are released.
+    /// The number up to which all requests are released.
     completed: u64,
 }
 
@@ -103,9 +104,9 @@ impl Queue {
         })
     }
 
-    /// How many were not released yet, those that are being dropped included.
+    /// The number of requests that are not released yet, including one that is being dropped.
     pub(super) fn len(&self) -> usize {
-        // CAST: No more than there can be.
+        // CAST: At most REQUESTS.
         (self.issued - self.completed) as usize
     }
 
@@ -121,7 +122,7 @@ impl Queue {
         self.completed
     }
 
-    /// Adds a request, and says its number. `Err(request)` where there is no room.
+    /// Adds a request and returns its number, or `Err(request)` if there is no room.
     pub(super) fn push(&mut self, request: Request) -> Result<u64, Request> {
         if self.is_full() {
             return Err(request);
@@ -133,14 +134,14 @@ impl Queue {
         Ok(self.issued)
     }
 
-    /// The next bytes to give to the device, no more than `max`.
+    /// Returns the next bytes to give to the device, at most `max`; `None` if it was given all.
     pub(super) fn next(&mut self, max: usize) -> Option<Piece> {
         self.pending
             .iter_mut()
             .find_map(|request| request.next(max))
     }
 
-    /// The device is through with the next `bytes`.
+    /// Records that the device has read the next `bytes`.
     pub(super) fn sent(&mut self, mut bytes: usize) {
         while let Some(first) = self.pending.first_mut() {
             let of_it = bytes.min(first.total - first.done);
@@ -150,28 +151,30 @@ impl Queue {
                 break;
             }
             if let Ok(request) = self.pending.remove(0) {
-                // Both together have no more requests than one has capacity for.
+                // This cannot fail: `pending` and `done` together have at most REQUESTS requests,
+                // and each has capacity for as many.
                 let _ = self.done.push_within_capacity(request);
             }
         }
     }
 
-    /// A request that the device is through with; to be [retired](Self::retire) once it is dropped.
+    /// Takes the oldest request that the device has read. The caller drops it, then calls
+    /// [`Self::retire`].
     pub(super) fn pop_done(&mut self) -> Option<Request> {
         self.done.remove(0).ok()
     }
 
-    /// The oldest request is released.
+    /// Records that the oldest request is released.
     pub(super) fn retire(&mut self) {
         self.completed += 1;
     }
 
-    /// Whether there are requests that the device is not through with.
+    /// Whether there are requests that the device has not read completely.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
-    /// Gives up all requests that the device is not through with.
+    /// Takes out all requests that the device has not read completely.
     pub(super) fn take(&mut self) -> KVec<Request> {
         core::mem::take(&mut self.pending)
     }
