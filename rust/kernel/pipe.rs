@@ -2,19 +2,19 @@
 
 //! Pipes and the buffers in them.
 //!
-//! - [`Pipe`]: a pipe that somebody keeps alive. Locking it gives a
-//! - [`PipeGuard`], through which alone one gets at its
-//! - [`PipeRing`]: the buffers, oldest first, each one a
-//! - [`PipeBuffer`], which owns one reference to a piece of memory.
+//! - [`Pipe`] is a handle of a pipe that something else, such as an open file, keeps alive.
+//! - [`PipeGuard`] is a locked pipe. It gives access to the ring.
+//! - [`PipeRing`] is the ring of buffers, oldest first.
+//! - [`PipeBuffer`] is one buffer. It owns one reference to the memory that it describes.
 //!
-//! A [`PrivatePipe`] belongs to one task, or driver, and needs no lock.
+//! A [`PrivatePipe`] belongs to one task or driver. No file refers to it, and it needs no lock.
 //!
 //! # Locking
 //!
-//! The pipe's mutex guards the ring. Two of them are taken in address order, by
-//! [`Pipe::lock_both`]. It nests inside of freeze protection (`file_start_write`), and inside of
-//! what a file system takes before it hands a pipe on (overlayfs its inode's lock); everything
-//! that reading or writing the file at the other end takes nests inside of it.
+//! The pipe's mutex (`pipe_inode_info::mutex`) protects the ring. [`Pipe::lock_both`] locks two
+//! pipes in address order. The mutex nests inside freeze protection (`file_start_write`) and inside
+//! the locks that a file system takes before it calls into a pipe (overlayfs holds its inode lock).
+//! All locks that reading or writing the file at the other end takes nest inside the pipe's mutex.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
@@ -43,69 +43,77 @@ pub use buffer::{BufferFlag, BufferFlags, OwnedFolio, OwnedPage, PipeBuffer, Pro
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use ring::Indices;
 
-/// How many buffers a pipe can hold, unless its size was changed. C: `PIPE_DEF_BUFFERS`.
+/// The number of buffers that a pipe can hold by default, that is, unless `F_SETPIPE_SZ` changed
+/// its size. C: `PIPE_DEF_BUFFERS`.
 pub const DEFAULT_BUFFERS: usize = bindings::PIPE_DEF_BUFFERS as usize;
 
-/// A pipe that is kept alive by something else for `'a`, such as an open file.
+/// A handle of a pipe that something else, such as an open file, keeps alive for `'a`.
+///
+/// The pipe need not be locked. [`Self::lock`] gives access to its buffers.
 ///
 /// # Invariants
 ///
-/// `pipe` is a valid `struct pipe_inode_info` for `'a`. Where no file refers to it, so that its
-/// mutex is not used, this is the only handle by which it is reached during `'a`.
+/// `pipe` points to a valid `struct pipe_inode_info` for `'a`. If no file refers to the pipe, its
+/// mutex is not used, and this handle is the only way to access the pipe during `'a`.
 pub struct Pipe<'a> {
     pipe: NonNull<bindings::pipe_inode_info>,
     _alive: PhantomData<&'a ()>,
 }
 
 impl<'a> Pipe<'a> {
-    /// Makes a handle from a pointer.
+    /// Creates a handle from a pointer.
     ///
     /// # Safety
     ///
-    /// `pipe` is valid for `'a`. Where no file refers to the pipe, nothing else accesses it during
-    /// `'a`.
+    /// `pipe` must be valid for `'a`. If no file refers to the pipe, nothing else may access it
+    /// during `'a`.
     #[inline]
     pub unsafe fn from_raw(pipe: *mut bindings::pipe_inode_info) -> Self {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees both parts of the invariant (see `# Safety`).
         Self {
-            // SAFETY: A valid pointer is not null.
+            // SAFETY: The caller guarantees that `pipe` is valid, so it is not null.
             pipe: unsafe { NonNull::new_unchecked(pipe) },
             _alive: PhantomData,
         }
     }
 
-    /// The pipe that `file` is an end of, if it is one that can be spliced from and to: a
-    /// notification pipe (`O_NOTIFICATION_PIPE`) is not. C: `get_pipe_info`.
+    /// Returns the pipe that `file` is an end of.
+    ///
+    /// Returns `None` if `file` is not an end of a pipe, or if the pipe is a notification queue
+    /// (`O_NOTIFICATION_PIPE`), which cannot be spliced. C: `get_pipe_info`.
     #[inline]
     pub fn of_file(file: &'a LocalFile) -> Option<Self> {
-        // SAFETY: The file is valid.
+        // SAFETY: `file` is a reference to a file, so the pointer is valid.
         let pipe = unsafe { bindings::get_pipe_info(file.as_ptr(), true) };
-        // INVARIANT: The file keeps its pipe for `'a`, and is counted in the pipe's `files`.
+        // INVARIANT: The file holds its pipe for `'a`, and the pipe's `files` counts the file, so
+        // that the pipe's mutex is in use.
         Some(Self {
             pipe: NonNull::new(pipe)?,
             _alive: PhantomData,
         })
     }
 
-    /// The C pipe.
+    /// Returns the `struct pipe_inode_info`.
     #[inline]
     pub fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
         self.pipe.as_ptr()
     }
 
-    /// Whether both are the same pipe.
+    /// Returns whether both handles are for the same pipe.
     #[inline]
     pub fn is_same(&self, other: &Pipe<'_>) -> bool {
         self.pipe == other.pipe
     }
 
-    /// Locks the pipe; sleeps until it can. C: `pipe_lock`.
+    /// Locks the pipe. Sleeps until the mutex is free. C: `pipe_lock`.
+    ///
+    /// If no file refers to the pipe there is nobody to exclude, and the mutex is not taken.
     #[inline]
     pub fn lock(&mut self) -> PipeGuard<'_> {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_lock(self.as_ptr()) };
-        // INVARIANT: Locked just now; where there is no file, the borrow of the only handle is
-        // what excludes others.
+        // INVARIANT: The pipe was locked above. If no file refers to it, `self` is the only handle,
+        // and it stays borrowed while the guard exists.
         PipeGuard {
             pipe: self.pipe,
             _handle: PhantomData,
@@ -113,13 +121,16 @@ impl<'a> Pipe<'a> {
         }
     }
 
-    /// Locks the pipe if that does not have to wait. The pipe is one that a file refers to.
+    /// Locks the pipe if its mutex is free, and returns `None` otherwise. Does not sleep.
+    ///
+    /// A file must refer to the pipe: the mutex of another pipe would stay locked, because
+    /// `pipe_unlock` leaves it alone.
     pub fn try_lock(&mut self) -> Option<PipeGuard<'_>> {
         // SAFETY: The pipe is valid by the type invariant.
         if unsafe { bindings::mutex_trylock(&raw mut (*self.as_ptr()).mutex) } == 0 {
             return None;
         }
-        // INVARIANT: Locked just now.
+        // INVARIANT: `mutex_trylock` succeeded, so the pipe is locked.
         Some(PipeGuard {
             pipe: self.pipe,
             _handle: PhantomData,
@@ -127,10 +138,12 @@ impl<'a> Pipe<'a> {
         })
     }
 
-    /// Locks two pipes, in address order whatever the order of the arguments, so that two tasks
-    /// doing this in opposite directions cannot deadlock. C: `pipe_double_lock`.
+    /// Locks two pipes. Sleeps until both mutexes are free. C: `pipe_double_lock`.
     ///
-    /// Fails with [`EINVAL`] where both are the same pipe.
+    /// The mutexes are taken in address order, whatever the order of the arguments, so that two
+    /// tasks that lock the same pipes in opposite order cannot deadlock.
+    ///
+    /// Returns [`EINVAL`] if both are the same pipe.
     #[inline]
     pub fn lock_both<'g>(
         first: &'g mut Pipe<'_>,
@@ -139,9 +152,10 @@ impl<'a> Pipe<'a> {
         if first.is_same(second) {
             return Err(EINVAL);
         }
-        // SAFETY: Both are valid by the type invariant, and not the same.
+        // SAFETY: Both pipes are valid by the type invariant, and they differ, as checked above.
         unsafe { bindings::pipe_double_lock(first.as_ptr(), second.as_ptr()) };
-        // INVARIANT: As in `lock`, for each.
+        // INVARIANT: Both pipes were locked above. A pipe that no file refers to is protected by
+        // the borrow of its only handle.
         let guard = |pipe: NonNull<bindings::pipe_inode_info>| PipeGuard {
             pipe,
             _handle: PhantomData,
@@ -150,49 +164,55 @@ impl<'a> Pipe<'a> {
         Ok((guard(first.pipe), guard(second.pipe)))
     }
 
-    /// Head and tail at this moment, without the lock: out of date as soon as they are read.
+    /// Returns head and tail without taking the lock.
+    ///
+    /// Both belong to the same moment, but may be out of date as soon as they were read.
     #[inline]
     pub fn indices_unlocked(&self) -> Indices {
-        // SAFETY: The pipe is valid, and the union has a view of itself as one integer, so that
-        // both counters are of the same moment.
+        // SAFETY: The pipe is valid by the type invariant. `head_tail` covers both counters, so
+        // that one volatile load reads a consistent pair.
         let head_tail = unsafe {
             (&raw const (*bindings::pipe_index_of(self.as_ptr())).head_tail).read_volatile()
         };
         let both = bindings::pipe_index { head_tail };
-        // SAFETY: Any bits are good as two integers.
+        // SAFETY: Every bit pattern is valid for two integers.
         let both = unsafe { both.__bindgen_anon_1 };
         Indices::new(both.head, both.tail)
     }
 
-    /// Whether the pipe is empty at this moment, without the lock.
+    /// Returns whether the pipe is empty, without taking the lock. May be out of date on return.
     #[inline]
     pub fn seems_empty(&self) -> bool {
         self.indices_unlocked().is_empty()
     }
 
-    /// Whether the pipe is full at this moment, without the lock.
+    /// Returns whether the pipe is full, without taking the lock. May be out of date on return.
     #[inline]
     pub fn seems_full(&self) -> bool {
         self.indices_unlocked().is_full(self.max_usage_unlocked())
     }
 
-    /// How many buffers the pipe may hold at this moment, without the lock.
+    /// Returns the number of slots that may be used, without taking the lock. `F_SETPIPE_SZ` may
+    /// change it at any time.
     #[inline]
     pub fn max_usage_unlocked(&self) -> u32 {
-        // SAFETY: The pipe is valid; the limit may change at any time.
+        // SAFETY: The pipe is valid by the type invariant. The field may change concurrently, hence
+        // the volatile load.
         unsafe { (&raw const (*self.as_ptr()).max_usage).read_volatile() }
     }
 
-    /// Tells those waiting for data, in `read(2)`, `poll(2)` or by `SIGIO`, that there is some.
-    /// The pipe need not be locked.
+    /// Wakes the readers that wait for data in `read(2)`, `poll(2)` or for `SIGIO`.
+    ///
+    /// The pipe may be locked or not. Does not sleep.
     #[inline]
     pub fn wake_readers(&self) {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_wake_readers(self.as_ptr()) };
     }
 
-    /// Tells those waiting for room, in `write(2)`, `poll(2)` or by `SIGIO`, that there is some.
-    /// The pipe need not be locked.
+    /// Wakes the writers that wait for room in `write(2)`, `poll(2)` or for `SIGIO`.
+    ///
+    /// The pipe may be locked or not. Does not sleep.
     #[inline]
     pub fn wake_writers(&self) {
         // SAFETY: The pipe is valid by the type invariant.
@@ -200,11 +220,11 @@ impl<'a> Pipe<'a> {
     }
 }
 
-/// A pipe that is locked until this is dropped.
+/// A locked pipe. Dropping the guard unlocks it.
 ///
 /// # Invariants
 ///
-/// The pipe is valid for `'a`, and whoever has this guard has exclusive access to its ring.
+/// The pipe is valid for `'a`, and the owner of the guard has exclusive access to the pipe's ring.
 pub struct PipeGuard<'a> {
     pipe: NonNull<bindings::pipe_inode_info>,
     _handle: PhantomData<&'a mut ()>,
@@ -212,10 +232,11 @@ pub struct PipeGuard<'a> {
 }
 
 impl PipeGuard<'_> {
-    /// The ring, for as long as the guard is borrowed.
+    /// Returns the ring. The guard stays borrowed as long as the ring is in use.
     #[inline]
     pub fn ring(&mut self) -> PipeRing<'_> {
-        // INVARIANT: By the guard's.
+        // INVARIANT: The guard has exclusive access to the ring, and stays borrowed for the
+        // lifetime of the result.
         PipeRing {
             pipe: self.pipe,
             _access: PhantomData,
@@ -227,19 +248,21 @@ impl PipeGuard<'_> {
 impl Drop for PipeGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: The pipe is valid, and locked by this guard.
+        // SAFETY: The pipe is valid by the type invariant, and this guard locked it.
         unsafe { bindings::pipe_unlock(self.pipe.as_ptr()) };
     }
 }
 
-/// A pipe of one's own, that no file refers to. Its single owner needs no lock.
+/// A pipe that no file refers to. It has a single owner, so it needs no lock.
+///
+/// Transfers between two files use one as their buffer, and tests of the ring use one as well.
 ///
 /// # Examples
 ///
 /// ```
 /// use kernel::pipe::PrivatePipe;
 ///
-/// // A transfer within a transfer does not get the pipe that the outer one uses.
+/// // A nested transfer gets another pipe than the outer transfer.
 /// let mut outer = PrivatePipe::take_from_current()?;
 /// let mut inner = PrivatePipe::take_from_current()?;
 /// assert!(!outer.handle().is_same(&inner.handle()));
@@ -250,31 +273,37 @@ impl Drop for PipeGuard<'_> {
 ///
 /// # Invariants
 ///
-/// `pipe` comes from `alloc_pipe_info`, is referred to by no file, and is owned by this value.
+/// `pipe` comes from `alloc_pipe_info`. No file refers to it, and this value owns it.
 pub struct PrivatePipe {
     pipe: NonNull<bindings::pipe_inode_info>,
 }
 
 impl PrivatePipe {
-    /// Allocates a pipe of the default size. Fails with [`ENOMEM`]. C: `alloc_pipe_info`.
+    /// Allocates a pipe of the default size. May sleep. C: `alloc_pipe_info`.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory, or if the user has too many pipe buffers.
     pub fn new() -> Result<Self> {
-        // SAFETY: No requirements.
+        // SAFETY: `alloc_pipe_info` has no requirements.
         let pipe = NonNull::new(unsafe { bindings::alloc_pipe_info() }).ok_or(ENOMEM)?;
-        // It is read by whoever fills it, right afterwards; without a reader, filling it would
-        // raise SIGPIPE.
-        // SAFETY: Allocated just now, and nobody else knows it.
+        // The owner fills the pipe and then reads it. Count that reader: without one, filling the
+        // pipe would raise SIGPIPE.
+        // SAFETY: The pipe was allocated above, and nothing else has a pointer to it.
         unsafe { (*pipe.as_ptr()).readers = 1 };
-        // INVARIANT: As above.
+        // INVARIANT: The pipe comes from `alloc_pipe_info`, no file refers to it, and this is the
+        // only pointer to it.
         Ok(Self { pipe })
     }
 
-    /// Takes the pipe that the current task keeps for its transfers between two files, or
-    /// allocates one. Give it back with [`Self::keep_for_current`]. C: `current->splice_pipe`.
+    /// Takes the pipe that the current task keeps for its transfers between two files, or allocates
+    /// one. Give it back with [`Self::keep_for_current`]. C: `current->splice_pipe`.
     ///
-    /// A transfer that runs while this one is under way gets a pipe of its own.
+    /// A nested transfer, for example on a file system that is stacked on another, finds no pipe
+    /// and allocates its own.
+    ///
+    /// Returns [`ENOMEM`] if a pipe was needed and could not be allocated.
     #[inline]
     pub fn take_from_current() -> Result<Self> {
-        // SAFETY: Only the task itself accesses the field while it runs.
+        // SAFETY: `current` is valid, and no other task accesses `splice_pipe` of a running task.
         let pipe = unsafe {
             ptr::replace(
                 &raw mut (*bindings::get_current()).splice_pipe,
@@ -282,17 +311,20 @@ impl PrivatePipe {
             )
         };
         match NonNull::new(pipe) {
-            // INVARIANT: The task owned it, and no longer does.
+            // INVARIANT: The task owned the pipe, which comes from `alloc_pipe_info`; the field is
+            // null now, so that this value is the owner.
             Some(pipe) => Ok(Self { pipe }),
             None => Self::new(),
         }
     }
 
-    /// Leaves the pipe to the current task, for its next transfer.
+    /// Empties the pipe and stores it in the current task, for the next transfer.
+    ///
+    /// If the task has a pipe already, this one is freed.
     #[inline]
     pub fn keep_for_current(mut self) {
         self.ring().clear();
-        // SAFETY: As in `take_from_current`.
+        // SAFETY: `current` is valid, and no other task accesses `splice_pipe` of a running task.
         unsafe {
             let slot = &raw mut (*bindings::get_current()).splice_pipe;
             if (*slot).is_null() {
@@ -301,10 +333,11 @@ impl PrivatePipe {
         }
     }
 
-    /// The ring.
+    /// Returns the ring. No lock is needed.
     #[inline]
     pub fn ring(&mut self) -> PipeRing<'_> {
-        // INVARIANT: The pipe is ours, and borrowed for as long as the ring is there.
+        // INVARIANT: The pipe belongs to `self` alone, which stays borrowed as long as the ring
+        // exists.
         PipeRing {
             pipe: self.pipe,
             _access: PhantomData,
@@ -312,11 +345,11 @@ impl PrivatePipe {
         }
     }
 
-    /// A handle, for those who take any pipe.
+    /// Returns a handle, for functions that accept any pipe.
     #[inline]
     pub fn handle(&mut self) -> Pipe<'_> {
-        // INVARIANT: Valid by the type invariant; `self` is borrowed for as long as the handle is
-        // there, so it is the only one.
+        // INVARIANT: The pipe is valid by the type invariant. `self` stays borrowed as long as the
+        // handle exists, so it is the only one.
         Pipe {
             pipe: self.pipe,
             _alive: PhantomData,
@@ -326,18 +359,22 @@ impl PrivatePipe {
 
 impl Drop for PrivatePipe {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant; this releases what is left in it.
+        // SAFETY: By the type invariant the pipe comes from `alloc_pipe_info`, and `self` owns it.
+        // This also releases the buffers that are left in it.
         unsafe { bindings::free_pipe_info(self.pipe.as_ptr()) };
     }
 }
 
-/// The ring of buffers of a pipe, with exclusive access to it.
+/// The ring of buffers of a pipe, with exclusive access.
+///
+/// A buffer takes one slot, or one for each of its pages (see [`PipeBuffer::slots`]). Methods that
+/// take or return a number of slots say so.
 ///
 /// # Invariants
 ///
-/// The pipe is valid for `'a`, and no one else accesses its ring. The slots from tail to head are
-/// those of buffers, in order, each with its reference: a buffer is in the first of its
-/// [`PipeBuffer::slots`]. All other slots have no operations, and hold no buffer.
+/// The pipe is valid for `'a`, and nothing else accesses its ring. The slots from tail to head
+/// belong to buffers, in order. Each buffer is stored, with its reference, in the first of its
+/// [`PipeBuffer::slots`]. All other slots have null operations and hold no buffer.
 ///
 /// # Examples
 ///
@@ -353,7 +390,7 @@ impl Drop for PrivatePipe {
 /// }
 /// assert_eq!(ring.indices().occupancy(), 2);
 ///
-/// // One buffer and a part of the next.
+/// // Consumes one buffer and a part of the next.
 /// assert!(ring.consume(3100));
 /// assert_eq!(ring.front().map(|buf| buf.len()), Some(900));
 ///
@@ -369,24 +406,25 @@ pub struct PipeRing<'a> {
 }
 
 impl PipeRing<'_> {
-    /// Makes a ring from a pointer.
+    /// Creates a ring from a pointer.
     ///
     /// # Safety
     ///
-    /// The pipe is valid, and as long as this is there nobody accesses its ring in another way: it
-    /// is locked, or private to the caller.
+    /// The pipe must be valid, and while the result exists nothing else may access its ring: the
+    /// caller has locked the pipe, or owns it privately.
     #[inline]
     pub unsafe fn from_raw(pipe: *mut bindings::pipe_inode_info) -> Self {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that the pipe is valid and that access to its ring is
+        // exclusive (see `# Safety`).
         Self {
-            // SAFETY: A valid pointer is not null.
+            // SAFETY: The caller guarantees that `pipe` is valid, so it is not null.
             pipe: unsafe { NonNull::new_unchecked(pipe) },
             _access: PhantomData,
             _not_send: NotThreadSafe,
         }
     }
 
-    /// The C pipe.
+    /// Returns the `struct pipe_inode_info`.
     #[inline]
     pub fn as_ptr(&self) -> *mut bindings::pipe_inode_info {
         self.pipe.as_ptr()
@@ -398,125 +436,144 @@ impl PipeRing<'_> {
         unsafe { &raw mut (*bindings::pipe_index_of(self.as_ptr())).__bindgen_anon_1 }
     }
 
-    /// Head and tail.
+    /// Returns head and tail.
     #[inline]
     pub fn indices(&self) -> Indices {
-        // SAFETY: The pipe is valid by the type invariant, and nobody else changes them.
+        // SAFETY: The pipe is valid by the type invariant, and nothing else changes the indices.
         let both = unsafe { *self.both_indices() };
         Indices::new(both.head, both.tail)
     }
 
+    /// Sets the head, which makes the slots before it visible to readers.
+    ///
     /// # Safety
     ///
-    /// The slots that are in use from now on hold buffers, and no others.
+    /// The slots from the tail to `head` must belong to buffers, as the invariant of the type
+    /// requires.
     #[inline]
     unsafe fn set_head(&mut self, head: u32) {
-        // SAFETY: The pipe is valid. Those who look without the lock, such as `pipe_poll`, get the
-        // old or the new value.
+        // SAFETY: The pipe is valid by the type invariant. Readers without the lock, such as
+        // `pipe_poll`, see the old or the new value, because the store is volatile.
         unsafe { (&raw mut (*self.both_indices()).head).write_volatile(head) };
     }
 
+    /// Sets the tail, which gives the slots before it back to writers.
+    ///
     /// # Safety
     ///
-    /// As for [`Self::set_head`].
+    /// The slots from `tail` to the head must belong to buffers, as the invariant of the type
+    /// requires.
     #[inline]
     unsafe fn set_tail(&mut self, tail: u32) {
-        // SAFETY: As in `set_head`.
+        // SAFETY: The pipe is valid by the type invariant. Readers without the lock, such as
+        // `pipe_poll`, see the old or the new value, because the store is volatile.
         unsafe { (&raw mut (*self.both_indices()).tail).write_volatile(tail) };
     }
 
-    /// How many slots may be used.
+    /// Returns the number of slots that may be used. C: `pipe_inode_info::max_usage`.
     #[inline]
     pub fn max_usage(&self) -> u32 {
-        // SAFETY: The pipe is valid, and this does not change while it is locked.
+        // SAFETY: The pipe is valid by the type invariant, and the field does not change while the
+        // pipe is locked.
         unsafe { (*self.as_ptr()).max_usage }
     }
 
-    /// Whether anybody has the read end open.
+    /// Returns whether a file has the read end open.
     #[inline]
     pub fn has_readers(&self) -> bool {
-        // SAFETY: As for `max_usage`.
+        // SAFETY: The pipe is valid by the type invariant, and the field does not change while the
+        // pipe is locked.
         unsafe { (*self.as_ptr()).readers != 0 }
     }
 
-    /// Whether anybody has the write end open.
+    /// Returns whether a file has the write end open.
     #[inline]
     pub fn has_writers(&self) -> bool {
-        // SAFETY: As for `max_usage`.
+        // SAFETY: The pipe is valid by the type invariant, and the field does not change while the
+        // pipe is locked.
         unsafe { (*self.as_ptr()).writers != 0 }
     }
 
-    /// Whether any file refers to the pipe, so that somebody may be waiting for it.
+    /// Returns whether a file refers to the pipe. Without files nobody can wait for the pipe, so
+    /// that wake-ups can be left out.
     #[inline]
     pub fn has_files(&self) -> bool {
-        // SAFETY: The pipe is valid. `files` has a lock of its own; C reads it without, too: it
-        // does not become zero while a transfer on a pipe with files is under way.
+        // SAFETY: The pipe is valid by the type invariant. `i_lock` protects `files`, but as in C
+        // it is read without that lock: it does not become zero during a transfer on a pipe with
+        // files.
         unsafe { (&raw const (*self.as_ptr()).files).read_volatile() != 0 }
     }
 
-    /// Whether there is no buffer.
+    /// Returns whether the ring holds no buffer.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.indices().is_empty()
     }
 
-    /// Whether there is no room for another buffer.
+    /// Returns whether there is no room for another buffer.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.indices().is_full(self.max_usage())
     }
 
-    /// How many more buffers there is room for, where none has more than a page.
+    /// Returns the number of free slots, that is, of further buffers of at most one page.
     #[inline]
     pub fn space(&self) -> u32 {
         self.indices().space(self.max_usage())
     }
 
-    /// The calls that asked for a notification, if there were any.
+    /// Returns the notifications of the pipe, or `None` if no caller asked for one yet.
     #[inline]
     pub fn notifications(&self) -> Option<Arc<Notifications>> {
-        // SAFETY: The pipe is valid, and its lock guards this field; if it is not null,
-        // `notifications_or_new` has put a reference there.
+        // SAFETY: The pipe is valid by the type invariant, and access to the ring includes
+        // `notices`. A non-null value is a reference that `notifications_or_new` stored.
         unsafe {
             let of = (*self.as_ptr()).notices.cast::<Notifications>();
             (!of.is_null()).then(|| ArcBorrow::from_raw(of).into())
         }
     }
 
-    /// As [`Self::notifications`]; a pipe gets its own if it has none. Fails with [`ENOMEM`].
+    /// Returns the notifications of the pipe, and creates them if there are none. May sleep.
+    ///
+    /// Returns [`ENOMEM`] if they cannot be allocated.
     pub fn notifications_or_new(&mut self) -> Result<Arc<Notifications>> {
         if let Some(of) = self.notifications() {
             return Ok(of);
         }
         let of = Notifications::new()?;
-        // SAFETY: As in `notifications`. `free_pipe_info` has it freed, by `rust_pipe_free`.
+        // SAFETY: The pipe is valid by the type invariant, and access to the ring includes
+        // `notices`. `free_pipe_info` calls `rust_pipe_free`, which gives the stored reference
+        // back.
         unsafe { (*self.as_ptr()).notices = Arc::into_raw(of.clone()).cast_mut().cast() };
         Ok(of)
     }
 
-    /// The array of slots, which stays where it is as long as the pipe is locked.
+    /// Returns the array of slots. It does not move as long as the pipe is locked.
     #[inline]
     fn slots(&self) -> Slots {
-        // SAFETY: The pipe is valid.
+        // SAFETY: The pipe is valid by the type invariant, and both fields are stable while it is
+        // locked.
         let (bufs, size) = unsafe { ((*self.as_ptr()).bufs, (*self.as_ptr()).ring_size) };
-        // INVARIANT: `bufs` has `ring_size` slots.
+        // INVARIANT: C keeps `ring_size` slots in `bufs`, and `ring_size` is a power of two.
         Slots { bufs, size }
     }
 
-    /// The slot for a counter value.
+    /// Returns the slot that counter value `index` stands for.
     #[inline]
     fn slot(&self, index: u32) -> NonNull<bindings::pipe_buffer> {
         self.slots().at(index)
     }
 
-    /// Drops the first `n` bytes of the oldest buffer, which has more. The slots of the pages that
-    /// are used up become free. Returns whether there are any.
+    /// Drops the first `n` bytes of the oldest buffer, which has more than `n`, and frees the slots
+    /// of its pages that are used up. Returns whether a slot became free.
+    ///
+    /// The ring must not be empty.
     #[inline]
     fn advance_front(&mut self, n: usize) -> bool {
         let tail = self.indices().tail();
         let slot = self.slot(tail);
-        // SAFETY: The ring is not empty, by the doc comment above, so the slot at the tail holds a
-        // buffer.
+        // SAFETY: All callers have checked that the ring is not empty, so the slot at the tail
+        // holds a buffer.
         let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
         let before = buf.slots();
         buf.advance(n);
@@ -526,8 +583,8 @@ impl PipeRing<'_> {
         self.move_front(before - buf.slots())
     }
 
-    /// Moves the oldest buffer `slots` on, to the slot of what is its first page now. Returns
-    /// whether it moved.
+    /// Moves the oldest buffer to the slot of the page that is now its first, `slots` slots on.
+    /// Returns whether it moved.
     #[cold]
     fn move_front(&mut self, slots: u32) -> bool {
         if slots == 0 {
@@ -535,8 +592,8 @@ impl PipeRing<'_> {
         }
         let tail = self.indices().tail();
         let (from, to) = (self.slot(tail), self.slot(tail.wrapping_add(slots)));
-        // SAFETY: `to` is one of the further slots of the buffer in `from`, so it holds none, and
-        // is a different one. The reference goes along.
+        // SAFETY: `to` is one of the further slots of the buffer in `from`, so it is another slot
+        // and holds no buffer. The reference moves with the buffer.
         unsafe {
             ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), 1);
             (*from.as_ptr()).ops = ptr::null();
@@ -545,28 +602,32 @@ impl PipeRing<'_> {
         true
     }
 
-    /// The oldest buffer.
+    /// Returns the oldest buffer, or `None` if the ring is empty.
     #[inline]
     pub fn front(&self) -> Option<&PipeBuffer> {
         let indices = self.indices();
         if indices.is_empty() {
             return None;
         }
-        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        // SAFETY: The ring is not empty, so by the type invariant the slot at the tail holds a
+        // buffer.
         Some(unsafe { self.slot(indices.tail()).cast().as_ref() })
     }
 
-    /// Cuts the first `n` bytes off the oldest buffer, which has more, into one of their own, on
-    /// the same pages. As [`PipeBuffer::split_to`]. `None` where there is no buffer.
+    /// Splits the first `n` bytes off the oldest buffer, which has more than `n`, and returns them
+    /// as a buffer of the same pages. The rest stays in the ring.
+    ///
+    /// Returns `None` if the ring is empty, and fails as [`PipeBuffer::split_to`] does.
     #[inline]
     pub fn split_front(&mut self, n: usize) -> Option<Result<PipeBuffer>> {
         let indices = self.indices();
         if indices.is_empty() {
             return None;
         }
-        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        // SAFETY: The ring is not empty, so by the type invariant the slot at the tail holds a
+        // buffer.
         let buf: &mut PipeBuffer = unsafe { self.slot(indices.tail()).cast().as_mut() };
-        // SAFETY: By the type invariant.
+        // SAFETY: `self` has exclusive access to the pipe by the type invariant.
         let first = unsafe { buf.try_clone_in(self.as_ptr()) };
         Some(first.map(|mut first| {
             first.truncate(n);
@@ -575,16 +636,19 @@ impl PipeRing<'_> {
         }))
     }
 
-    /// Puts `buf` in front of the oldest buffer. `Err(buf)` where there is no room; there is if it
-    /// comes from [`Self::pop_front`], and the ring was not unlocked since.
+    /// Puts `buf` in front of the oldest buffer. Returns `Err(buf)` if there are too few free
+    /// slots.
+    ///
+    /// There is room for a buffer that [`Self::pop_front`] returned if the ring was not unlocked
+    /// and nothing else was added since.
     pub fn push_front(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
         let slots = buf.slots();
         if slots > self.space() {
             return Err(buf);
         }
         let tail = self.indices().tail().wrapping_sub(slots);
-        // SAFETY: There is room, so the slots before the tail are free. The first one holds the
-        // buffer afterwards.
+        // SAFETY: There are `slots` free slots, so those before the tail are free. Afterwards the
+        // first of them holds the buffer.
         unsafe {
             self.slots().put(tail, buf, slots);
             self.set_tail(tail);
@@ -592,8 +656,10 @@ impl PipeRing<'_> {
         Ok(())
     }
 
-    /// Undoes [`Self::split_front`]: has the oldest buffer begin with `first`, which was cut off
-    /// it. `Err(first)` where it was not, or where there is no room.
+    /// Undoes [`Self::split_front`]: joins `first` with the oldest buffer that it was split off.
+    ///
+    /// Returns `Err(first)` if `first` does not end where the oldest buffer begins, or if there are
+    /// too few free slots.
     ///
     /// # Examples
     ///
@@ -607,11 +673,11 @@ impl PipeRing<'_> {
     ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
     /// }
     ///
-    /// // All of one buffer and a part of the next, and back again: the last one comes first.
+    /// // Take all of one buffer and a part of the next, then put both back in reverse order.
     /// let whole = ring.pop_front().ok_or(EAGAIN)?;
     /// let part = ring.split_front(100).ok_or(EAGAIN)??;
     /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((100, 900)));
-    /// // A buffer of another page is no part of this one.
+    /// // A buffer of another page cannot be joined.
     /// let whole = ring.unsplit_front(whole).err().ok_or(EINVAL)?;
     /// ring.unsplit_front(part).map_err(|_| EINVAL)?;
     /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((0, 1000)));
@@ -627,15 +693,17 @@ impl PipeRing<'_> {
         }
         let space = self.space();
         let from = self.slot(indices.tail());
-        // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+        // SAFETY: The ring is not empty, so by the type invariant the slot at the tail holds a
+        // buffer.
         let front: &mut PipeBuffer = unsafe { from.cast().as_mut() };
         let more = front.prepend(first, space)?;
         if more == 0 {
             return Ok(());
         }
         let tail = indices.tail().wrapping_sub(more);
-        // SAFETY: There is room for `more`, so the slots before the tail are free. The buffer and
-        // its reference go to the first of them, and it takes all up to its old slot.
+        // SAFETY: `prepend` checked that there are `more` free slots, so those before the tail are
+        // free. The buffer moves, with its reference, to the first of them and takes all slots up
+        // to its old end.
         unsafe {
             let buf = PipeBuffer::from_raw(ptr::read(from.as_ptr()));
             (*from.as_ptr()).ops = ptr::null();
@@ -646,10 +714,11 @@ impl PipeRing<'_> {
         Ok(())
     }
 
-    /// The buffers, oldest first.
+    /// Returns an iterator over the buffers, oldest first.
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
-        // INVARIANT: By that of `self`, which stays borrowed.
+        // INVARIANT: The indices and the slots are those of the ring, whose access is exclusive,
+        // and `self` stays borrowed.
         Iter {
             pipe: self.as_ptr(),
             slots: self.slots(),
@@ -658,28 +727,33 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Takes the oldest buffer out.
+    /// Removes the oldest buffer and returns it, or `None` if the ring is empty.
+    ///
+    /// The caller owns the buffer and may keep it after the pipe is gone. Wake the writers
+    /// afterwards.
     #[inline]
     pub fn pop_front(&mut self) -> Option<PipeBuffer> {
         let indices = self.indices();
         if indices.is_empty() {
             return None;
         }
-        // SAFETY: There is a buffer.
+        // SAFETY: The ring is not empty, so `take_slot` returns a valid buffer together with its
+        // reference.
         Some(unsafe { PipeBuffer::from_raw(self.take_slot(indices)) })
     }
 
-    /// Takes what is at the tail out of its slot.
+    /// Removes the buffer at the tail from its slots.
     ///
     /// # Safety
     ///
-    /// `indices` are those of the ring, and it is not empty. The buffer's reference goes over to
-    /// the caller.
+    /// `indices` must be those of the ring, which must not be empty. The reference of the buffer
+    /// moves to the caller.
     #[inline]
     unsafe fn take_slot(&mut self, indices: Indices) -> bindings::pipe_buffer {
         let slot = self.slot(indices.tail()).as_ptr();
-        // A slot without operations is how C knows an empty one, in `free_pipe_info`.
-        // SAFETY: The slot at the tail holds a buffer, and does not any more.
+        // `free_pipe_info` recognizes an empty slot by its null operations.
+        // SAFETY: By the type invariant the slot at the tail holds a buffer; it is read once and
+        // then marked empty.
         unsafe {
             let buf = ptr::read(slot);
             (*slot).ops = ptr::null();
@@ -689,23 +763,28 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Releases the oldest buffer. As [`Self::pop_front`] and a drop, but the pipe may keep the
-    /// page for its next `write(2)`.
+    /// Releases the oldest buffer, if there is one.
+    ///
+    /// Unlike [`Self::pop_front`] followed by a drop, this passes the pipe to `->release`, so that
+    /// the pipe may keep the page for its next `write(2)`.
     #[inline]
     pub fn release_front(&mut self) {
         let indices = self.indices();
         if !indices.is_empty() {
-            // SAFETY: There is a buffer.
+            // SAFETY: `indices` were read above, and the ring is not empty.
             unsafe { self.release_slot(indices) };
         }
     }
 
+    /// Releases the buffer at the tail. C: `pipe_buf_release`.
+    ///
     /// # Safety
     ///
-    /// `indices` are those of the ring, and it is not empty.
+    /// `indices` must be those of the ring, which must not be empty.
     #[inline]
     unsafe fn release_slot(&mut self, indices: Indices) {
-        // SAFETY: The slot at the tail holds a buffer, by the type invariant, and is empty after.
+        // SAFETY: By the type invariant the slot at the tail holds a buffer. `pipe_buf_release`
+        // empties the slot before the tail moves past it.
         unsafe {
             let slot = self.slot(indices.tail()).as_ptr();
             let slots = (&*slot.cast::<PipeBuffer>()).slots();
@@ -714,7 +793,7 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Releases the oldest buffer where it has no bytes; says whether it did.
+    /// Releases the oldest buffer if it has no bytes. Returns whether it did.
     #[inline]
     pub fn release_empty_front(&mut self) -> bool {
         let is_empty = self.front().is_some_and(|buf| buf.is_empty());
@@ -724,8 +803,10 @@ impl PipeRing<'_> {
         is_empty
     }
 
-    /// Drops the first `n` bytes, or all where there are fewer, releasing the buffers that are
-    /// used up. Returns whether that made room.
+    /// Drops the first `n` bytes, or all if there are fewer, and releases the buffers that are used
+    /// up. Returns whether a slot became free.
+    ///
+    /// The caller wakes the writers if this returns `true`.
     #[inline]
     pub fn consume(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
@@ -733,7 +814,8 @@ impl PipeRing<'_> {
         let mut tail = indices.tail();
         while n > 0 && tail != indices.head() {
             let slot = slots.at(tail);
-            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+            // SAFETY: `tail` differs from the head, so by the type invariant its slot holds a
+            // buffer.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
             if n < buf.len() {
                 self.advance_front(n);
@@ -741,7 +823,8 @@ impl PipeRing<'_> {
             }
             n -= buf.len();
             tail = tail.wrapping_add(buf.slots());
-            // SAFETY: This is the buffer at the tail; its slot is empty after.
+            // SAFETY: `slot` holds the buffer at the tail. `pipe_buf_release` empties it before the
+            // tail moves past it.
             unsafe {
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
                 self.set_tail(tail);
@@ -750,9 +833,15 @@ impl PipeRing<'_> {
         self.indices().tail() != indices.tail()
     }
 
-    /// Hands the buffers to `f`, oldest first, until it says to stop or there are none left. `f`
-    /// returns how many bytes it used up; a buffer without any left is released. `Ok(false)`: `f`
-    /// used nothing, or `Ok(None)` was its answer. Sets `room` if there is more than before.
+    /// Passes the buffers to `f`, oldest first, until `f` stops or the ring is empty. The pipe
+    /// stays locked.
+    ///
+    /// `f` returns the number of bytes that it used. A buffer that is used up is released; the rest
+    /// of another one is passed to `f` again.
+    ///
+    /// Returns `Ok(true)` if the ring is empty, `Ok(false)` if `f` returned `Ok(None)` or used no
+    /// bytes, and the error of `f` otherwise. In each case `room` is set to `true` if a slot became
+    /// free.
     #[inline(always)]
     pub fn drain(
         &mut self,
@@ -774,10 +863,12 @@ impl PipeRing<'_> {
         let (mut tail, head) = (self.indices().tail(), self.indices().head());
         while tail != head {
             let slot = slots.at(tail);
-            // SAFETY: The slot at the tail holds a buffer, by the type invariant.
+            // SAFETY: `tail` differs from the head, so by the type invariant its slot holds a
+            // buffer.
             let buf: &mut PipeBuffer = unsafe { slot.cast().as_mut() };
             let len = buf.len();
-            // INVARIANT: As above; the ring is borrowed.
+            // INVARIANT: `buf` is in the ring of this pipe, which is borrowed and not accessed
+            // otherwise while `f` runs.
             let used = f(BufferRef {
                 pipe: self.as_ptr(),
                 buf,
@@ -786,13 +877,14 @@ impl PipeRing<'_> {
                 return Ok(false);
             };
             if used < len {
-                // The rest is offered again at once.
+                // `f` gets the rest of the buffer in the next round.
                 if self.advance_front(used) {
                     tail = self.indices().tail();
                 }
                 continue;
             }
-            // SAFETY: This is the buffer at the tail; its slot is empty after.
+            // SAFETY: `slot` holds the buffer at the tail. `pipe_buf_release` empties it before the
+            // tail moves past it.
             unsafe {
                 tail = tail.wrapping_add(slot.cast::<PipeBuffer>().as_ref().slots());
                 bindings::pipe_buf_release(self.as_ptr(), slot.as_ptr());
@@ -802,8 +894,10 @@ impl PipeRing<'_> {
         Ok(true)
     }
 
-    /// Puts in as many of `bufs` as there is room for. Returns how many, and how many bytes these
-    /// are. The iterator is not asked for a buffer if there is no room at all.
+    /// Adds buffers from `bufs` until there is no room or the iterator ends. Returns the number of
+    /// buffers and of bytes that were added.
+    ///
+    /// If the ring is full, `bufs.next()` is not called, so that no buffer is lost.
     #[inline]
     pub fn append(&mut self, bufs: &mut impl Iterator<Item = PipeBuffer>) -> (usize, usize) {
         let mut filler = self.filler();
@@ -938,11 +1032,11 @@ impl PipeRing<'_> {
         (moved as usize, most.wrapping_sub(left))
     }
 
-    /// Starts to put in buffers that others are to see together.
+    /// Starts to add buffers that become visible together, see [`Filler`].
     #[inline]
     pub fn filler(&mut self) -> Filler<'_> {
         let indices = self.indices();
-        // INVARIANT: Nothing is put in yet.
+        // INVARIANT: No buffer was added yet, and the free slots begin at the head.
         Filler {
             slots: self.slots(),
             head: indices.head(),
@@ -957,23 +1051,29 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Makes a buffer of its own of each page of a larger one, for those who take no others: each
-    /// page has a slot already. Fails with [`EFAULT`] if a page cannot have another reference;
-    /// some buffers may be split then.
+    /// Splits each buffer that takes several slots into buffers of one page, one for each slot.
+    ///
+    /// This is for C code that does not expect more than one page in a buffer. A buffer that
+    /// [counts as one slot](Vacancy::fill) is left as it is.
+    ///
+    /// Returns [`EFAULT`] if a page cannot get another reference. Some buffers may have been split
+    /// by then; no data is lost.
     pub fn split_to_pages(&mut self) -> Result {
         let slots = self.slots();
         let indices = self.indices();
         let mut index = indices.tail();
         while index != indices.head() {
-            // SAFETY: `index` is the first slot of a buffer, by the type invariant.
+            // SAFETY: By the type invariant `index` is the first slot of a buffer.
             let buf: &mut PipeBuffer = unsafe { slots.at(index).cast().as_mut() };
             let end = index.wrapping_add(buf.slots());
-            // From the last page on, so that the buffer is never longer than its slots.
+            // Begin with the last page, so that `buf` never has more bytes than its slots stand
+            // for.
             let mut at = end;
             while buf.slots() > 1 {
                 at = at.wrapping_sub(1);
                 let last = buf.split_last_page()?;
-                // SAFETY: The slot is one of the further slots of `buf`, which has one fewer now.
+                // SAFETY: `at` was the last slot of `buf`. `split_last_page` took the page of this
+                // slot off `buf`, so that the slot is free for the new buffer.
                 unsafe { ptr::write(slots.at(at).as_ptr(), last.into_raw()) };
             }
             index = end;
@@ -989,14 +1089,15 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Room for one more buffer, if there is any.
+    /// Returns room for one more buffer, or `None` if the ring is full.
     #[inline]
     pub fn vacancy(&mut self) -> Option<Vacancy<'_>> {
         let indices = self.indices();
         if indices.is_full(self.max_usage()) {
             return None;
         }
-        // INVARIANT: There are `max_usage` slots or more, and fewer are in use.
+        // INVARIANT: The ring has at least `max_usage` slots, and fewer of them are in use, so the
+        // slot at the head is free.
         Some(Vacancy {
             head: indices.head(),
             ring: PipeRing {
@@ -1007,57 +1108,67 @@ impl PipeRing<'_> {
         })
     }
 
-    /// Sleeps until there may be something to read, or nobody to write. The lock is given up
-    /// meanwhile. C: `pipe_wait_readable`.
+    /// Sleeps until the pipe has data or no writer, or until a signal arrives. The pipe is unlocked
+    /// while this sleeps. C: `pipe_wait_readable`.
+    ///
+    /// The caller checks the state of the ring and the signals again afterwards.
     #[inline]
     pub fn wait_readable(&mut self) {
-        // SAFETY: The pipe is valid and locked, or private; no reference into the ring is alive,
-        // since this borrows all of it.
+        // SAFETY: The pipe is valid by the type invariant, and locked or private. This borrows the
+        // whole ring, so no reference into it is in use while the pipe is unlocked.
         unsafe { bindings::pipe_wait_readable(self.as_ptr()) };
     }
 
-    /// Sleeps until there may be room, or nobody to read. The lock is given up meanwhile.
-    /// C: `pipe_wait_writable`.
+    /// Sleeps until the pipe has room or no reader, or until a signal arrives. The pipe is unlocked
+    /// while this sleeps. C: `pipe_wait_writable`.
+    ///
+    /// The caller checks the state of the ring and the signals again afterwards.
     #[inline]
     pub fn wait_writable(&mut self) {
-        // SAFETY: As in `wait_readable`.
+        // SAFETY: The pipe is valid by the type invariant, and locked or private. This borrows the
+        // whole ring, so no reference into it is in use while the pipe is unlocked.
         unsafe { bindings::pipe_wait_writable(self.as_ptr()) };
     }
 
-    /// Runs `f` with the pipe unlocked: what is in it may change meanwhile, unless it is a private
+    /// Runs `f` with the pipe unlocked, and locks the pipe again. `f` may sleep.
+    ///
+    /// Others may change the contents and the size of the pipe meanwhile, unless it is a private
     /// one.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
-        // SAFETY: The pipe is valid, and locked, or a private one, for which neither does anything;
-        // no reference into the ring is alive, since this borrows all of it.
+        // SAFETY: The pipe is valid by the type invariant, and locked, or private, in which case
+        // neither call does anything. This borrows the whole ring, so no reference into it is in
+        // use meanwhile.
         unsafe { bindings::pipe_unlock(self.as_ptr()) };
         let ret = f();
-        // SAFETY: The pipe is still valid: whoever has lent the ring keeps it.
+        // SAFETY: The pipe is still valid: it is valid for the lifetime of `self` by the type
+        // invariant.
         unsafe { bindings::pipe_lock(self.as_ptr()) };
         ret
     }
 
-    /// As [`Pipe::wake_readers`], with the pipe locked.
+    /// Wakes the readers, see [`Pipe::wake_readers`]. The pipe stays locked.
     pub fn wake_readers(&mut self) {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_wake_readers(self.as_ptr()) };
     }
 
-    /// As [`Pipe::wake_writers`], with the pipe locked.
+    /// Wakes the writers, see [`Pipe::wake_writers`]. The pipe stays locked.
     pub fn wake_writers(&mut self) {
         // SAFETY: The pipe is valid by the type invariant.
         unsafe { bindings::pipe_wake_writers(self.as_ptr()) };
     }
 }
 
-/// Frees what a pipe has that is ours, its buffers being gone. C: called by `free_pipe_info`.
+/// Gives back the reference to [`Notifications`] that a pipe may have. `free_pipe_info` calls this
+/// after it released the buffers.
 ///
 /// # Safety
 ///
-/// `pipe` is valid, and nobody else refers to it.
+/// `pipe` must be valid, and nothing else may refer to it.
 #[export]
 unsafe extern "C" fn rust_pipe_free(pipe: *mut bindings::pipe_inode_info) {
-    // SAFETY: By the caller's promise. If it is not null, `notifications_or_new` has put a reference
-    // there.
+    // SAFETY: The caller guarantees that `pipe` is valid and not shared. If `notices` is not null,
+    // `notifications_or_new` stored a reference there, which is not used again.
     unsafe {
         if !(*pipe).notices.is_null() {
             drop(Arc::from_raw((*pipe).notices.cast::<Notifications>()));
@@ -1065,16 +1176,18 @@ unsafe extern "C" fn rust_pipe_free(pipe: *mut bindings::pipe_inode_info) {
     }
 }
 
-/// Splits the buffers of a pipe that have more than a page. For C code that takes no others.
+/// Splits the buffers of a pipe that take several slots, see [`PipeRing::split_to_pages`]. C code
+/// that expects at most one page in a buffer calls this.
 ///
-/// Returns 0, or `-EFAULT` as [`PipeRing::split_to_pages`] does.
+/// Returns 0, or `-EFAULT` if a page cannot get another reference.
 ///
 /// # Safety
 ///
-/// `pipe` is valid, and locked.
+/// `pipe` must be valid and locked.
 #[export]
 unsafe extern "C" fn pipe_split_to_pages(pipe: *mut bindings::pipe_inode_info) -> c_int {
-    // SAFETY: By the caller's promise the pipe is valid, and nobody else accesses its ring.
+    // SAFETY: The caller guarantees that the pipe is valid and locked, so nothing else accesses its
+    // ring.
     let ret = unsafe { PipeRing::from_raw(pipe) }.split_to_pages();
     ret.map_or_else(Error::to_errno, |()| 0)
 }
@@ -1091,68 +1204,76 @@ struct Slots {
 }
 
 impl Slots {
-    /// The slot for a counter value.
+    /// Returns the slot that counter value `index` stands for.
     #[inline]
     fn at(self, index: u32) -> NonNull<bindings::pipe_buffer> {
-        // SAFETY: The place stays below `size`.
+        // SAFETY: `ring::slot` returns a number below `size`, so the pointer stays inside the array
+        // and is not null.
         unsafe { NonNull::new_unchecked(self.bufs.add(ring::slot(index, self.size))) }
     }
 
-    /// Puts `buf`, which takes `slots`, into those from `index` on.
+    /// Stores `buf`, which takes `slots` slots, in the slots from `index` on.
     ///
     /// # Safety
     ///
-    /// The slots are free, and nobody else accesses them.
+    /// These slots must be free, and nothing else may access them.
     #[inline]
     unsafe fn put(self, index: u32, buf: PipeBuffer, slots: u32) {
-        // SAFETY: By the caller's promise nothing is overwritten. The reference goes along.
+        // SAFETY: The caller guarantees that the slot is free, so no buffer is overwritten. The
+        // reference moves with the buffer.
         unsafe { ptr::write(self.at(index).as_ptr(), buf.into_raw()) };
         if slots > 1 {
-            // A later `write(2)` looks at the flags in the last slot for whether it can append.
-            // SAFETY: By the caller's promise.
+            // `write(2)` reads the flags in the last slot to find out whether it can append.
+            // SAFETY: The caller guarantees that all `slots` slots are free and not accessed by
+            // others.
             unsafe { (*self.at(index.wrapping_add(slots - 1)).as_ptr()).flags = 0 };
         }
     }
 }
 
-/// Room for one buffer in a ring: filling it cannot fail.
+/// Room for one buffer in a ring. Filling it cannot fail.
 ///
 /// # Invariants
 ///
-/// `head` is the head of `ring`. The slot there is not in use and may be used.
+/// `head` is the head of `ring`. The slot at the head is free and may be used.
 pub struct Vacancy<'a> {
     head: u32,
     ring: PipeRing<'a>,
 }
 
 impl Vacancy<'_> {
-    /// How many slots there are, for a buffer of several pages.
+    /// Returns the number of free slots, for buffers of several pages.
     #[inline]
     pub fn slots(&self) -> u32 {
         self.ring.space()
     }
 
-    /// Puts `buf` in, as the youngest. If it takes more slots than there are, it counts as one.
+    /// Adds `buf` as the youngest buffer.
+    ///
+    /// If `buf` takes more slots than are free, it is stored in one slot and counted as one, so
+    /// that this never fails.
     #[inline]
     pub fn fill(mut self, buf: PipeBuffer) {
         if buf.slots() > 1 {
             return self.fill_pages(buf);
         }
-        // SAFETY: The slot at the head is free, by the type invariant. The reference goes along.
+        // SAFETY: By the type invariant the slot at the head is free. The reference moves with the
+        // buffer.
         unsafe {
             ptr::write(self.ring.slot(self.head).as_ptr(), buf.into_raw());
             self.ring.set_head(self.head.wrapping_add(1));
         }
     }
 
-    /// As [`Self::fill`], for a buffer that takes several slots.
+    /// Adds `buf`, which takes several slots. See [`Self::fill`].
     #[cold]
     fn fill_pages(mut self, mut buf: PipeBuffer) {
         if buf.slots() > self.ring.space() {
             buf.count_as_one();
         }
         let slots = buf.slots();
-        // SAFETY: There are as many free slots, by the type invariant and the above.
+        // SAFETY: `slots` is not larger than the number of free slots, as ensured above; by the
+        // type invariant these begin at the head.
         unsafe {
             self.ring.slots().put(self.head, buf, slots);
             self.ring.set_head(self.head.wrapping_add(slots));
@@ -1160,8 +1281,11 @@ impl Vacancy<'_> {
     }
 }
 
-/// Buffers on their way into a ring, behind its head: others do not see them before
-/// [`commit`](Self::commit). Dropping this instead releases them.
+/// Buffers that are being added to a ring. They are stored behind its head, where readers do not
+/// see them, until [`commit`](Self::commit) moves the head. Dropping a filler releases them.
+///
+/// A call that adds several buffers uses this so that no other data can come between them, and so
+/// that it can still fail without a trace.
 ///
 /// # Examples
 ///
@@ -1187,8 +1311,8 @@ impl Vacancy<'_> {
 ///
 /// # Invariants
 ///
-/// The slots from the head of `ring` up to `head` hold the buffers, of which there are `buffers`,
-/// with `bytes` bytes. The `space` slots from there on are free, and may be used.
+/// The slots from the head of `ring` up to `head` hold the added buffers: `buffers` of them, with
+/// `bytes` bytes. The `space` slots from `head` on are free and may be used.
 pub struct Filler<'a> {
     ring: PipeRing<'a>,
     slots: Slots,
@@ -1199,25 +1323,25 @@ pub struct Filler<'a> {
 }
 
 impl Filler<'_> {
-    /// The number of slots that are free still.
+    /// Returns the number of free slots that are left.
     #[inline]
     pub fn space(&self) -> u32 {
         self.space
     }
 
-    /// The number of slots that the buffers take.
+    /// Returns the number of slots that the added buffers take.
     #[inline]
     pub fn used(&self) -> u32 {
         self.head.wrapping_sub(self.ring.indices().head())
     }
 
-    /// Whether there are no buffers.
+    /// Returns whether no buffer was added yet.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.buffers == 0
     }
 
-    /// Adds `buf`; `Err(buf)` if there are too few free slots.
+    /// Adds `buf`. Returns `Err(buf)` if there are too few free slots.
     #[inline(always)]
     pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
         let slots = buf.slots();
@@ -1226,16 +1350,19 @@ impl Filler<'_> {
         }
         self.bytes = self.bytes.wrapping_add(buf.len());
         self.buffers = self.buffers.wrapping_add(1);
-        // SAFETY: There are as many free slots, by the type invariant.
+        // SAFETY: `slots` is at most `space`, and by the type invariant that many slots are free
+        // from `head` on.
         unsafe { self.slots.put(self.head, buf, slots) };
-        // INVARIANT: Their first one holds the buffer now.
+        // INVARIANT: The first of the slots holds the buffer, and the counts above include it.
         self.head = self.head.wrapping_add(slots);
         self.space = self.space.wrapping_sub(slots);
         Ok(())
     }
 
-    /// Adds the pages of small folios that `ranges` begins with, as far as there are free slots.
-    /// `ranges` was found at the beginning of `range`; returns what of that is left.
+    /// Adds the pages of small folios at the front of `ranges`, one buffer for each, until there is
+    /// no free slot or another kind of range follows.
+    ///
+    /// `ranges` was found at the beginning of `range`. Returns the part of `range` that is left.
     #[inline(always)]
     pub fn push_small_pages(&mut self, ranges: &mut UserRanges, range: UserRange) -> UserRange {
         let mut left = range;
@@ -1244,12 +1371,13 @@ impl Filler<'_> {
         ranges.take_small_pages(self.space, |page| {
             let buf = PipeBuffer::from_user(page, left);
             left = left.skip(buf.len());
-            // SAFETY: No more pages are taken than there are free slots.
+            // SAFETY: `take_small_pages` passes at most `space` pages, and by the type invariant
+            // that many slots are free from the first on.
             unsafe { slots.put(head, buf, 1) };
             head = head.wrapping_add(1);
         });
         let added = head.wrapping_sub(first);
-        // INVARIANT: A page takes one slot, and these slots hold the buffers now.
+        // INVARIANT: Each page takes one slot, and these slots hold the buffers now.
         self.head = head;
         self.space = self.space.wrapping_sub(added);
         self.buffers = self.buffers.wrapping_add(added as usize);
@@ -1257,28 +1385,30 @@ impl Filler<'_> {
         left
     }
 
-    /// Adds `buf`, if there is a free slot. If it takes more slots than there are, it counts as
-    /// one.
+    /// Adds `buf` if there is a free slot, and releases it otherwise. A buffer that takes more
+    /// slots than are free counts as one slot.
     #[inline]
     fn push_or_count_as_one(&mut self, mut buf: PipeBuffer) {
         if buf.slots() > self.space {
             buf.count_as_one();
         }
-        // Without any free slot the buffer is released.
+        // If no slot is free, this drops the buffer, which releases it.
         let _ = self.push(buf);
     }
 
-    /// Puts the buffers into the ring. Returns how many there are, and how many bytes.
+    /// Makes the buffers visible in the ring. Returns the number of buffers and of bytes.
+    ///
+    /// The caller wakes the readers.
     #[inline]
     pub fn commit(self) -> (usize, usize) {
         let mut this = ManuallyDrop::new(self);
         let head = this.head;
-        // SAFETY: The slots up to `head` hold the buffers, by the type invariant.
+        // SAFETY: By the type invariant the slots up to `head` hold the added buffers.
         unsafe { this.ring.set_head(head) };
         (this.buffers, this.bytes)
     }
 
-    /// Takes the buffers out again, and hands them to `f`, oldest first.
+    /// Removes the added buffers again and passes them to `f`, oldest first.
     pub fn take_back(self, mut f: impl FnMut(PipeBuffer)) {
         ManuallyDrop::new(self).take_all(&mut f);
     }
@@ -1287,8 +1417,8 @@ impl Filler<'_> {
         let mut left = Indices::new(self.head, self.ring.indices().head());
         while !left.is_empty() {
             let slot = self.slots.at(left.tail()).as_ptr();
-            // SAFETY: By the type invariant the first of the slots that are left holds a buffer,
-            // whose reference goes along.
+            // SAFETY: By the type invariant the first of the slots that are left holds a buffer. It
+            // is read once, and the slot is marked empty, so the reference moves.
             let buf = unsafe {
                 let buf = ptr::read(slot);
                 (*slot).ops = ptr::null();
@@ -1306,12 +1436,12 @@ impl Drop for Filler<'_> {
     }
 }
 
-/// Iterator over the buffers of a ring, oldest first.
+/// An iterator over the buffers of a ring, oldest first.
 ///
 /// # Invariants
 ///
-/// `slots` are those of `pipe`, and nobody else accesses its ring for `'a`. The slots in `left`
-/// hold buffers, the first one included.
+/// `slots` are those of `pipe`, and nothing else accesses its ring for `'a`. The slots in `left`
+/// belong to buffers, and the first of them holds one.
 pub struct Iter<'a> {
     pipe: *mut bindings::pipe_inode_info,
     slots: Slots,
@@ -1327,10 +1457,11 @@ impl<'a> Iterator for Iter<'a> {
         if self.left.is_empty() {
             return None;
         }
-        // SAFETY: By the type invariant the first of the slots that are left holds a buffer.
+        // SAFETY: `left` is not empty, so by the type invariant its first slot holds a buffer.
         let buf: &mut PipeBuffer = unsafe { self.slots.at(self.left.tail()).cast().as_mut() };
         self.left = self.left.advance_tail(buf.slots());
-        // INVARIANT: By that of `self`; each buffer is given out once.
+        // INVARIANT: By the invariant of `Iter` nothing else accesses the ring for `'a`, and each
+        // buffer is returned once.
         Some(BufferRef {
             pipe: self.pipe,
             buf,
@@ -1340,23 +1471,28 @@ impl<'a> Iterator for Iter<'a> {
 
 /// A buffer in a ring.
 ///
+/// Unlike a [`PipeBuffer`] it knows the pipe that it is in, which some operations need.
+///
 /// # Invariants
 ///
-/// `buf` is in the ring of `pipe`, which nobody else accesses for `'a`.
+/// `buf` is in the ring of `pipe`, which nothing else accesses for `'a`.
 pub struct BufferRef<'a> {
     pipe: *mut bindings::pipe_inode_info,
     buf: &'a mut PipeBuffer,
 }
 
 impl<'a> BufferRef<'a> {
-    /// Waits until the contents can be read. May sleep, with the pipe locked.
+    /// Waits until the contents can be read. May sleep; the pipe stays locked. C:
+    /// `pipe_buf_confirm`.
     ///
-    /// [`ENODATA`] says that they are gone, such as those of a truncated file; a transfer ends
-    /// there as at the end of a file. Other errors come from reading the page.
-    /// C: `pipe_buf_confirm`.
+    /// # Errors
+    ///
+    /// - [`ENODATA`]: the contents are gone, for example because the file was truncated. A transfer
+    ///   ends here, as at the end of a file.
+    /// - Others: reading the page from its file failed.
     #[inline]
     pub fn confirm(&mut self) -> Result {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the buffer is in this pipe, to which access is exclusive.
         let ret = unsafe { bindings::pipe_buf_confirm(self.pipe, self.buf.as_raw()) };
         if ret != 0 {
             return Err(Error::from_errno(ret));
@@ -1364,8 +1500,8 @@ impl<'a> BufferRef<'a> {
         Ok(())
     }
 
-    /// As [`Self::confirm`], for loops over many buffers: what is good at first sight costs no
-    /// call.
+    /// Does the same as [`Self::confirm`], but inlines the checks that most buffers pass. For loops
+    /// over many buffers.
     #[inline]
     pub fn confirm_inline(&mut self) -> Result {
         if self.buf.is_good() {
@@ -1374,10 +1510,11 @@ impl<'a> BufferRef<'a> {
         self.confirm()
     }
 
-    /// As [`Self::confirm_inline`], but `false` for a buffer that has a [loan](PipeBuffer::loan).
+    /// Does the same as [`Self::confirm_inline`], but returns `false` for a buffer that has a
+    /// [loan](PipeBuffer::loan) and `true` for all others.
     #[inline]
     pub fn confirm_unless_loaned(&mut self) -> Result<bool> {
-        // Such buffers have an operation to be asked.
+        // A buffer with a loan has a `confirm` operation, so `is_good` returns false for it.
         if self.buf.is_good() {
             return Ok(true);
         }
@@ -1387,20 +1524,20 @@ impl<'a> BufferRef<'a> {
         self.confirm().map(|()| true)
     }
 
-    /// A second buffer for the same bytes. As [`PipeBuffer::try_clone`].
+    /// Returns a second buffer for the same bytes, see [`PipeBuffer::try_clone`].
     #[inline]
     pub fn try_clone(&mut self) -> Result<PipeBuffer> {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant the buffer is in this pipe, to which access is exclusive.
         unsafe { self.buf.try_clone_in(self.pipe) }
     }
 
-    /// The buffer, for as long as the ring is borrowed.
+    /// Returns the buffer for the lifetime of the borrow of the ring.
     #[inline]
     pub fn into_buffer(self) -> &'a PipeBuffer {
         self.buf
     }
 
-    /// The C pipe and buffer.
+    /// Returns the C pipe and buffer, for a C function that takes both.
     #[inline]
     pub fn as_raw(&mut self) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
         (self.pipe, self.buf.as_raw())

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Pipe buffers: one counted reference to a piece of a page, or of several contiguous pages.
+//! Pipe buffers. A buffer owns one counted reference to a part of a page, or of several contiguous
+//! pages.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
@@ -25,11 +26,11 @@ use core::{
 };
 
 impl_flags!(
-    /// What a reader of a buffer has to know beyond its bytes. C: `PIPE_BUF_FLAG_*`.
+    /// Properties of a buffer that its readers and writers must respect. C: `PIPE_BUF_FLAG_*`.
     #[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
     pub struct BufferFlags(u32);
 
-    /// One of [`BufferFlags`].
+    /// A single flag of [`BufferFlags`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum BufferFlag {
         /// The page is on an LRU list already.
@@ -42,44 +43,49 @@ impl_flags!(
         CanMerge = bindings::PIPE_BUF_FLAG_CAN_MERGE,
         /// One `read(2)` takes all of this buffer or fails.
         Whole = bindings::PIPE_BUF_FLAG_WHOLE,
-        /// It takes one slot for each of its pages.
+        /// The buffer takes one slot for each of its pages.
         Pages = bindings::PIPE_BUF_FLAG_PAGES,
-        /// The operations are an [`OpsTable`]. C copies flags and operations together, so this
-        /// stays true wherever the buffer goes. Far from the bits that C hands out.
+        /// The operations are part of an [`OpsTable`]. C copies flags and operations together, so
+        /// the flag stays correct when C moves the buffer. The bit is far from the bits that C
+        /// uses.
         RustOps = 1 << 30,
     }
 );
 
-/// Where the page of a buffer comes from, and hence who else may see or change it.
+/// The origin of a buffer's page. It determines who else may read or change the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
-    /// Allocated for a pipe: by `write(2)` to it, or as the target of a copy.
+    /// Allocated for a pipe, by `write(2)` to it or as the target of a copy.
     Private,
     /// In the page cache of a file.
     PageCache,
     /// Mapped by user space: `vmsplice(2)`.
     UserMemory,
-    /// Part of a socket buffer, or of another queue that must not lose its page.
+    /// Part of a socket buffer, or of another queue that needs to keep its page.
     Socket,
     /// Owned by a driver.
     Device,
-    /// Known only to the operations that came with it.
+    /// Unknown: the buffer has operations that this module does not know.
     Foreign,
 }
 
-/// One pipe buffer: the kernel's `struct pipe_buffer`.
+/// One pipe buffer. C: `struct pipe_buffer`.
 ///
-/// Owns exactly one reference to what it describes: moving it moves the reference, dropping it
-/// gives the reference back, [`try_clone`](Self::try_clone) takes another. There is no way from
-/// here to a writable view of the page, other than [`try_steal`](Self::try_steal).
+/// A buffer owns exactly one reference to the memory that it describes. Moving the buffer moves the
+/// reference, dropping it gives the reference back, and [`try_clone`](Self::try_clone) takes
+/// another one. The page can be read only; the one way to write to it is
+/// [`try_steal`](Self::try_steal), which takes the page over.
 ///
-/// A buffer may span several physically contiguous pages; do not assume that
-/// `offset + len <= PAGE_SIZE`.
+/// A buffer may span several physically contiguous pages; do not assume that `offset + len <=
+/// PAGE_SIZE`.
+///
+/// Dropping a buffer calls `->release`. It may sleep for buffers of a driver, so drop buffers in
+/// task context and not under a spinlock.
 ///
 /// # Invariants
 ///
-/// `ops` points at a valid operations table; `page` is valid, and the reference that the table's
-/// `release` gives back is held by this value. With [`BufferFlag::RustOps`], `ops` points into an
+/// `ops` points to a valid operations table. `page` is valid, and `self` owns the reference that
+/// the table's `release` gives back. If [`BufferFlag::RustOps`] is set, `ops` points into an
 /// [`OpsTable`].
 ///
 /// # Examples
@@ -91,12 +97,12 @@ pub enum Provenance {
 /// let mut buf = PipeBuffer::from_page(page, 0, 100)?;
 /// assert_eq!(buf.provenance(), Provenance::Private);
 ///
-/// // Two buffers, one page.
+/// // Split it into two buffers of one page.
 /// let first = buf.split_to(40)?;
 /// assert_eq!((first.offset(), first.len()), (0, 40));
 /// assert_eq!((buf.offset(), buf.len()), (40, 60));
 ///
-/// // As long as both are there nobody may write to it.
+/// // The page cannot be taken over while both buffers refer to it.
 /// let Err(buf) = buf.try_steal() else { return Err(EINVAL) };
 /// drop(first);
 /// let Ok(_folio) = buf.try_steal() else { return Err(EINVAL) };
@@ -106,15 +112,16 @@ pub enum Provenance {
 pub struct PipeBuffer(bindings::pipe_buffer);
 
 impl PipeBuffer {
-    /// A buffer of one page that belongs to the pipe alone.
+    /// Creates a buffer of `len` bytes at `offset` of `page`, which then belongs to the pipe alone.
     ///
-    /// Fails with [`EINVAL`] where the bytes are not all within the page; the page is freed then.
+    /// Returns [`EINVAL`] and frees the page if the bytes are not all within it.
     #[inline]
     pub fn from_page(page: OwnedPage, offset: u32, len: u32) -> Result<Self> {
         if offset as usize > PAGE_SIZE || len as usize > PAGE_SIZE - offset as usize {
             return Err(EINVAL);
         }
-        // INVARIANT: These operations give back a page reference, which `page` was.
+        // INVARIANT: The release operation of this table gives back one page reference, and `page`
+        // hands over its only one.
         Ok(Self(bindings::pipe_buffer {
             page: page.into_raw(),
             offset,
@@ -125,15 +132,15 @@ impl PipeBuffer {
         }))
     }
 
-    /// A buffer with operations of its own: `len` bytes at `offset` of `page`.
+    /// Creates a buffer of `len` bytes at `offset` of `page`, with the operations of `T`.
     ///
-    /// Keeps the module that the operations are in from being unloaded; fails with [`ENODEV`]
-    /// where that is under way, and `page` stays the caller's.
+    /// The buffer keeps the module that `T` is in loaded. Returns [`ENODEV`] if that module is
+    /// being unloaded; the caller keeps the reference to `page` then.
     ///
     /// # Safety
     ///
-    /// `page` is the first of as many contiguous pages as `offset + len` needs; with success the
-    /// caller hands over one reference to it.
+    /// `page` must be the first of as many contiguous pages as `offset + len` bytes need. On
+    /// success the caller hands over one reference to it.
     #[inline]
     pub unsafe fn with_ops<T: PipeBufferOps>(
         page: NonNull<bindings::page>,
@@ -142,12 +149,13 @@ impl PipeBuffer {
         flags: BufferFlags,
     ) -> Result<Self> {
         let module = OpsTable::<T>::MODULE;
-        // SAFETY: The module is the one that calls this, or null for what is built in.
+        // SAFETY: `module` is the module that calls this function, so it is valid. Null stands for
+        // code that is built in, and is not passed.
         if !module.is_null() && !unsafe { bindings::try_module_get(module) } {
             return Err(ENODEV);
         }
-        // INVARIANT: The table gives back a page reference, which the caller handed over, and one
-        // to the module in `private`, which was taken just now.
+        // INVARIANT: The release operation of this table gives back a page reference, which the
+        // caller handed over, and the module reference in `private`, which was taken above.
         Ok(Self(bindings::pipe_buffer {
             page: page.as_ptr(),
             offset,
@@ -158,30 +166,35 @@ impl PipeBuffer {
         }))
     }
 
-    /// A buffer of the user memory at the beginning of `range`, as far as it is in `pages`, which
-    /// were found there.
+    /// Creates a buffer of user memory: the beginning of `range` that `pages` covers. `pages` must
+    /// have been found at the beginning of `range`.
+    ///
+    /// The buffer takes over the reference or pin of `pages`.
     #[inline]
     pub fn from_user(pages: HeldPages, range: UserRange) -> Self {
         let ops = match pages.hold() {
             Hold::Reference => user::REFERENCED.as_raw(),
             Hold::Pin => user::PINNED.as_raw(),
         };
-        // INVARIANT: The operations give back what `pages` holds, which is not dropped.
+        // INVARIANT: The release operation gives back the reference or pin of `pages`, which
+        // `ManuallyDrop` leaves to the buffer.
         Self::of_user_memory(&ManuallyDrop::new(pages), range, ops, 0)
     }
 
-    /// As [`Self::from_user`], of memory that a loan keeps.
+    /// Creates a buffer of user memory as [`Self::from_user`] does, but the memory belongs to a
+    /// loan.
     ///
     /// # Safety
     ///
-    /// `loan` keeps `pages`. The caller hands over one reference to `loan`.
+    /// `loan` must own `pages`. The caller hands over one reference to `loan`.
     #[inline]
     pub(crate) unsafe fn from_loan(
         pages: &HeldPages,
         range: UserRange,
         loan: NonNull<Loan>,
     ) -> Self {
-        // INVARIANT: The operations give back the reference in `private`, which keeps the pages.
+        // INVARIANT: The release operation gives back the reference to the loan in `private`. The
+        // loan owns the pages (see `# Safety`), so `page` is valid.
         Self::of_user_memory(pages, range, LOANED.as_raw(), loan.as_ptr() as usize)
     }
 
@@ -193,7 +206,7 @@ impl PipeBuffer {
         private: usize,
     ) -> Self {
         let offset = range.offset();
-        // Only the first page can have bytes in front that are not wanted.
+        // Only the first page can have bytes before the ones that are wanted.
         let len = range.len().min(pages.pages() * PAGE_SIZE - offset);
         let mut flags = BufferFlag::RustOps as u32;
         if pages.pages() > 1 && offset + len > PAGE_SIZE {
@@ -201,7 +214,7 @@ impl PipeBuffer {
         }
         Self(bindings::pipe_buffer {
             page: pages.page().as_ptr(),
-            // CAST: Below `PAGE_SIZE`. A call transfers less than 2 GiB.
+            // CAST: `offset` is below `PAGE_SIZE`, and one call transfers less than 2 GiB.
             offset: offset as u32,
             len: len as u32,
             ops,
@@ -210,12 +223,12 @@ impl PipeBuffer {
         })
     }
 
-    /// A buffer of a driver's page: `len` bytes at `offset` of it.
+    /// Creates a buffer of `len` bytes at `offset` of a driver's page.
     ///
     /// # Safety
     ///
-    /// The bytes are all in `page`. `ops` are those for `private`, which keeps the page, and to
-    /// which the caller hands over one reference.
+    /// The bytes must be within `page`. `ops` must fit `private`, and `private` must keep the page
+    /// alive. The caller hands over one reference to `private`.
     #[inline]
     pub(crate) unsafe fn received(
         page: *mut bindings::page,
@@ -224,7 +237,8 @@ impl PipeBuffer {
         ops: *const bindings::pipe_buf_operations,
         private: *mut c_void,
     ) -> Self {
-        // INVARIANT: The table gives back the reference in `private`, which keeps the page.
+        // INVARIANT: The release operation gives back the reference in `private`, which keeps the
+        // page alive (see `# Safety`).
         Self(bindings::pipe_buffer {
             page,
             offset,
@@ -235,12 +249,13 @@ impl PipeBuffer {
         })
     }
 
-    /// Whether the contents can be read, as far as that can be told without asking the operations:
-    /// there is none to be asked, or it is a page of the page cache that is up to date. That is
-    /// what nearly all pages are, and it is not worth a call.
+    /// Returns whether the contents are known to be good without a call of `->confirm`: there is no
+    /// such operation, or the page is an up-to-date page of the page cache.
+    ///
+    /// This is the case for nearly all buffers, and it saves the indirect call.
     #[inline]
     pub(super) fn is_good(&self) -> bool {
-        // SAFETY: By the type invariant.
+        // SAFETY: `ops` points to a valid table by the type invariant.
         if unsafe { (*self.0.ops).confirm.is_none() } {
             return true;
         }
@@ -248,40 +263,44 @@ impl PipeBuffer {
             && self.folio().is_uptodate()
     }
 
-    /// The loan to keep while the memory is in use, if the end of its use is observed: by a
-    /// notification, or by a limit.
+    /// Returns the loan that owns the memory, if a notification or a limit observes the end of its
+    /// use.
+    ///
+    /// A consumer that uses the memory after it dropped the buffer keeps a reference to the loan
+    /// for as long.
     #[inline]
     pub fn loan(&self) -> Option<&Loan> {
         if !ptr::eq(self.0.ops, LOANED.as_raw()) {
             return None;
         }
-        // SAFETY: Buffers with these operations come from `Self::from_loan`, and hold a reference.
+        // SAFETY: All buffers with these operations come from `Self::from_loan`, so `private`
+        // points to a loan to which this buffer holds a reference.
         Some(unsafe { &*(self.0.private as *const Loan) })
     }
 
-    /// Whether it takes one slot for each of its pages.
+    /// Returns whether the buffer takes one slot for each of its pages.
     #[inline]
     pub(super) fn is_of_pages(&self) -> bool {
         self.0.flags & BufferFlag::Pages as u32 != 0
     }
 
-    /// Makes the buffer take one slot, whatever it has.
+    /// Makes the buffer take one slot, whatever its number of pages.
     #[inline]
     pub(super) fn count_as_one(&mut self) {
         self.0.flags &= !(BufferFlag::Pages as u32);
     }
 
-    /// The number of slots of a ring that it takes: 1 or more.
+    /// Returns the number of slots that the buffer takes in a ring, at least 1.
     #[inline]
     pub fn slots(&self) -> u32 {
         if !self.is_of_pages() {
             return 1;
         }
-        // CAST: Far below 2^32: both were counted by that in bytes.
+        // CAST: The sum is less than 2^33, so the quotient is far below 2^32.
         (self.offset() + self.len()).div_ceil(PAGE_SIZE).max(1) as u32
     }
 
-    /// How many of its bytes are in the first `slots` of these.
+    /// Returns the number of the buffer's bytes that lie in its first `slots` slots.
     #[inline]
     pub fn len_in_slots(&self, slots: u32) -> usize {
         if !self.is_of_pages() {
@@ -292,9 +311,10 @@ impl PipeBuffer {
             .min(self.len())
     }
 
-    /// Cuts the bytes in the last of its slots off, into a buffer of their own that takes one.
+    /// Splits the bytes in the last slot off and returns them as a buffer that takes one slot. The
+    /// buffer must take several slots.
     ///
-    /// Fails as [`Self::try_clone`] does. The buffer takes several slots.
+    /// Fails as [`Self::try_clone`] does, and leaves the buffer unchanged then.
     pub(super) fn split_last_page(&mut self) -> Result<Self> {
         let keep = self.len_in_slots(self.slots() - 1);
         let mut last = self.try_clone()?;
@@ -304,22 +324,24 @@ impl PipeBuffer {
         Ok(last)
     }
 
-    /// Takes over a buffer from C.
+    /// Takes a buffer over from C.
     ///
     /// # Safety
     ///
-    /// The fields are those of a valid buffer, and its reference is handed over.
+    /// `raw` must be a valid buffer whose reference the caller hands over.
     #[inline]
     pub unsafe fn from_raw(raw: bindings::pipe_buffer) -> Self {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that the buffer is valid and that its reference is
+        // handed over (see `# Safety`).
         Self(raw)
     }
 
-    /// Hands the buffer with its reference over to C.
+    /// Hands the buffer and its reference over to C.
     #[inline]
     pub fn into_raw(self) -> bindings::pipe_buffer {
         let this = ManuallyDrop::new(self);
-        // SAFETY: Read once, and `this` is not dropped.
+        // SAFETY: `this` is valid for a read. It is read once and not dropped, so the reference
+        // moves.
         unsafe { ptr::read(&this.0) }
     }
 
@@ -333,49 +355,52 @@ impl PipeBuffer {
         &raw const self.0
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.0.len as usize
     }
 
-    /// Whether there are no bytes left. Such buffers can be found in a pipe.
+    /// Returns whether the buffer has no bytes. A pipe may contain empty buffers.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
     }
 
-    /// Where in the (first) page the bytes begin.
+    /// Returns the offset of the first byte in [`Self::page`].
     #[inline]
     pub fn offset(&self) -> usize {
         self.0.offset as usize
     }
 
-    /// The (first) page. Reading is allowed; nobody may write through this.
+    /// Returns the first page of the buffer. The page may be read through this pointer, but not
+    /// written.
     #[inline]
     pub fn page(&self) -> *mut bindings::page {
         self.0.page
     }
 
-    /// The folio that the page is part of.
+    /// Returns the folio that the page belongs to.
     #[inline]
     pub fn folio(&self) -> &Folio {
-        // SAFETY: The page is valid, and the reference this buffer holds outlives the borrow.
+        // SAFETY: The page is valid by the type invariant, and the buffer holds a reference to it
+        // for the duration of the borrow.
         unsafe { Folio::of_page(self.0.page) }
     }
 
-    /// The buffer's flags.
+    /// Returns the flags.
     #[inline]
     pub fn flags(&self) -> BufferFlags {
-        // What C may have set besides is not for us to judge.
+        // Leave out bits that only C knows.
         BufferFlags(self.0.flags & BufferFlags::all_bits())
     }
 
-    /// Where the page comes from.
+    /// Returns the origin of the page, as known from the buffer's operations.
     pub fn provenance(&self) -> Provenance {
         let ops = self.0.ops;
         if self.0.flags & BufferFlag::RustOps as u32 != 0 {
-            // SAFETY: By the type invariant.
+            // SAFETY: The flag is set, so by the type invariant `ops` is the first field of an
+            // `OpsTable`.
             return unsafe { super::ops::table_provenance(ops) };
         }
         if ptr::eq(ops, &raw const bindings::page_cache_pipe_buf_ops) {
@@ -391,10 +416,10 @@ impl PipeBuffer {
         }
     }
 
-    /// Forgets the first `n` bytes, or all where there are fewer.
+    /// Drops the first `n` bytes, or all if there are fewer. The reference stays.
     #[inline]
     pub fn advance(&mut self, n: usize) {
-        // CAST: Not more than the length, which is a u32; so neither can this wrap.
+        // CAST: `n` is at most the length, which is a u32. So the subtraction cannot wrap either.
         let n = n.min(self.len()) as u32;
         self.0.offset = self.0.offset.wrapping_add(n);
         self.0.len = self.0.len.wrapping_sub(n);
@@ -403,30 +428,35 @@ impl PipeBuffer {
         }
     }
 
-    /// Has the offset be one in the first page.
+    /// Makes `page` the page of the first byte, so that the offset is below `PAGE_SIZE` again.
     #[cold]
     fn normalize(&mut self) {
-        // There is no page behind the last byte, which may be where this is.
+        // An empty buffer may end at the end of its last page, and no page of the buffer follows
+        // there.
         let pages = self.offset() / PAGE_SIZE;
         if pages > 0 && self.0.len > 0 {
-            // SAFETY: There are bytes left, so this page is one of the buffer's.
+            // SAFETY: The buffer has bytes left, which begin in this page, so the page is one of
+            // the buffer's contiguous pages.
             self.0.page = unsafe { self.0.page.add(pages) };
             self.0.offset %= PAGE_SIZE as u32;
         }
     }
 
-    /// Keeps the first `len` bytes only.
+    /// Keeps only the first `len` bytes.
     ///
-    /// Nothing can be appended afterwards: others may have a reference to what is behind.
+    /// `write(2)` cannot append to the buffer afterwards, because other buffers may refer to the
+    /// bytes that follow.
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.0.len = len.min(self.len()) as u32;
         self.0.flags &= !(BufferFlag::CanMerge as u32);
     }
 
-    /// Has this buffer begin with `first`, which was cut off it, and says how many more slots it
-    /// takes the room of. `Err(first)` where these would be more than `space`, or where the two are
-    /// not parts of one.
+    /// Joins `first`, which was split off the front of this buffer, with it again. Returns the
+    /// number of additional slots that this buffer takes.
+    ///
+    /// Returns `Err(first)` if that number is larger than `space`, or if `first` does not end where
+    /// this buffer begins.
     pub(super) fn prepend(&mut self, first: Self, space: u32) -> Result<u32, Self> {
         let end = first.offset() + first.len();
         let (page, offset) = if first.is_of_pages() {
@@ -452,13 +482,16 @@ impl PipeBuffer {
         if more > space {
             return Err(first);
         }
-        // INVARIANT: The reference stays that of this buffer, which is to the same.
+        // INVARIANT: `self` keeps its own reference, which is to the same folio or object.
+        // Returning from here drops `first` and thereby its reference.
         self.0 = bindings::pipe_buffer { ..whole.0 };
         Ok(more)
     }
 
-    /// Adds `more` at the end of this buffer, if both are user memory and the pages of `more`
-    /// follow those of this one in one folio. `Err(more)` otherwise.
+    /// Joins `more` with the end of this buffer.
+    ///
+    /// Returns `Err(more)` if either is not user memory, if they belong to different folios or
+    /// loans, or if the pages of `more` do not follow those of this buffer.
     pub fn append(&mut self, more: Self) -> Result<(), Self> {
         let end = self.offset() + self.len();
         let follows = end % PAGE_SIZE == 0
@@ -470,48 +503,51 @@ impl PipeBuffer {
         let Some(len) = self.0.len.checked_add(more.0.len).filter(|_| follows) else {
             return Err(more);
         };
-        // INVARIANT: The folio, or loan, keeps the pages of both. `more` gives its reference back.
+        // INVARIANT: Both references are to the same folio or loan, which owns all of the pages.
+        // Returning from here drops `more` and thereby its reference.
         self.0.len = len;
         self.0.flags |= BufferFlag::Pages as u32;
         Ok(())
     }
 
-    /// A second buffer for the same bytes, with a reference of its own.
+    /// Creates a second buffer for the same bytes, with its own reference. C: `pipe_buf_get`.
     ///
-    /// The right to append to the page, and that to take it over, stay with the original: both
-    /// are for one holder. Fails with [`EFAULT`], as `tee(2)` does, where the page's reference
-    /// count is near overflow or the operations do not allow another reference.
+    /// Only the original keeps the flags that allow `write(2)` to append to the page and a consumer
+    /// to take the page over, since just one buffer may have them.
+    ///
+    /// Returns [`EFAULT`], as `tee(2)` does, if the reference count of the page is near overflow or
+    /// the operations do not allow another reference.
     #[inline]
     pub fn try_clone(&mut self) -> Result<Self> {
-        // SAFETY: By the type invariant `ops` is valid; the detached pipe is good for any
-        // operation.
+        // SAFETY: The detached pipe can be passed to all operations, see `DETACHED_PIPE`.
         unsafe { self.try_clone_in(DETACHED_PIPE.as_ptr()) }
     }
 
-    /// As [`Self::try_clone`], for a buffer that is in `pipe`.
+    /// Creates a second buffer as [`Self::try_clone`] does, for a buffer that is in `pipe`.
     ///
     /// # Safety
     ///
-    /// `pipe` is a pipe that the caller has exclusive access to, or the detached pipe.
+    /// `pipe` must be a pipe to which the caller has exclusive access, or the detached pipe.
     #[inline]
     pub(super) unsafe fn try_clone_in(
         &mut self,
         pipe: *mut bindings::pipe_inode_info,
     ) -> Result<Self> {
-        // SAFETY: By the type invariant and the caller's promise.
+        // SAFETY: `self` is a valid buffer by the type invariant, and the caller guarantees that
+        // `pipe` may be passed to its operations.
         if !unsafe { bindings::pipe_buf_get(pipe, self.as_raw()) } {
             return Err(EFAULT);
         }
-        // INVARIANT: `get` succeeded, so there is a reference for the copy.
+        // INVARIANT: `pipe_buf_get` took a reference, which the new buffer owns.
         Ok(Self(bindings::pipe_buffer {
             flags: self.0.flags & !(BufferFlag::Gift as u32 | BufferFlag::CanMerge as u32),
             ..self.0
         }))
     }
 
-    /// Cuts the first `n` bytes off into a buffer of their own, on the same page.
+    /// Splits the first `n` bytes off and returns them as a buffer of the same page.
     ///
-    /// Fails as [`Self::try_clone`] does; the buffer is unchanged then.
+    /// Fails as [`Self::try_clone`] does, and leaves the buffer unchanged then.
     #[inline]
     pub fn split_to(&mut self, n: usize) -> Result<Self> {
         let mut first = self.try_clone()?;
@@ -520,21 +556,25 @@ impl PipeBuffer {
         Ok(first)
     }
 
-    /// Takes the page over, to do with as one wishes, or gives the buffer back.
+    /// Takes the page over for exclusive use. May sleep. C: `pipe_buf_try_steal`.
     ///
-    /// Succeeds where nobody else holds the page, or can be made to let go of it (a page cache
-    /// page that is clean and not otherwise in use). The buffer must have been
-    /// [confirmed](super::BufferRef::confirm).
+    /// Returns `Err(self)` if something else refers to the page. A clean page of the page cache
+    /// that is not in use is first removed from the page cache.
+    ///
+    /// The buffer must have been [confirmed](super::BufferRef::confirm).
     pub fn try_steal(mut self) -> Result<OwnedFolio, Self> {
-        // SAFETY: By the type invariant; the detached pipe is good for any operation.
+        // SAFETY: `self` is a valid buffer by the type invariant, and the detached pipe can be
+        // passed to all operations, see `DETACHED_PIPE`.
         if !unsafe { bindings::pipe_buf_try_steal(DETACHED_PIPE.as_ptr(), self.as_raw()) } {
             return Err(self);
         }
         let raw = self.into_raw();
-        // The reference is a plain one from here on: that is what stealing gives.
-        // INVARIANT: On success the page is locked and this is its only reference.
+        // Stealing turns the buffer's reference into a plain page reference, which `put_page` gives
+        // back.
+        // INVARIANT: `->try_steal` succeeded, so the page is locked and the buffer's reference is
+        // its only one.
         Ok(OwnedFolio {
-            // SAFETY: By the type invariant the page is valid, so not null.
+            // SAFETY: The page of a buffer is valid by the type invariant, so it is not null.
             page: unsafe { NonNull::new_unchecked(raw.page) },
         })
     }
@@ -543,24 +583,26 @@ impl PipeBuffer {
 impl Drop for PipeBuffer {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariant there is one reference to give back; the detached pipe is
-        // good for any operation. This value is not used again.
+        // SAFETY: By the type invariant `self` owns one reference, which is given back here; `self`
+        // is not used again. The detached pipe can be passed to all operations, see
+        // `DETACHED_PIPE`.
         unsafe { bindings::pipe_buf_release(DETACHED_PIPE.as_ptr(), self.as_raw()) };
     }
 }
 
-// SAFETY: A buffer is a page reference, a table of functions that may be called from any task
-// context, and a word that only they look at.
+// SAFETY: A buffer consists of a reference, a table of functions that may be called from any task,
+// and a word that only these functions use. None of them depends on the task.
 unsafe impl Send for PipeBuffer {}
 
-// SAFETY: By a shared reference a buffer is only looked at.
+// SAFETY: Methods that take a shared reference only read the buffer.
 unsafe impl Sync for PipeBuffer {}
 
-/// What stands in for the pipe of a buffer that is in none.
+/// The pipe that operations get as their argument if the buffer is in no pipe.
 ///
-/// Operations get the pipe as an argument, but a buffer can outlive its pipe. In the kernel only
-/// the release of pages from `write(2)` looks at it, to keep some of them in the pipe for the next
-/// call. There is no room for them here, so they are freed instead, without a lock.
+/// Operations have a pipe as their first argument, but a buffer can outlive its pipe. In the kernel
+/// only the release of pages from `write(2)` uses that argument: it keeps some of the pages in the
+/// pipe for the next `write(2)`. The detached pipe has no room for such pages, so that they are
+/// freed instead and nothing writes to it.
 pub(crate) static DETACHED_PIPE: DetachedPipe = {
     // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
     let mut pipe: bindings::pipe_inode_info = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -577,35 +619,38 @@ impl DetachedPipe {
     }
 }
 
-// SAFETY: Nobody writes to it, see `DETACHED_PIPE`.
+// SAFETY: Nothing writes to the pipe, since its pool of pages is full, see `DETACHED_PIPE`.
 unsafe impl Sync for DetachedPipe {}
 
-/// A page that nobody else refers to: just allocated.
+/// A newly allocated page to which nothing else refers.
 ///
 /// # Invariants
 ///
-/// `0` is a valid page of order 0, and this is its only reference.
+/// The page is valid and of order 0, and this value owns its only reference.
 pub struct OwnedPage(NonNull<bindings::page>);
 
 impl OwnedPage {
-    /// Allocates a page, zeroed. Fails with [`ENOMEM`].
+    /// Allocates a zeroed page. `flags` determine whether this may sleep.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
     #[inline]
     pub fn alloc(flags: Flags) -> Result<Self> {
         let flags = flags | __GFP_ZERO;
-        // SAFETY: Any flags will do; whether this may sleep is for the caller to choose by them.
+        // SAFETY: `alloc_pages` accepts any flags. The caller chooses flags that fit its context.
         let page = unsafe { bindings::alloc_pages(flags.as_raw(), 0) };
-        // INVARIANT: Allocated just now.
+        // INVARIANT: `alloc_pages` returned a page of order 0 with one reference.
         Ok(Self(NonNull::new(page).ok_or(ENOMEM)?))
     }
 
-    /// Takes over a page from C.
+    /// Takes a page over from C.
     ///
     /// # Safety
     ///
-    /// `page` is a page of order 0, and its only reference is handed over.
+    /// `page` must be a valid page of order 0 whose only reference the caller hands over.
     #[inline]
     pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that this is a page of order 0 and hands over its only
+        // reference (see `# Safety`).
         Self(page)
     }
 
@@ -614,11 +659,11 @@ impl OwnedPage {
         self.0.as_ptr()
     }
 
-    /// Writes `bytes` to the beginning, as many as there is room for; says how many.
+    /// Copies `bytes` to the beginning of the page, as many as fit. Returns their number.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
         let len = bytes.len().min(PAGE_SIZE);
-        // SAFETY: The page is valid and mapped for as long as it is written to. No more bytes than
-        // it has are written, and as the holder of the only reference one may.
+        // SAFETY: The page is valid, and mapped while it is written to. `len` is at most
+        // `PAGE_SIZE`. Nothing else accesses the page, since `self` owns its only reference.
         unsafe {
             let addr = bindings::kmap_local_page(self.as_ptr());
             ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), len);
@@ -627,12 +672,14 @@ impl OwnedPage {
         len
     }
 
-    /// Copies `len` bytes at `offset` of `from` to the beginning. Returns whether that worked:
-    /// memory can be damaged.
+    /// Copies `len` bytes at `offset` of `from` to the beginning of this page.
+    ///
+    /// Returns `false` if the bytes are not within one page, or if the memory is damaged (a machine
+    /// check). C: `copy_mc_to_kernel`.
     ///
     /// # Safety
     ///
-    /// `from` is a valid page.
+    /// `from` must be a valid page.
     pub(crate) unsafe fn copy_from(
         &mut self,
         from: *mut bindings::page,
@@ -642,8 +689,9 @@ impl OwnedPage {
         if offset > PAGE_SIZE || len > PAGE_SIZE - offset {
             return false;
         }
-        // SAFETY: Both pages are valid and have as many bytes. This one is written to by the
-        // holder of its only reference.
+        // SAFETY: This page is valid by the type invariant and `from` by the caller's guarantee.
+        // The bytes are within both pages, as checked above. Nothing else accesses this page, since
+        // `self` owns its only reference.
         unsafe { bindings::copy_page_part(self.as_ptr(), from, offset, len) }
     }
 
@@ -656,22 +704,23 @@ impl OwnedPage {
 impl Drop for OwnedPage {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariant there is one reference to give back.
+        // SAFETY: By the type invariant `self` owns one reference to the page.
         unsafe { bindings::put_page(self.0.as_ptr()) };
     }
 }
 
-/// A folio taken over from a buffer: locked, in no page cache, with no other reference.
+/// A folio that was taken over from a buffer. It is locked, in no page cache, and has no other
+/// reference.
 ///
 /// # Invariants
 ///
-/// `page` belongs to a locked folio, and this is the folio's only reference.
+/// `page` belongs to a locked folio, and this value owns the folio's only reference.
 pub struct OwnedFolio {
     page: NonNull<bindings::page>,
 }
 
 impl OwnedFolio {
-    /// The page that the buffer was for. As the holder of the only reference one may write to it.
+    /// Returns the page that the buffer described. The owner of the folio may write to it.
     #[inline]
     pub fn as_ptr(&mut self) -> *mut bindings::page {
         self.page.as_ptr()
@@ -680,7 +729,7 @@ impl OwnedFolio {
 
 impl Drop for OwnedFolio {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the folio is locked, and there is one reference.
+        // SAFETY: By the type invariant the folio is locked, and `self` owns one reference to it.
         unsafe {
             bindings::unlock_page(self.page.as_ptr());
             bindings::put_page(self.page.as_ptr());

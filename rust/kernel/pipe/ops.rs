@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a trait to a table of pipe buffer operations.
+//! Operations of pipe buffers: [`PipeBufferOps`] becomes a `struct pipe_buf_operations`.
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
@@ -15,11 +15,11 @@ use crate::{
 };
 use core::{marker::PhantomData, mem, ptr};
 
-/// How a kind of pipe buffer behaves.
+/// The behaviour of a kind of pipe buffers.
 ///
-/// Every kind made from this trait holds its page by an ordinary page reference: taking another
-/// and giving one back is the same for all, and nothing an implementation could get wrong. What
-/// differs is when the contents are good, and who may take the page over.
+/// Each buffer of such a kind holds its page by an ordinary page reference. `->get` and `->release`
+/// are therefore the same for all kinds, and an implementation cannot get them wrong. Kinds differ
+/// in when the contents are good and in who may take the page over.
 ///
 /// # Examples
 ///
@@ -27,7 +27,7 @@ use core::{marker::PhantomData, mem, ptr};
 /// use kernel::pipe::{PipeBuffer, PipeBufferOps, Provenance};
 /// use kernel::prelude::*;
 ///
-/// /// Pages that may be read, but never leave their owner.
+/// /// Pages that may be read, but that always stay with their owner.
 /// struct Lent;
 ///
 /// #[vtable]
@@ -41,35 +41,44 @@ use core::{marker::PhantomData, mem, ptr};
 /// ```
 #[vtable]
 pub trait PipeBufferOps: 'static {
-    /// Where the pages of this kind come from.
+    /// The origin of the pages of this kind.
     const PROVENANCE: Provenance;
 
-    /// Waits until the contents can be read; an error says that they never will.
+    /// Waits until the contents can be read. May sleep. C: `->confirm`.
     ///
-    /// [`ENODATA`] stands for contents that are gone, such as a truncated page: a transfer ends
-    /// there, as at the end of a file. Left out: contents are always good. May sleep.
+    /// Returns [`ENODATA`] if the contents are gone, for example because the page was truncated; a
+    /// transfer ends there, as at the end of a file. Other errors mean that the contents will never
+    /// be good.
+    ///
+    /// If this is not implemented, the contents are always good.
     fn confirm(_buf: &PipeBuffer) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Makes the page the taker's own, if that is possible. Left out: it never is.
+    /// Makes the page the exclusive property of the caller, if possible. May sleep. C:
+    /// `->try_steal`.
+    ///
+    /// If this is not implemented, the page can never be taken over.
     fn try_steal(_buf: &PipeBuffer) -> Option<Stolen<'_>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
-/// Proof that the page of a buffer is locked, and that nobody else refers to it.
+/// Proof that the folio of a buffer is locked and that nothing else refers to it. Dropping it
+/// unlocks the folio.
 pub struct Stolen<'a> {
     folio: &'a Folio,
     on_lru: bool,
 }
 
 impl<'a> Stolen<'a> {
-    /// Takes the page where the buffer's is the only reference. C: `generic_pipe_buf_try_steal`.
+    /// Locks the page if the buffer holds its only reference, and returns `None` otherwise. May
+    /// sleep. C: `generic_pipe_buf_try_steal`.
     ///
-    /// `on_lru` says that it is on an LRU list already.
+    /// `on_lru` tells whether the page is on an LRU list already. The caller must know this.
     pub fn if_unique(buf: &'a PipeBuffer, on_lru: bool) -> Option<Self> {
-        // SAFETY: The buffer holds its page, so the page is valid; only the page is looked at.
+        // SAFETY: `buf` holds a reference to its page, so the page is valid. The function uses no
+        // other field, and ignores the pipe.
         let stolen = unsafe {
             bindings::generic_pipe_buf_try_steal(DETACHED_PIPE.as_ptr(), buf.as_const().cast_mut())
         };
@@ -81,7 +90,7 @@ impl<'a> Stolen<'a> {
 }
 
 impl<'a> From<Removed<'a>> for Stolen<'a> {
-    /// A folio that came out of the page cache has its LRU place still.
+    /// A folio that was removed from the page cache stays on its LRU list.
     fn from(removed: Removed<'a>) -> Self {
         Self {
             folio: removed.into_locked(),
@@ -92,14 +101,16 @@ impl<'a> From<Removed<'a>> for Stolen<'a> {
 
 impl Drop for Stolen<'_> {
     fn drop(&mut self) {
-        // SAFETY: Locked, by whoever made this.
+        // SAFETY: Each constructor locks the folio, and nothing else unlocks it while this value
+        // exists.
         unsafe { self.folio.unlock() };
     }
 }
 
-/// A table of operations that C can use; what [`PipeBufferOps`] is turned into.
+/// The table of operations that C gets for an implementation of [`PipeBufferOps`].
 ///
-/// `repr(C)` with the C table first, so that a pointer to that is one to the whole.
+/// The C table is the first field and the layout is `repr(C)`, so a pointer to the C table is also
+/// a pointer to the whole.
 #[repr(C)]
 pub struct OpsTable<T> {
     ops: PipeBufOperations,
@@ -107,18 +118,19 @@ pub struct OpsTable<T> {
     _kind: PhantomData<fn(T)>,
 }
 
-/// The kernel's `struct pipe_buf_operations`, as a constant.
+/// A constant `struct pipe_buf_operations`.
 #[repr(transparent)]
 pub struct PipeBufOperations(bindings::pipe_buf_operations);
 
-// SAFETY: A constant table of functions.
+// SAFETY: The table is constant and consists of function pointers.
 unsafe impl Sync for PipeBufOperations {}
 
 impl<T: PipeBufferOps> OpsTable<T> {
-    /// The module that the operations are in; null for what is built in.
+    /// The module that the operations are in, or null if they are built in.
     pub(super) const MODULE: *mut bindings::module = T::OwnerModule::THIS_MODULE.as_ptr();
 
-    /// The table.
+    /// The table for buffers of [`PipeBuffer::with_ops`]. They hold a reference to the module if
+    /// `T` is in one.
     pub const TABLE: &'static Self = &Self {
         ops: if Self::MODULE.is_null() {
             Self::OPERATIONS
@@ -133,13 +145,13 @@ impl<T: PipeBufferOps> OpsTable<T> {
         _kind: PhantomData,
     };
 
-    /// A table for buffers that have more than a page to take and give back references to. Only
-    /// for what is built into the kernel.
+    /// Creates a table for buffers that hold their memory in another way than by a page reference.
+    /// The functions must be built into the kernel.
     ///
     /// # Safety
     ///
-    /// For every buffer with these operations, `release` gives back what it has a reference to,
-    /// the page included, and `get` takes as much for another buffer, or returns false.
+    /// For every buffer with these operations, `release` must give back the reference that the
+    /// buffer owns, and `get` must take one for another buffer, or return false.
     pub(crate) const unsafe fn with_references(
         release: unsafe extern "C" fn(*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer),
         get: unsafe extern "C" fn(
@@ -158,8 +170,8 @@ impl<T: PipeBufferOps> OpsTable<T> {
         }
     }
 
-    /// A table for buffers that C makes, to be a `static` that C knows by name. Only for what is
-    /// built into the kernel.
+    /// The table for buffers that C creates. The owner makes it a `static` that C knows by name.
+    /// The operations must be built into the kernel.
     pub const OPERATIONS: PipeBufOperations = PipeBufOperations(bindings::pipe_buf_operations {
         confirm: if T::HAS_CONFIRM {
             Some(Self::confirm)
@@ -180,74 +192,84 @@ impl<T: PipeBufferOps> OpsTable<T> {
         &raw const self.ops.0
     }
 
+    /// Calls [`PipeBufferOps::confirm`]. C: `->confirm`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: `buf` is a valid buffer that nobody else accesses during the call.
+    /// `buf` must be a valid buffer that nothing else accesses during the call. C guarantees this.
     unsafe extern "C" fn confirm(
         _pipe: *mut bindings::pipe_inode_info,
         buf: *mut bindings::pipe_buffer,
     ) -> c_int {
-        // SAFETY: By the caller's promise; the layouts are the same.
+        // SAFETY: The caller guarantees that `buf` is valid and not accessed by others, and
+        // `PipeBuffer` has the layout of `struct pipe_buffer`.
         let buf = unsafe { &*buf.cast::<PipeBuffer>() };
         from_result(|| T::confirm(buf).map(|()| 0))
     }
 
+    /// Calls [`PipeBufferOps::try_steal`]. C: `->try_steal`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: `buf` is a valid buffer that nobody else accesses during the call.
+    /// `buf` must be a valid buffer that nothing else accesses during the call. C guarantees this.
     unsafe extern "C" fn try_steal(
         _pipe: *mut bindings::pipe_inode_info,
         buf: *mut bindings::pipe_buffer,
     ) -> bool {
-        // SAFETY: By the caller's promise; the layouts are the same.
+        // SAFETY: The caller guarantees that `buf` is valid and not accessed by others, and
+        // `PipeBuffer` has the layout of `struct pipe_buffer`.
         let buffer = unsafe { &*buf.cast::<PipeBuffer>() };
         let Some(stolen) = T::try_steal(buffer) else {
             return false;
         };
-        // The proof has to be for this buffer, and not for another that the implementation had.
+        // Check that the implementation did not lock the folio of another buffer.
         if warn_on!(!ptr::eq(stolen.folio, buffer.folio())) {
             return false;
         }
         let on_lru = stolen.on_lru;
-        // The folio stays locked, for the taker.
+        // The caller gets the folio locked.
         mem::forget(stolen);
         if on_lru {
-            // SAFETY: By the caller's promise; `buffer` is not used any more.
+            // SAFETY: The caller guarantees that `buf` is valid and not accessed by others;
+            // `buffer`, the other reference to it, is not used any more.
             unsafe { (*buf).flags |= BufferFlag::Lru as u32 };
         }
         true
     }
 }
 
-/// Releases the page of a buffer, and the module that its operations are in. Built in, so that it
-/// is not in the module that it lets go of.
+/// Releases the page of a buffer and the module that its operations are in.
+///
+/// This function is built in, so it is not part of the module that it releases.
 ///
 /// # Safety
 ///
-/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`] for operations in a
-/// module, and not used again.
+/// `buf` must be a valid buffer that [`PipeBuffer::with_ops`] made for operations in a module, and
+/// must not be used again. C guarantees this.
 unsafe extern "C" fn release(
     _pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) {
-    // SAFETY: By the caller's promise there is a reference to each to be given back.
+    // SAFETY: The caller guarantees that `with_ops` made the buffer, so it owns one reference to
+    // the module and one to the page.
     unsafe {
         bindings::module_put((*buf).private as *mut bindings::module);
         bindings::put_page((*buf).page);
     }
 }
 
-/// Takes another reference to the page, and to the module.
+/// Takes another reference to the page and to the module.
 ///
 /// # Safety
 ///
-/// As C calls it: `buf` is a valid buffer made by [`PipeBuffer::with_ops`] for operations in a
-/// module.
+/// `buf` must be a valid buffer that [`PipeBuffer::with_ops`] made for operations in a module. C
+/// guarantees this.
 unsafe extern "C" fn get(
     pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) -> bool {
-    // SAFETY: By the caller's promise; the buffer has a reference to the module, so it is there.
+    // SAFETY: The caller guarantees that `with_ops` made the buffer. So it owns a reference to the
+    // module, and another one can be taken.
     unsafe {
         if !bindings::generic_pipe_buf_get(pipe, buf) {
             return false;
@@ -257,14 +279,15 @@ unsafe extern "C" fn get(
     true
 }
 
-/// The provenance that a table says.
+/// Returns the provenance of the table that `ops` belongs to.
 ///
 /// # Safety
 ///
-/// `ops` points at the first field of an [`OpsTable`].
+/// `ops` must point to the first field of an [`OpsTable`].
 #[inline]
 pub(super) unsafe fn table_provenance(ops: *const bindings::pipe_buf_operations) -> Provenance {
-    // The type parameter is only a marker: all tables are laid out alike.
-    // SAFETY: By the caller's promise.
+    // The type parameter is a marker only, so that all tables have the same layout.
+    // SAFETY: The caller guarantees that `ops` points to the first field of an `OpsTable`, which is
+    // `repr(C)`.
     unsafe { (*ops.cast::<OpsTable<()>>()).provenance }
 }
