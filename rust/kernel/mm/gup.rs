@@ -2,6 +2,20 @@
 
 //! References to user memory, and the limit on them.
 //!
+//! [`UserRanges`] finds the pages of a range of user addresses. It takes one reference, or one pin,
+//! for each physically contiguous range of a folio, and returns these as [`HeldPages`]. Pages are
+//! found in one of two ways:
+//!
+//! - [`UserRanges::look_up`] reads the page tables without locks. It neither faults nor sleeps, and
+//!   can be used while a pipe is locked.
+//! - [`UserRanges::fault_in`] reads memory that is not mapped in. It sleeps, for as long as a page
+//!   fault of FUSE, NFS or userfaultfd takes. Unlock the pipe before.
+//!
+//! Both only read: they do not change page tables, and do not unshare or migrate memory. The memory
+//! stays the user's, who can change it while it is held.
+//!
+//! [`UserMemoryCharge`] counts held pages against `fs.pipe-user-memory-pages`.
+//!
 //! C headers: [`include/linux/user_ranges.h`](srctree/include/linux/user_ranges.h),
 //! [`include/linux/sched/user.h`](srctree/include/linux/sched/user.h)
 
@@ -17,7 +31,7 @@ use core::{
     ptr::{self, NonNull},
 };
 
-/// A range of addresses of user memory.
+/// A range of user addresses. This is arithmetic only: the range may be mapped or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserRange {
     addr: usize,
@@ -25,47 +39,51 @@ pub struct UserRange {
 }
 
 impl UserRange {
-    /// `len` bytes from `addr` on. Whether there is any memory is another question.
+    /// Creates a range of `len` bytes from `addr` on. Addresses and length are in bytes. It is not
+    /// checked whether the range is mapped.
     #[inline]
     pub const fn new(addr: usize, len: usize) -> Self {
         Self { addr, len }
     }
 
-    /// The first address.
+    /// Returns the first address.
     #[inline]
     pub const fn addr(self) -> usize {
         self.addr
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub const fn len(self) -> usize {
         self.len
     }
 
-    /// Whether there are no bytes.
+    /// Returns whether the range has no bytes.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.len == 0
     }
 
-    /// Where in its page the first byte is.
+    /// Returns the offset of the first byte in its page.
     #[inline]
     pub const fn offset(self) -> usize {
         self.addr & (PAGE_SIZE - 1)
     }
 
-    /// How many pages the bytes are in.
+    /// Returns the number of pages that the range touches. A page of which only a part is in the
+    /// range counts as one.
     #[inline]
     pub const fn pages(self) -> usize {
-        // No overflow: `import_iovec` and the like admit no more than `MAX_RW_COUNT` bytes.
+        // This does not overflow: `import_iovec` and similar functions admit at most `MAX_RW_COUNT`
+        // bytes.
         self.len
             .wrapping_add(self.offset())
             .wrapping_add(PAGE_SIZE - 1)
             / PAGE_SIZE
     }
 
-    /// As much of the beginning as is in the first `pages` pages.
+    /// Returns the part of the range that is in its first `pages` pages, or the whole range if it
+    /// has fewer pages.
     #[inline]
     pub const fn first_pages(self, pages: usize) -> Self {
         if pages >= self.pages() {
@@ -73,12 +91,13 @@ impl UserRange {
         }
         Self {
             addr: self.addr,
-            // Fewer than there are, so this cannot wrap; no pages are no bytes.
+            // The product is below the length of the range plus a page, so it does not wrap. For 0
+            // pages the length is 0.
             len: pages.wrapping_mul(PAGE_SIZE).saturating_sub(self.offset()),
         }
     }
 
-    /// The first `n` bytes, or all if there are fewer.
+    /// Returns the first `n` bytes, or the whole range if it has fewer.
     #[inline]
     #[must_use]
     pub const fn first(self, n: usize) -> Self {
@@ -89,7 +108,7 @@ impl UserRange {
         }
     }
 
-    /// Without the first `n` bytes, or without any where there are fewer.
+    /// Returns the range without its first `n` bytes, or an empty range if it has fewer.
     #[inline]
     #[must_use]
     pub const fn skip(self, n: usize) -> Self {
@@ -101,71 +120,79 @@ impl UserRange {
     }
 }
 
-/// How user memory is held.
+/// The way in which user memory is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// By a reference (`FOLL_GET`): nothing else changes.
+    /// By a reference (`FOLL_GET`). It has no other effect on the memory.
     Reference,
-    /// By a pin (`FOLL_PIN`), which reclaim, migration, soft-dirty tracking, `UFFDIO_MOVE` and
-    /// `fork(2)` take into account: `fork(2)` copies pinned anonymous memory for the child.
+    /// By a pin (`FOLL_PIN`). Reclaim, migration, soft-dirty tracking, `UFFDIO_MOVE` and `fork(2)`
+    /// treat pinned memory differently: for example, `fork(2)` copies pinned anonymous memory for
+    /// the child. Only callers that need such a guarantee pin memory.
     Pin,
 }
 
-/// User memory that is held until this is dropped, for reading: physically contiguous pages of one
-/// folio.
+/// User memory that is held for reading: physically contiguous pages of one folio. Dropping this
+/// gives the reference or pin back, which any task may do, in softirq context as well.
 ///
-/// The pages stay the user's, who may write to them, and unmap them, at any time.
+/// The pages still belong to the user, who can write to them and unmap them at any time.
 ///
 /// # Invariants
 ///
-/// `page` is the first of `pages` contiguous pages of one folio, of which this value owns one
-/// reference, or pin, as `hold` has it.
+/// `page` is the first of `pages` contiguous pages of one folio. This value owns one reference or
+/// one pin of that folio, as `hold` tells.
 pub struct HeldPages {
     page: NonNull<bindings::page>,
     pages: u32,
+    /// Whether the folio consists of several pages. Checks that apply only to such folios are
+    /// skipped for others.
     large: bool,
+    /// Whether [`UserRanges::fault_in`] found the pages. Only then can they be special in a way
+    /// that the lookup in the page tables excludes.
     faulted: bool,
     hold: Hold,
 }
 
-// SAFETY: References and pins can be given back by any task.
+// SAFETY: Any task may give back a reference or a pin.
 unsafe impl Send for HeldPages {}
 
-// SAFETY: Nothing is changed by a shared reference.
+// SAFETY: Methods that take a shared reference change nothing.
 unsafe impl Sync for HeldPages {}
 
 impl HeldPages {
-    /// The first page.
+    /// Returns the first page.
     #[inline]
     pub fn page(&self) -> NonNull<bindings::page> {
         self.page
     }
 
-    /// The number of pages.
+    /// Returns the number of pages.
     #[inline]
     pub fn pages(&self) -> usize {
         self.pages as usize
     }
 
-    /// How they are held.
+    /// Returns whether the memory is held by a reference or by a pin.
     #[inline]
     pub fn hold(&self) -> Hold {
         self.hold
     }
 
-    /// Whether this is anonymous memory of hugetlb.
+    /// Returns whether this is private (anonymous) hugetlb memory.
     ///
-    /// `hugetlb_wp()` lets the last process that maps such a page write to it, whoever else has a
-    /// reference: a reader would see what another process than the sender writes later. Only a pin
-    /// of memory that one process has alone prevents that.
+    /// `hugetlb_wp()` reuses such a page for the last process that maps it, even if others have a
+    /// reference. A reader could then see data that another process than the sender wrote later.
+    /// Only a pin of memory that is exclusive to one process prevents this.
     #[inline]
     pub fn is_private_hugetlb(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         self.large && unsafe { bindings::user_page_is_private_hugetlb(self.page.as_ptr()) }
     }
 
-    /// Whether a reference may not be harmless: memory of hugetlb, of a device, or with too many
-    /// references. Of these [`UserRanges::look_up`] finds hugetlb only.
+    /// Returns whether holding the memory by a reference may do harm, so that a closer look is
+    /// needed: it is hugetlb or device memory, or its folio has too many references.
+    ///
+    /// Memory that [`UserRanges::look_up`] found is special only if it is hugetlb memory, since the
+    /// lookup excludes the other cases.
     #[inline]
     pub fn is_special(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
@@ -177,20 +204,25 @@ impl HeldPages {
         }
     }
 
-    /// Whether this is memory of a DAX file: truncation of the file waits for all references.
+    /// Returns whether this is memory of a DAX file. Truncation of such a file waits until all
+    /// references are gone.
     pub fn is_dax(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe { bindings::user_page_is_dax(self.page.as_ptr()) }
     }
 
-    /// Whether the count of the folio's references is too near to its end for more.
+    /// Returns whether the reference count of the folio is so large that no more references should
+    /// be taken.
     pub fn has_too_many_references(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe { bindings::user_range_refs_exhausted(self.page.as_ptr()) }
     }
 
-    /// Exchanges a reference for a pin, if `range`, whose pages these are, can be pinned as it is
-    /// mapped now.
+    /// Exchanges the reference for a pin of the memory that is mapped at `range` now. `range` must
+    /// be the range that the pages were found at.
+    ///
+    /// Returns `self` unchanged if the memory cannot be pinned without unsharing it, or if `range`
+    /// is not mapped to as many contiguous pages any more. Does not sleep.
     pub fn pinned_at(self, range: UserRange) -> Self {
         if self.hold == Hold::Pin {
             return self;
@@ -203,19 +235,24 @@ impl HeldPages {
         }
     }
 
-    /// Whether the memory may be held for long: it is not in `ZONE_MOVABLE` or CMA.
+    /// Returns whether the memory may be held for a long time, that is, whether it is neither in
+    /// `ZONE_MOVABLE` nor in CMA. C: `folio_is_longterm_pinnable`.
     pub fn is_longterm_pinnable(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe { bindings::user_page_is_longterm_pinnable(self.page.as_ptr()) }
     }
 
-    /// Whether this is anonymous memory that the process which maps it has alone, as seen now.
+    /// Returns whether this is anonymous memory that only one process maps. The answer may change
+    /// at any time.
     fn is_exclusive(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe { bindings::user_page_is_exclusive(self.page.as_ptr()) }
     }
 
-    /// The number of pages of the whole folio.
+    /// Returns the number of pages of the whole folio.
+    ///
+    /// A reference to any of its pages keeps the whole folio in memory, so this is what a charge
+    /// counts.
     pub fn folio_pages(&self) -> usize {
         if !self.large {
             return 1;
@@ -224,7 +261,7 @@ impl HeldPages {
         unsafe { bindings::user_page_folio_pages(self.page.as_ptr()) }
     }
 
-    /// Whether `other` is of the same folio.
+    /// Returns whether `self` and `other` are parts of the same folio.
     pub fn same_folio(&self, other: &Self) -> bool {
         // SAFETY: Both pages are valid by the type invariant.
         unsafe {
@@ -232,13 +269,14 @@ impl HeldPages {
         }
     }
 
-    /// Exchanges a pin of memory that is not anonymous for a reference: a pin has no use there.
+    /// Exchanges a pin for a reference if the memory is not anonymous. A pin is of use for
+    /// anonymous memory only, which `fork(2)` would share between the processes otherwise.
     #[inline]
     pub fn unpin_unless_anonymous(mut self) -> Self {
         if self.hold == Hold::Reference {
             return self;
         }
-        // SAFETY: The page is valid and pinned by the type invariant.
+        // SAFETY: The page is valid, and `self` owns a pin of it by the type invariant.
         if unsafe { bindings::user_page_pin_to_reference(self.page.as_ptr()) } {
             // INVARIANT: The pin was exchanged for a reference.
             self.hold = Hold::Reference;
@@ -246,15 +284,20 @@ impl HeldPages {
         self
     }
 
-    /// Copies `len` bytes at `offset` of the `page`th page, from 0 on, to a page of its own.
+    /// Copies `len` bytes at `offset` of page number `page`, counted from 0, to a new page. May
+    /// sleep.
     ///
-    /// Fails with [`ENOMEM`], and with [`EFAULT`] if there is no such page or it is damaged.
+    /// # Errors
+    ///
+    /// - [`ENOMEM`]: no page can be allocated.
+    /// - [`EFAULT`]: there is no such page, the bytes are not within it, or the memory is damaged.
     pub fn copy(&self, page: usize, offset: usize, len: usize) -> Result<OwnedPage> {
         if page >= self.pages() {
             return Err(EFAULT);
         }
         let mut copy = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: There are more than `page` contiguous pages, which are held.
+        // SAFETY: `page` is less than the number of contiguous pages, as checked above, and `self`
+        // holds all of them, so the pointer is to a valid page.
         if !unsafe { copy.copy_from(self.page.as_ptr().add(page), offset, len) } {
             return Err(EFAULT);
         }
@@ -265,7 +308,8 @@ impl HeldPages {
 impl Drop for HeldPages {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: By the type invariant there is one reference, or pin, to give back.
+        // SAFETY: By the type invariant `self` owns one reference or one pin, which is given back
+        // as what it is.
         unsafe {
             match self.hold {
                 Hold::Reference => bindings::put_page(self.page.as_ptr()),
@@ -275,13 +319,16 @@ impl Drop for HeldPages {
     }
 }
 
-/// [`HeldPages`] that were found at one range of addresses, in order. Those that are not taken out
-/// are given back.
+/// The [`HeldPages`] that a lookup found at a range of user addresses, in the order of the
+/// addresses.
+///
+/// This is an iterator. Ranges that are not taken out are given back when this is dropped, or when
+/// the next lookup begins.
 ///
 /// # Invariants
 ///
-/// C filled in the elements of `ranges` from `next` up to `end`. Their references, or pins as `hold`
-/// has it, are owned by this value.
+/// C filled in the elements of `ranges` from `next` up to `end`. This value owns one reference or
+/// one pin, as `hold` tells, for each of these elements.
 pub struct UserRanges {
     ranges: MaybeUninit<bindings::user_ranges>,
     next: u32,
@@ -291,18 +338,20 @@ pub struct UserRanges {
 }
 
 impl UserRanges {
-    /// How many ranges one look can find.
+    /// The maximum number of ranges that one lookup finds. C: `USER_RANGES_MAX`.
     pub const MAX: usize = bindings::USER_RANGES_MAX as usize;
 
-    /// With no ranges.
+    /// Creates an empty list.
     #[inline(always)]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
         let mut this = MaybeUninit::<Self>::uninit();
         let at = this.as_mut_ptr();
-        // Field by field: of a whole value the compiler would set the 272 bytes of `ranges` to zero.
-        // SAFETY: All fields are written, but for `ranges`, which may be uninitialized.
-        // INVARIANT: There are no ranges.
+        // The fields are written one by one: if the whole value were written, the compiler would
+        // set the 272 bytes of `ranges` to zero.
+        // SAFETY: All fields are written except `ranges`, which may be uninitialized because it is
+        // `MaybeUninit`.
+        // INVARIANT: `next` equals `end`, so there are no elements.
         unsafe {
             (&raw mut (*at).next).write(0);
             (&raw mut (*at).end).write(0);
@@ -312,19 +361,23 @@ impl UserRanges {
         }
     }
 
-    /// Looks at the beginning of `range` in the page tables of the current task, without a fault
-    /// and without sleeping, and holds what is found. Returns how many pages it has.
+    /// Looks up the beginning of `range` in the page tables of the current task, and holds the
+    /// pages that it finds. Returns their number, which may be 0. Does not fault and does not
+    /// sleep. C: `get_user_ranges_fast_only`, `pin_user_ranges_fast_only`.
     ///
-    /// It ends at the first page that is not mapped for reading, belongs to a device, or has too
-    /// many references; with [`Hold::Pin`] also at anonymous memory that is shared with another
-    /// process. C: `get_user_ranges_fast_only`, `pin_user_ranges_fast_only`.
+    /// Ranges of an earlier lookup that are left are given back first.
+    ///
+    /// The lookup ends at the first page that is not mapped for reading, that belongs to a device,
+    /// or that has too many references. With [`Hold::Pin`] it also ends at anonymous memory that is
+    /// shared with another process, because to pin that would mean to unshare it.
     #[inline(always)]
     pub fn look_up(&mut self, range: UserRange, hold: Hold) -> usize {
-        // INVARIANT: There are none.
+        // INVARIANT: All elements are given back here, and both indices are 0 below.
         self.truncate(self.next);
         (self.next, self.end) = (0, 0);
         (self.faulted, self.hold) = (false, hold);
-        // SAFETY: Any address will do. C fills in as many elements as it says.
+        // SAFETY: C accepts any address and checks it. It fills in `nr` elements of `ranges`, and
+        // sets `nr` and `next` in any case.
         let pages = unsafe {
             let (addr, pages, ranges) = (range.addr(), range.pages(), self.ranges.as_mut_ptr());
             match hold {
@@ -332,20 +385,25 @@ impl UserRanges {
                 Hold::Pin => bindings::pin_user_ranges_fast_only(addr, pages, ranges),
             }
         };
-        // INVARIANT: By what C does. SAFETY: C has set the number.
+        // INVARIANT: C filled in the first `nr` elements, each with the reference or pin that
+        // `hold` tells.
+        // SAFETY: C has initialized `nr`.
         self.end = unsafe { (*self.ranges.as_ptr()).nr };
         pages
     }
 
-    /// As [`Self::look_up`], for a caller that asked for a notification: pins anonymous memory
-    /// that the current process has alone, and references all other.
+    /// Looks up the beginning of `range` as [`Self::look_up`] does, for a caller that asked for a
+    /// notification. Pins anonymous memory that is exclusive to the current process, and takes
+    /// references to all other memory.
+    ///
+    /// One call finds memory of one kind only; the caller calls it again for the rest.
     pub fn look_up_pinning(&mut self, range: UserRange) -> usize {
         let pages = self.look_up(range, Hold::Pin);
         if pages > 0 {
             return pages;
         }
         self.look_up(range, Hold::Reference);
-        // What follows and can be pinned is left to the next look.
+        // Stop before memory that can be pinned; the next lookup pins it.
         let mut pages = 0;
         let mut end = self.next;
         while let Some(held) = self.get(end) {
@@ -359,14 +417,17 @@ impl UserRanges {
         pages
     }
 
-    /// Holds the beginning of `range` by references, and faults in, for reading, the pages that are
-    /// not mapped. Returns the number of pages: one or more. Sleeps. C: `get_user_pages_unlocked`.
+    /// Faults in the beginning of `range` for reading and holds the pages by references. Returns
+    /// their number, which is at least 1. Sleeps. C: `get_user_pages_unlocked`.
     ///
-    /// Fails with [`EFAULT`] and the like if the first page cannot be read.
+    /// Ranges of an earlier lookup that are left are given back.
+    ///
+    /// Returns an error, usually [`EFAULT`], if the first page cannot be read.
     pub fn fault_in(&mut self, range: UserRange) -> Result<usize> {
         let mut pages = [ptr::null_mut(); Self::MAX];
         let wanted = range.pages().min(Self::MAX);
-        // SAFETY: There is room for as many pages as asked for. CAST: There are 16 at most.
+        // SAFETY: `pages` has room for `wanted` pointers. C accepts any address and checks it.
+        // CAST: `wanted` is at most 16.
         let got = unsafe {
             bindings::get_user_pages_unlocked(
                 range.addr(),
@@ -375,7 +436,7 @@ impl UserRanges {
                 0,
             )
         };
-        // CAST: No more than asked for, or a negative error number.
+        // CAST: The value is at most `wanted`, or a negative error number.
         let got = got as c_int;
         if got <= 0 {
             return Err(if got < 0 {
@@ -387,37 +448,41 @@ impl UserRanges {
         self.truncate(self.next);
         (self.next, self.end) = (0, 0);
         (self.faulted, self.hold) = (true, Hold::Reference);
-        // SAFETY: The first `got` elements are pages with a reference each, which go over to the
-        // ranges. INVARIANT: By what C does.
+        // SAFETY: The first `got` elements of `pages` are valid pages with one reference each. The
+        // references move to the elements of `ranges`, of which `got` are enough.
+        // INVARIANT: C filled in the first `nr` elements, each with one reference.
         unsafe {
             bindings::user_ranges_of_pages(self.ranges.as_mut_ptr(), pages.as_ptr(), got);
             self.end = (*self.ranges.as_ptr()).nr;
         }
-        // CAST: Positive.
+        // CAST: The value is positive.
         Ok(got as usize)
     }
 
-    /// Takes out, from the front on, up to `most` ranges that are one page of a small folio, held
-    /// by a reference and not [special](HeldPages::is_special), and hands them to `f`.
+    /// Takes up to `most` ranges from the front and passes them to `f`, as long as each is one page
+    /// of a small folio, held by a reference, and not [special](HeldPages::is_special).
     ///
-    /// Of such a page all is known at compile time but where it is, so that what `f` does for it
-    /// costs little.
+    /// For such pages the compiler knows all fields except the address of the page, so that the
+    /// code of `f` is short. Most user memory consists of them.
     #[inline(always)]
     pub fn take_small_pages(&mut self, most: u32, mut f: impl FnMut(HeldPages)) {
         if self.hold != Hold::Reference {
             return;
         }
-        // In a local variable: the compiler cannot tell that `f` does not access `self`.
+        // A local variable, because the compiler does not know that `f` leaves `self` alone.
         let mut index = self.next;
         let end = self.end.min(index.saturating_add(most));
         while index < end {
-            // SAFETY: By the type invariant. From here on, the value that is returned is the owner.
+            // SAFETY: `index` is below `end`, so by the type invariant C filled in the element. If
+            // it is passed to `f` below, `next` moves past it; otherwise `ManuallyDrop` leaves the
+            // ownership with `self`.
             let held = ManuallyDrop::new(unsafe { self.held(index) });
             if held.large || (held.faulted && held.is_special()) {
                 break;
             }
             index += 1;
-            // INVARIANT: The one page of a small folio, with a reference.
+            // INVARIANT: `held` is one page of a small folio, held by a reference, which moves to
+            // `f`.
             f(HeldPages {
                 page: held.page,
                 pages: 1,
@@ -429,28 +494,32 @@ impl UserRanges {
         self.next = index;
     }
 
-    /// The range that is the `index`th one, borrowed.
+    /// Returns the range with the given index without taking it out of `self`.
     fn get(&self, index: u32) -> Option<ManuallyDrop<HeldPages>> {
         (index < self.end).then(|| {
-            // SAFETY: By the type invariant.
+            // SAFETY: `index` is between `next` and `end`, so C filled in the element.
+            // `ManuallyDrop` leaves the ownership with `self`.
             ManuallyDrop::new(unsafe { self.held(index) })
         })
     }
 
+    /// Reads the element with the given index.
+    ///
     /// # Safety
     ///
-    /// `index` is from `next` up to `end`. Of the value that is returned, and what remains in
-    /// `self`, only one is used as the owner.
+    /// `index` must be at least `next` and less than `end`. The result and the element of `self`
+    /// stand for one reference, so only one of them may be dropped or given away.
     #[inline(always)]
     unsafe fn held(&self, index: u32) -> HeldPages {
-        // SAFETY: By the caller's promise C filled in this element.
+        // SAFETY: The caller guarantees that `index` is in the part of the array that C filled in.
         let range = unsafe {
             let all = &raw const (*self.ranges.as_ptr()).range;
             &*all.cast::<bindings::user_range>().add(index as usize)
         };
-        // INVARIANT: By that of `self`.
+        // INVARIANT: The element describes contiguous pages of one folio, with one reference or
+        // pin, by the invariant of `self`.
         HeldPages {
-            // SAFETY: C fills in valid pages.
+            // SAFETY: C stores only valid pages, whose pointers are not null.
             page: unsafe { NonNull::new_unchecked(range.page) },
             pages: range.nr_pages,
             large: range.large != 0,
@@ -459,7 +528,7 @@ impl UserRanges {
         }
     }
 
-    /// Gives back all ranges from the `end`th one on.
+    /// Gives back all ranges from index `end` on.
     #[inline(always)]
     fn truncate(&mut self, end: u32) {
         if self.end > end {
@@ -472,7 +541,8 @@ impl UserRanges {
     fn give_back(&mut self, end: u32) {
         while self.end > end {
             self.end -= 1;
-            // SAFETY: By the type invariant; it is not among those of `self` any more.
+            // SAFETY: The element was the last one of `self`. `end` was reduced, so that only the
+            // result owns the reference.
             drop(unsafe { self.held(self.end) });
         }
     }
@@ -488,7 +558,8 @@ impl Iterator for UserRanges {
         }
         let index = self.next;
         self.next += 1;
-        // SAFETY: By the type invariant; it is not among those of `self` any more.
+        // SAFETY: The element was the first one of `self`. `next` was increased, so that only the
+        // result owns the reference.
         Some(unsafe { self.held(index) })
     }
 }
@@ -502,46 +573,53 @@ impl Drop for UserRanges {
 
 /// Pages that count against `fs.pipe-user-memory-pages` until this is dropped.
 ///
+/// The sysctl limits how much user memory the `vmsplice(2)` calls of a user may hold. The slots of
+/// pipes do not limit that, since one slot can keep a whole large folio in memory.
+///
 /// # Invariants
 ///
-/// `user` is null if `pages` is 0; else it is a reference owned by this value, and `pages` are
-/// counted in its `pipe_user_memory`.
+/// If `pages` is 0, `user` is null. Otherwise `user` is a reference that this value owns, and
+/// `pages` pages are counted in its `pipe_user_memory`.
 pub struct UserMemoryCharge {
     user: *mut bindings::user_struct,
     pages: usize,
 }
 
-// SAFETY: A user is shared by all tasks.
+// SAFETY: All tasks may access a `struct user_struct` to which a reference is held.
 unsafe impl Send for UserMemoryCharge {}
 
-// SAFETY: Nothing is changed by a shared reference.
+// SAFETY: Methods that take a shared reference change nothing.
 unsafe impl Sync for UserMemoryCharge {}
 
 impl UserMemoryCharge {
-    /// The limit: a number of pages for each user; `None`: there is no limit.
+    /// Returns the limit in pages for each user, or `None` if there is no limit (the value of the
+    /// sysctl is -1).
     #[inline]
     pub fn limit() -> Option<usize> {
-        // SAFETY: An integer, which may change at any time.
+        // SAFETY: The variable is an int. The sysctl may change it at any time, hence the volatile
+        // load.
         let limit = unsafe { (&raw const bindings::pipe_user_memory_pages).read_volatile() };
         usize::try_from(limit).ok()
     }
 
-    /// No pages.
+    /// Creates a charge of no pages.
     #[inline]
     pub const fn none() -> Self {
-        // INVARIANT: None.
+        // INVARIANT: There are no pages, and `user` is null.
         Self {
             user: ptr::null_mut(),
             pages: 0,
         }
     }
 
-    /// Adds `pages`, counted for the real user of the current task. Returns whether that is within
-    /// `limit`; nothing is added otherwise.
+    /// Adds `pages` pages to the charge and counts them for the real user of the current task.
+    ///
+    /// Returns `false` and adds nothing if the user would have more than `limit` pages. `pages`
+    /// must not be 0.
     #[must_use]
     pub fn add(&mut self, pages: usize, limit: usize) -> bool {
-        // SAFETY: `user` is null or valid by the type invariant. INVARIANT: C takes a reference if
-        // it is null and the pages are counted.
+        // SAFETY: By the type invariant `user` is null or a valid reference.
+        // INVARIANT: If the pages are counted and `user` was null, C stores a reference in it.
         let counted = unsafe {
             bindings::user_memory_charge(&raw mut self.user, pages, limit) //
         };
@@ -556,7 +634,8 @@ impl Drop for UserMemoryCharge {
     #[inline]
     fn drop(&mut self) {
         if self.pages != 0 {
-            // SAFETY: By the type invariant.
+            // SAFETY: By the type invariant `user` is a reference that `self` owns, for which
+            // `pages` pages are counted.
             unsafe { bindings::user_memory_uncharge(self.user, self.pages) };
         }
     }
@@ -566,6 +645,7 @@ impl Drop for UserMemoryCharge {
 mod tests {
     use super::*;
 
+    // Pages are counted from the page of the first byte to the page of the last one.
     #[test]
     fn pages_of_user_ranges() {
         assert_eq!(UserRange::new(PAGE_SIZE, PAGE_SIZE).pages(), 1);
@@ -580,6 +660,7 @@ mod tests {
         assert!(range.skip(usize::MAX).is_empty());
     }
 
+    // The second charge is within the limit only if dropping the first one gives all back.
     #[test]
     fn charges_are_limited_and_given_back() {
         let limit = 5;
