@@ -2,6 +2,10 @@
 
 //! I/O vectors of pages.
 //!
+//! [`Pieces`] describes buffers of a pipe for a reader, such as a file's `->write_iter` or a
+//! socket. [`FreshPages`] are pages that a writer, such as a file's `->read_iter`, fills for a
+//! pipe.
+//!
 //! C headers: [`include/linux/bvec.h`](srctree/include/linux/bvec.h),
 //! [`include/linux/uio.h`](srctree/include/linux/uio.h)
 
@@ -21,27 +25,28 @@ use core::{
     ptr::{self, NonNull},
 };
 
-/// One piece of memory: the kernel's `struct bio_vec`.
+/// A piece of physically contiguous memory. C: `struct bio_vec`.
 #[repr(transparent)]
 pub struct BioVec(bindings::bio_vec);
 
 impl BioVec {
-    /// The first `len` bytes of `buf`, which has as many.
+    /// Describes the first `len` bytes of `buf`. `len` must not be larger than the length of `buf`.
     #[inline]
     fn of_buffer(buf: &PipeBuffer, len: usize) -> Self {
         Self(bindings::bio_vec {
             bv_page: buf.page(),
-            // CAST: No longer than the buffer, whose length is a u32; so is its offset.
+            // CAST: `len` is at most the length of the buffer, which is a u32. The offset is a u32,
+            // too.
             bv_len: len as u32,
             bv_offset: buf.offset() as u32,
         })
     }
 }
 
-/// Pieces of pipe buffers, to be handed to something that reads them.
+/// Pieces of pipe buffers, for a reader such as a file or a socket.
 ///
-/// The buffers stay borrowed for as long as this exists, so they cannot be released under the
-/// reader.
+/// The buffers stay borrowed as long as this exists, so they cannot be released while the reader
+/// uses them. A reader that keeps the memory for longer takes its own references to the pages.
 ///
 /// # Examples
 ///
@@ -76,7 +81,7 @@ impl BioVec {
 ///
 /// # Invariants
 ///
-/// The first `len` of `slots` are initialized and describe memory that is valid for `'a`;
+/// The first `len` elements of `slots` are initialized and describe memory that is valid for `'a`.
 /// `bytes` is the sum of their lengths.
 pub struct Pieces<'a> {
     slots: &'a mut [MaybeUninit<BioVec>],
@@ -86,10 +91,12 @@ pub struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// Starts with none; there can be as many as `slots`.
+    /// Creates an empty list. It can hold as many pieces as `slots` has elements.
+    ///
+    /// The caller provides the memory, so that a short list can be on the stack.
     #[inline]
     pub fn new(slots: &'a mut [MaybeUninit<BioVec>]) -> Self {
-        // INVARIANT: Trivially.
+        // INVARIANT: The list is empty, so no element needs to be initialized.
         Self {
             slots,
             len: 0,
@@ -98,53 +105,61 @@ impl<'a> Pieces<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pieces.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Whether there is room for another one.
+    /// Returns whether there is no room for another piece.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.len >= self.slots.len()
     }
 
-    /// The number of bytes.
+    /// Returns the total number of bytes.
     #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Adds the first `len` bytes of `buf`, or all where there are fewer; says how many these were.
-    /// Without room, nothing is added.
+    /// Adds the first `len` bytes of `buf`, or all if there are fewer. Returns the number of bytes
+    /// that were added, which is 0 if there is no room.
     #[inline]
     pub fn push(&mut self, buf: &'a PipeBuffer, len: usize) -> usize {
         let len = len.min(buf.len());
         let Some(slot) = self.slots.get_mut(self.len) else {
             return 0;
         };
-        // INVARIANT: The buffer holds its pages for `'a`.
+        // INVARIANT: `buf` holds a reference to its pages and is borrowed for `'a`, so the memory
+        // is valid for `'a`.
         slot.write(BioVec::of_buffer(buf, len));
         self.len += 1;
-        // Memory that is there has fewer bytes than a usize can count.
+        // The sum cannot overflow: it counts bytes of memory.
         self.bytes = self.bytes.wrapping_add(len);
         len
     }
 
-    /// Adds the first `wanted` bytes of `ring`, as far as there are as many and there is room.
+    /// Adds the first `wanted` bytes of `ring`, until the ring ends or there is no room for another
+    /// piece. Waits for the contents of each buffer; may sleep. C: the loops in
+    /// `iter_file_splice_write` and `splice_to_socket`.
     ///
-    /// `Ok(true)`: there is more in the ring. An error says why the contents of a buffer cannot be
-    /// read; those before it were added. C: the loops in `iter_file_splice_write` and
-    /// `splice_to_socket`.
+    /// Returns `Ok(false)` if all buffers of the ring were added, and `Ok(true)` if it stopped
+    /// before it reached the end, in which case the ring may hold more data. Empty buffers are
+    /// skipped.
+    ///
+    /// Returns the error of [`BufferRef::confirm`] if the contents of a buffer cannot be read. The
+    /// buffers before this one were added then.
     #[inline]
     pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
         self.gather_while::<false>(ring, wanted, |buf| buf.confirm_inline().map(|()| true))
     }
 
-    /// As [`Self::gather`], for those who keep the memory for longer than the buffers: ends at a
-    /// buffer that has a [loan](PipeBuffer::loan). What is gathered takes no more slots of a pipe
-    /// than there can be pieces, so that the ends of messages do not depend on the size of folios.
+    /// Adds buffers as [`Self::gather`] does, but stops at a buffer that has a
+    /// [loan](PipeBuffer::loan). For readers that keep the memory for longer than the buffers.
+    ///
+    /// The pieces take at most as many slots of a pipe as the list has elements, so that the
+    /// boundaries of messages do not depend on the size of folios.
     #[inline]
     pub fn gather_unless_loaned(
         &mut self,
@@ -154,9 +169,11 @@ impl<'a> Pieces<'a> {
         self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_loaned())
     }
 
-    /// Adds the first `wanted` bytes of `ring`, as far as they belong to one loan. Returns that, and
-    /// whether there is more in the ring; `None` if the oldest buffer has no loan. Otherwise as
-    /// [`Self::gather_unless_loaned`].
+    /// Adds the first `wanted` bytes of `ring`, as long as they belong to one loan.
+    ///
+    /// Returns that loan, and whether the ring may hold more data. Returns `None` if the oldest
+    /// buffer has no loan. The limit on slots is that of [`Self::gather_unless_loaned`]. Does not
+    /// sleep: the contents of such buffers are always good.
     pub fn gather_loaned(
         &mut self,
         ring: &'a mut PipeRing<'_>,
@@ -199,7 +216,7 @@ impl<'a> Pieces<'a> {
             let Some(mut buf) = bufs.next() else {
                 break Ok(false);
             };
-            // There is no such thing as an empty bio_vec.
+            // A bio_vec must not be empty.
             if buf.is_empty() {
                 continue;
             }
@@ -215,44 +232,46 @@ impl<'a> Pieces<'a> {
             if COUNT_SLOTS {
                 let slots = buf.slots() as usize;
                 if slots > 1 {
-                    // CAST: Not more than there are pieces, which are few.
+                    // CAST: The number is at most the length of the list, which is short.
                     bytes = bytes.min(buf.len_in_slots((most - len) as u32));
                     most = most.saturating_sub(slots - 1).max(len + 1);
                 }
             }
-            // INVARIANT: The buffer holds its pages for `'a`.
+            // INVARIANT: The buffer holds a reference to its pages, and the ring is borrowed for
+            // `'a`.
             slot.write(BioVec::of_buffer(buf.into_buffer(), bytes));
             len += 1;
             left = left.wrapping_sub(bytes);
             if left == 0 || len >= most {
-                // As in C, whether the last one was used up wholly is not looked at.
+                // As in C, this does not check whether any bytes are left in the last buffer.
                 break Ok(true);
             }
         };
-        // INVARIANT: What was written to the slots is added here.
+        // INVARIANT: `len` counts the elements that were written above, and their bytes are added
+        // here.
         self.len = len;
         self.bytes = self.bytes.wrapping_add(wanted.wrapping_sub(left));
         ret
     }
 
-    /// The pieces as C takes them: that many, so many bytes.
+    /// Returns the pieces for C: the array, the number of pieces, and the number of bytes.
     #[inline]
     pub(crate) fn as_raw(&self) -> (*const bindings::bio_vec, usize, usize) {
         (self.slots.as_ptr().cast(), self.len, self.bytes)
     }
 
-    /// An iterator that reads the pieces from their beginning.
+    /// Returns an iterator that reads the pieces from the beginning. C: `iov_iter_bvec`.
     #[inline]
     pub fn source(&self) -> PieceSource<'_> {
         let (vecs, len, bytes) = self.as_raw();
         let mut iter = MaybeUninit::uninit();
-        // SAFETY: The first `len` slots are initialized, by the type invariant, and this
-        // initializes `iter`.
+        // SAFETY: By the type invariant the first `len` slots are initialized. `iov_iter_bvec`
+        // initializes the whole of `iter`.
         let iter = unsafe {
             bindings::iov_iter_bvec(iter.as_mut_ptr(), bindings::ITER_SOURCE, vecs, len, bytes);
             iter.assume_init()
         };
-        // INVARIANT: A source, as long as `self` is borrowed.
+        // INVARIANT: `iter` is a source, and the memory stays valid because `self` stays borrowed.
         PieceSource {
             iter: Opaque::new(iter),
             _pieces: PhantomData,
@@ -260,7 +279,7 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// An iterator over [`Pieces`].
+/// An iterator over [`Pieces`], for functions that read from an [`IovIterSource`].
 ///
 /// # Invariants
 ///
@@ -271,23 +290,26 @@ pub struct PieceSource<'a> {
 }
 
 impl<'a> PieceSource<'a> {
-    /// The iterator as the type that readers of data take.
+    /// Returns the iterator as the type that readers take.
     #[inline]
     pub fn as_iter(&mut self) -> &mut IovIterSource<'a> {
-        // SAFETY: By the type invariant; the layouts are the same, and `self` is borrowed.
+        // SAFETY: By the type invariant `iter` is a valid source for `'a`, and it is borrowed
+        // exclusively through `self`. `IovIterSource` is a transparent wrapper of `struct
+        // iov_iter`.
         unsafe { &mut *self.iter.get().cast() }
     }
 }
 
-/// The most pages that [`FreshPages`] keep in a [`PageArray`]: below their user, in the same stack,
-/// are file systems, some of them on others.
+/// The number of pages that a [`PageArray`] has room for. It is small because the array is on the
+/// stack, on which file systems nest.
 const FEW_PAGES: usize = 8;
 
-/// Room for what [`FreshPages`] keep, if these are few.
+/// Memory for the list of [`FreshPages`], if there are at most 8 of them. More pages need an
+/// allocation.
 pub struct PageArray([MaybeUninit<BioVec>; FEW_PAGES]);
 
 impl PageArray {
-    /// With nothing in it.
+    /// Creates an empty array. The elements are not initialized.
     #[inline(always)]
     #[expect(clippy::new_without_default)]
     pub fn new() -> Self {
@@ -295,27 +317,32 @@ impl PageArray {
     }
 }
 
-/// Freshly allocated pages, to be filled and then put into a pipe.
+/// Newly allocated pages that are filled with data and then put into a pipe.
+///
+/// The pages are not zeroed: only bytes that were filled may reach user space.
 ///
 /// # Invariants
 ///
-/// `vecs` has `len` elements or more, and nothing else refers to them for `'a`. Those from `taken`
-/// to `len` have pages of order 0 with one reference, owned by this value.
+/// `vecs` has at least `len` elements, and nothing else refers to them for `'a`. The elements from
+/// `taken` to `len` contain pages of order 0. This value owns their only references.
 pub struct FreshPages<'a> {
     vecs: *mut BioVec,
     taken: usize,
     len: usize,
-    // What the pointer points into, if the array given is too small.
+    // The memory that `vecs` points to, unless it is the array of the caller.
     _heap: KVec<BioVec>,
     _array: PhantomData<&'a mut PageArray>,
 }
 
 impl<'a> FreshPages<'a> {
-    /// Allocates `n` pages, or fewer where memory is short. Fails with [`ENOMEM`] where there is
-    /// none at all, or `n` is zero. May sleep.
+    /// Allocates `n` pages, or fewer if memory is short. May sleep. C: `alloc_pages_bulk`.
+    ///
+    /// `array` provides the memory for the list of pages if there are few of them.
+    ///
+    /// Returns [`ENOMEM`] if no page or no memory for the list can be allocated, or if `n` is zero.
     #[inline]
     pub fn alloc(array: &'a mut PageArray, n: usize) -> Result<Self> {
-        // Two page pointers take no more room than one bio_vec.
+        // The list of page pointers is in the second half of the array of bio_vecs.
         const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<BioVec>()) };
 
         let mut heap = KVec::new();
@@ -325,22 +352,22 @@ impl<'a> FreshPages<'a> {
             heap.reserve(n, GFP_KERNEL)?;
             heap.as_mut_ptr()
         };
-        // The pages are allocated into the second half of the array.
-        // SAFETY: There is room for `n` bio_vecs, so for `n` page pointers from the middle on. They
-        // have to be null for `alloc_pages_bulk`, which fills in those that are.
+        // SAFETY: The array has room for `n` bio_vecs, hence for `2 * n` pointers, of which the
+        // second half is used. `alloc_pages_bulk` fills in the pointers that are null, so all of
+        // them are set to null first.
         let (pages, len) = unsafe {
             let pages = vecs.cast::<*mut bindings::page>().add(n);
             ptr::write_bytes(pages, 0, n);
             (pages, bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages))
         };
-        // CAST: Not more than `n`.
+        // CAST: `alloc_pages_bulk` returns at most `n`.
         let len = len as usize;
         if len == 0 {
             return Err(ENOMEM);
         }
         for i in 0..len {
-            // SAFETY: Both are in the array. The bio_vec ends at or before the end of the pointer
-            // that it is made of, so no pointer is overwritten before it is read.
+            // SAFETY: Both elements are in the array. The bio_vec ends at or before the end of the
+            // pointer that it is made of, so no pointer is overwritten before it is read.
             unsafe {
                 vecs.add(i).write(BioVec(bindings::bio_vec {
                     bv_page: pages.add(i).read(),
@@ -349,7 +376,8 @@ impl<'a> FreshPages<'a> {
                 }))
             };
         }
-        // INVARIANT: By the above.
+        // INVARIANT: The loop above initialized the first `len` elements with pages of order 0,
+        // each with one reference, and the array is borrowed or in `heap`.
         Ok(Self {
             vecs,
             taken: 0,
@@ -359,34 +387,38 @@ impl<'a> FreshPages<'a> {
         })
     }
 
-    /// How many pages there are.
+    /// Returns the number of pages.
     #[inline]
     pub fn len(&self) -> usize {
         self.len - self.taken
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pages.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// An iterator that fills the pages, `bytes` in all, or as many as there is room for.
+    /// Returns an iterator that fills the pages from the first one on. It has room for `bytes`
+    /// bytes, or for as many as the pages hold if these are fewer. C: `iov_iter_bvec`.
     pub fn dest(&mut self, bytes: usize) -> PageDest<'_> {
         let bytes = bytes.min(self.len() * PAGE_SIZE);
         let segments = bytes.div_ceil(PAGE_SIZE);
 
-        // SAFETY: There are as many pages from `taken` on.
+        // SAFETY: By the type invariant there are `len` elements, and `taken` is not larger than
+        // `len`.
         let vecs = unsafe { self.vecs.add(self.taken) };
         for i in 0..segments {
-            // CAST: Not more than PAGE_SIZE.
+            // CAST: The length is at most `PAGE_SIZE`.
             let len = (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
-            // SAFETY: As above.
+            // SAFETY: `segments` is at most the number of pages, so the element is one of those
+            // from `taken` to `len`, which are initialized by the type invariant.
             unsafe { (*vecs.add(i)).0.bv_len = len };
         }
 
         let mut iter = MaybeUninit::uninit();
-        // SAFETY: The first `segments` elements are initialized; this initializes `iter`.
+        // SAFETY: By the type invariant the first `segments` elements from `taken` on are
+        // initialized. `iov_iter_bvec` initializes the whole of `iter`.
         let iter = unsafe {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),
@@ -397,43 +429,49 @@ impl<'a> FreshPages<'a> {
             );
             iter.assume_init()
         };
-        // INVARIANT: A destination: the pages are ours alone, as long as `self` is borrowed.
+        // INVARIANT: `iter` is a destination. `self` owns the only references to the pages and
+        // stays borrowed, so nothing else accesses the memory.
         PageDest {
             iter: Opaque::new(iter),
             _pages: PhantomData,
         }
     }
 
-    /// Frees all but the first `n` pages.
+    /// Frees all pages except the first `n`.
     #[inline]
     pub fn truncate(&mut self, n: usize) {
         while self.len() > n {
             self.len -= 1;
-            // SAFETY: By the type invariant it is there, and was ours.
+            // SAFETY: By the type invariant the element has a page that `self` owned. `len` was
+            // reduced, so the ownership moves to the result.
             drop(unsafe { self.page(self.len) });
         }
     }
 
-    /// The page in an element of `vecs`.
+    /// Returns the page in an element of `vecs`.
     ///
     /// # Safety
     ///
-    /// The element has a page whose reference is handed over by the caller.
+    /// The element must have a page whose only reference the caller owns and hands over.
     #[inline]
     unsafe fn page(&self, index: usize) -> OwnedPage {
-        // SAFETY: By the caller's promise it has a page, which is valid and of order 0.
+        // SAFETY: The caller guarantees that the element has a page of order 0 and hands over its
+        // only reference.
         unsafe { OwnedPage::from_raw(NonNull::new_unchecked((*self.vecs.add(index)).0.bv_page)) }
     }
 
-    /// Takes the first page out. What was not filled of it is what memory happened to hold: whoever
-    /// puts it into a pipe makes sure that this is not part of the buffer.
+    /// Removes the first page and returns it, or `None` if there are no pages.
+    ///
+    /// Bytes that were not filled have the contents that the memory had before. The caller must not
+    /// make them part of a buffer.
     #[inline]
     pub fn pop_front(&mut self) -> Option<OwnedPage> {
         if self.is_empty() {
             return None;
         }
         self.taken += 1;
-        // SAFETY: By the type invariant it is there, and was ours.
+        // SAFETY: By the type invariant the element has a page that `self` owned. `taken` was
+        // increased, so the ownership moves to the result.
         Some(unsafe { self.page(self.taken - 1) })
     }
 }
@@ -445,7 +483,7 @@ impl Drop for FreshPages<'_> {
     }
 }
 
-/// An iterator that fills [`FreshPages`].
+/// An iterator that fills [`FreshPages`], for functions that write to an [`IovIterDest`].
 ///
 /// # Invariants
 ///
@@ -456,10 +494,11 @@ pub struct PageDest<'a> {
 }
 
 impl<'a> PageDest<'a> {
-    /// The iterator as the type that writers of data take.
+    /// Returns the iterator as the type that writers take.
     #[inline]
     pub fn as_iter(&mut self) -> &mut IovIterDest<'a> {
-        // SAFETY: By the type invariant; the layouts are the same, and `self` is borrowed.
+        // SAFETY: By the type invariant `iter` is a valid destination for `'a`, and it is borrowed
+        // exclusively through `self`. `IovIterDest` is a transparent wrapper of `struct iov_iter`.
         unsafe { &mut *self.iter.get().cast() }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Folios, as far as taking one over from the page cache needs them.
+//! Folios. Contains the operations that are needed to read a folio of the page cache and to take it
+//! over.
 //!
 //! C headers: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
@@ -8,7 +9,7 @@
 use crate::{bindings, types::Opaque, warn_on};
 use core::mem::ManuallyDrop;
 
-/// A folio that somebody else keeps alive: the kernel's `struct folio`.
+/// A folio that something else keeps alive. C: `struct folio`.
 ///
 /// # Invariants
 ///
@@ -17,17 +18,18 @@ use core::mem::ManuallyDrop;
 pub struct Folio(Opaque<bindings::folio>);
 
 impl Folio {
-    /// The folio that `page` is part of. C: `page_folio`.
+    /// Returns the folio that `page` belongs to. C: `page_folio`.
     ///
     /// # Safety
     ///
-    /// `page` is a valid page, on which a reference is held for the duration of `'a`.
+    /// `page` must be a valid page, and a reference to it must be held for the duration of `'a`.
     #[inline]
     pub unsafe fn of_page<'a>(page: *mut bindings::page) -> &'a Folio {
-        // SAFETY: `page` is valid.
+        // SAFETY: The caller guarantees that `page` is valid.
         let folio = unsafe { bindings::page_folio(page) };
-        // SAFETY: A reference to any page of a folio keeps the folio.
-        // INVARIANT: The caller holds a reference for `'a`.
+        // SAFETY: The caller holds a reference to the page for `'a`, and a reference to any page of
+        // a folio keeps the folio alive. `Folio` is a transparent wrapper of `struct folio`.
+        // INVARIANT: The reference of the caller keeps the count positive for `'a`.
         unsafe { &*folio.cast() }
     }
 
@@ -36,27 +38,29 @@ impl Folio {
         self.0.get()
     }
 
-    /// Whether the contents are those of the backing store, or newer. C: `folio_test_uptodate`.
+    /// Returns whether the contents are those of the backing store, or newer. C:
+    /// `folio_test_uptodate`.
     #[inline]
     pub fn is_uptodate(&self) -> bool {
         // SAFETY: The folio is valid by the type invariant.
         unsafe { bindings::folio_test_uptodate(self.as_ptr()) }
     }
 
-    /// How many references there are; others may take some, or give some back. C:
-    /// `folio_ref_count`.
+    /// Returns the number of references. It may change at any time. C: `folio_ref_count`.
     #[inline]
     pub fn ref_count(&self) -> i32 {
         // SAFETY: The folio is valid by the type invariant.
         unsafe { bindings::folio_ref_count(self.as_ptr()) }
     }
 
-    /// Locks the folio; sleeps until it can. C: `folio_lock`.
+    /// Locks the folio. Sleeps until the lock is free. C: `folio_lock`.
+    ///
+    /// The lock of a folio is held while it is read from its file, so this also waits for a read.
     #[inline]
     pub fn lock(&self) -> FolioGuard<'_> {
         // SAFETY: The folio is valid by the type invariant.
         unsafe { bindings::folio_lock(self.as_ptr()) };
-        // INVARIANT: It was locked just now.
+        // INVARIANT: The folio was locked above, and only the guard unlocks it.
         FolioGuard { folio: self }
     }
 
@@ -64,54 +68,62 @@ impl Folio {
     ///
     /// # Safety
     ///
-    /// The folio is locked, by whoever calls this.
+    /// The folio must be locked, and the caller must own the lock.
     #[inline]
     pub unsafe fn unlock(&self) {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The folio is valid by the type invariant, and the caller guarantees that it owns
+        // the lock.
         unsafe { bindings::folio_unlock(self.as_ptr()) };
     }
 }
 
-/// A folio that is locked until this is dropped.
+/// A locked folio. Dropping the guard unlocks it.
 ///
 /// # Invariants
 ///
-/// The folio is locked, and this guard is what unlocks it.
+/// The folio is locked, and this guard owns the lock.
 pub struct FolioGuard<'a> {
     folio: &'a Folio,
 }
 
 impl<'a> FolioGuard<'a> {
-    /// Whether a file still has this folio in its page cache, that is, whether it has not been
-    /// truncated or reclaimed. C: `folio->mapping`.
+    /// Returns whether the folio is in the page cache of a file, that is, whether it was neither
+    /// truncated nor reclaimed. C: `folio->mapping`.
+    ///
+    /// Call this for folios that came from the page cache only, since anonymous folios have a
+    /// mapping as well.
     #[inline]
     pub fn in_page_cache(&self) -> bool {
-        // SAFETY: The folio is valid, and locked, which is what keeps `mapping` stable.
+        // SAFETY: The folio is valid, and it is locked by the type invariant, so that `mapping` is
+        // stable.
         unsafe { !bindings::folio_raw_mapping(self.folio.as_ptr()).is_null() }
     }
 
-    /// Takes the folio out of its file's page cache, so that the only reference left is the one
-    /// that the folio was reached by. Gives the guard back where that cannot be done: the folio
-    /// was truncated meanwhile, the file system holds on to it, or others refer to it.
+    /// Removes the folio from the page cache, so that the caller's reference is the only one left.
+    /// May sleep. C: `remove_mapping`.
     ///
-    /// Waits for writeback, so that the blocks on disk are not reused before it is through.
-    /// C: `remove_mapping`.
+    /// This waits for writeback first, so that the blocks on disk are not reused before they are
+    /// written.
+    ///
+    /// Returns `Err(self)` if the folio was truncated, if the file system does not release its
+    /// private data, or if something else refers to the folio.
     pub fn try_remove_from_page_cache(self) -> Result<Removed<'a>, Self> {
         let folio = self.folio.as_ptr();
 
-        // SAFETY: The folio is valid and locked.
+        // SAFETY: The folio is valid, and locked by the type invariant.
         let mapping = unsafe { bindings::folio_mapping(folio) };
         if mapping.is_null() {
             return Err(self);
         }
         warn_on!(!self.folio.is_uptodate());
-        // SAFETY: As above, and this may sleep, as taking the folio's lock did.
+        // SAFETY: The folio is valid and locked. The caller may sleep, as it did to lock the folio.
         unsafe { bindings::folio_wait_writeback(folio) };
-        // SAFETY: As above.
+        // SAFETY: The folio is valid and locked, and not under writeback.
         if !unsafe { bindings::filemap_release_folio(folio, bindings::GFP_KERNEL) } {
             return Err(self);
         }
-        // SAFETY: As above, and `mapping` is the folio's: the folio lock keeps it.
+        // SAFETY: The folio is valid and locked. `mapping` is the folio's mapping, and the lock of
+        // the folio keeps both together.
         if unsafe { bindings::remove_mapping(mapping, folio) } == 0 {
             return Err(self);
         }
@@ -122,16 +134,16 @@ impl<'a> FolioGuard<'a> {
 impl Drop for FolioGuard<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: Locked, by the type invariant.
+        // SAFETY: The folio is locked, and this guard owns the lock, by the type invariant.
         unsafe { self.folio.unlock() };
     }
 }
 
-/// A locked folio that was taken out of its page cache.
+/// A locked folio that was removed from its page cache.
 pub struct Removed<'a>(FolioGuard<'a>);
 
 impl<'a> Removed<'a> {
-    /// The folio, which stays locked: unlocking it is the caller's business.
+    /// Returns the folio, which stays locked. The caller unlocks it.
     #[inline]
     pub fn into_locked(self) -> &'a Folio {
         ManuallyDrop::new(self).0.folio

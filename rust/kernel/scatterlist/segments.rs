@@ -1,6 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Scatter-gather tables of memory that is in pieces, each anywhere within its page.
+//! Scatter-gather tables of segments: pieces of memory of any length, each at any offset in its
+//! page.
+//!
+//! [`SGTable::new`] makes tables of whole pages. The data of a pipe consists of parts of pages
+//! instead, some of them contiguous. This module adds the following:
+//!
+//! - [`AsSegments`], for owners of memory that a device may read, and [`AsSegmentsMut`], for owners
+//!   of memory that a device may write to.
+//! - [`SGTable::map`] and [`SGTable::map_mut`], which build a table of the segments and map it for
+//!   DMA. The table owns the memory, so the memory cannot be freed during DMA.
+//! - [`SGTable::unmap`], which returns the memory.
+//!
+//! Entries respect the limits of the device, see `struct device_dma_parameters`.
 //!
 //! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
@@ -22,12 +34,12 @@ use core::{
     ptr::{self, NonNull},
 };
 
-/// Bytes that are physically contiguous, in one page or in several.
+/// Physically contiguous bytes, in one page or in several.
 ///
 /// # Invariants
 ///
-/// `page` is the first of as many contiguous pages as `offset + len` needs; they are there for
-/// `'a`.
+/// `page` is the first of as many contiguous pages as `offset + len` bytes need. The pages are
+/// valid for `'a`.
 #[derive(Clone, Copy)]
 pub struct Segment<'a> {
     page: NonNull<bindings::page>,
@@ -37,15 +49,16 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// `len` bytes at `offset` of `page`.
+    /// Creates a segment of `len` bytes at `offset` of `page`.
     ///
     /// # Safety
     ///
-    /// `page` is the first of as many contiguous pages as `offset + len` needs; they are there for
-    /// the lifetime of the result.
+    /// `page` must be the first of as many contiguous pages as `offset + len` bytes need. The pages
+    /// must stay valid for the lifetime of the result.
     #[inline]
     pub unsafe fn new(page: NonNull<bindings::page>, offset: usize, len: usize) -> Self {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that the pages are contiguous and stay valid (see `#
+        // Safety`).
         Self {
             page,
             offset,
@@ -54,40 +67,44 @@ impl Segment<'_> {
         }
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there is none.
+    /// Returns whether the segment has no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
+    /// Returns the physical address of the first byte.
     #[inline]
     fn addr(&self) -> u64 {
-        // SAFETY: The page is valid, by the type invariant.
+        // SAFETY: The page is valid by the type invariant.
         (unsafe { bindings::page_to_phys(self.page.as_ptr()) }) + self.offset as u64
     }
 }
 
-/// Memory that an [`SGTable`] can be made of, as [`AsPageIter`](crate::page::AsPageIter), but of
-/// any number of bytes.
+/// Memory that an [`SGTable`] can be made of.
+///
+/// This is like [`AsPageIter`](crate::page::AsPageIter), but for pieces of any number of bytes.
 ///
 /// # Safety
 ///
-/// The memory of all segments stays there as long as the value does, wherever it is moved, and may
-/// be read. It is ordinary memory, not that of a device. As long as the value is not changed, the
-/// segments are the same.
+/// - The memory of all segments must stay valid, and must not move, as long as the value exists,
+///   even if the value is moved.
+/// - The memory may be read, and it is ordinary memory, not that of a device.
+/// - [`Self::segments`] must return the same segments each time, as long as the value is not
+///   changed.
 pub unsafe trait AsSegments {
-    /// The iterator over the segments.
+    /// The type of iterator over the segments.
     type Iter<'a>: Iterator<Item = Segment<'a>>
     where
         Self: 'a;
 
-    /// The segments, in order.
+    /// Returns the segments in the order of the data.
     fn segments(&self) -> Self::Iter<'_>;
 }
 
@@ -95,21 +112,23 @@ pub unsafe trait AsSegments {
 ///
 /// # Safety
 ///
-/// Nobody else accesses the memory of the segments as long as the value is there.
+/// Nothing else may access the memory of the segments as long as the value exists.
 pub unsafe trait AsSegmentsMut: AsSegments {}
 
-/// What a device can have as one entry.
+/// The limits of a device for one entry of a table.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// Bytes.
+    /// The maximum number of bytes.
     len: u64,
-    /// One less than the power of two whose multiples no entry goes across.
+    /// A power of two minus one. No entry crosses a multiple of this power of two.
     boundary: u64,
 }
 
 impl Limits {
+    /// Returns the limits of `dev`: its maximum segment size, its maximum size of a mapping, and
+    /// its segment boundary.
     fn of(dev: &Device<Bound>) -> Self {
-        // SAFETY: The device is valid.
+        // SAFETY: `dev` is a reference to a bound device, so the pointer is valid.
         let (len, mapping, boundary) = unsafe {
             (
                 bindings::dma_get_max_seg_size(dev.as_raw()),
@@ -117,7 +136,7 @@ impl Limits {
                 bindings::dma_get_seg_boundary(dev.as_raw()),
             )
         };
-        // As in C, 0 stands for no limit.
+        // As in C, 0 means that there is no limit.
         let mapping = if mapping == 0 { usize::MAX } else { mapping };
         Self {
             len: u64::from(len.max(1)).min(mapping as u64),
@@ -125,7 +144,7 @@ impl Limits {
         }
     }
 
-    /// How many of `len` bytes at `addr` can be one entry.
+    /// Returns how many of `len` bytes at physical address `addr` fit in one entry.
     #[inline]
     fn fitting(self, addr: u64, len: u64) -> u64 {
         let to_boundary = (self.boundary - (addr & self.boundary)).saturating_add(1);
@@ -133,15 +152,20 @@ impl Limits {
     }
 }
 
-/// Segments as entries: what is contiguous is one, as far as the device can have it.
+/// An iterator that turns segments into entries. It joins contiguous segments, as far as the limits
+/// of the device allow, and skips empty ones.
+///
+/// [`RawSGTable::of_segments`] runs it twice, once to count the entries and once to fill them in.
+/// So no list of entries is allocated.
 struct Entries<I> {
     segments: I,
     limits: Limits,
-    /// Address and length of what is not in an entry yet.
+    /// The address and the length of bytes that belong to the next entries.
     rest: (u64, u64),
 }
 
 impl<'a, I: Iterator<Item = Segment<'a>>> Entries<I> {
+    /// Creates an iterator over the entries for `segments`.
     fn new(segments: I, limits: Limits) -> Self {
         Self {
             segments,
@@ -152,12 +176,13 @@ impl<'a, I: Iterator<Item = Segment<'a>>> Entries<I> {
 }
 
 impl<'a, I: Iterator<Item = Segment<'a>>> Iterator for Entries<I> {
-    /// Address and length.
+    /// The physical address and the length of an entry.
     type Item = (u64, u64);
 
     fn next(&mut self) -> Option<(u64, u64)> {
         let (mut addr, mut len) = mem::take(&mut self.rest);
-        // One segment more than fits is looked at; it is what comes next then.
+        // Joining needs to see the segment after the entry. If that segment does not fit, it begins
+        // the next entry.
         while len == 0 || self.limits.fitting(addr, len) == len {
             let Some(segment) = self.segments.next() else {
                 return (len > 0).then_some((addr, len));
@@ -179,11 +204,13 @@ impl<'a, I: Iterator<Item = Segment<'a>>> Iterator for Entries<I> {
 }
 
 impl RawSGTable {
-    /// A table of all `segments`, within the limits of a device.
+    /// Builds a table of all segments of `source`, within `limits`. The table is not mapped.
+    ///
+    /// Returns [`EINVAL`] if there are no bytes, and [`ENOMEM`] if the table cannot be allocated.
     ///
     /// # Safety
     ///
-    /// The memory stays there as long as the table does.
+    /// The memory of `source` must stay valid as long as the table exists.
     unsafe fn of_segments<P: AsSegments>(source: &P, limits: Limits, flags: Flags) -> Result<Self> {
         let entries = || Entries::new(source.segments(), limits);
         let nr = c_uint::try_from(entries().count())?;
@@ -191,16 +218,17 @@ impl RawSGTable {
             return Err(EINVAL);
         }
         let table = Self(Opaque::zeroed());
-        // SAFETY: There is room for a table. Where this fails, there is nothing to be freed, and
-        // freeing that does nothing.
+        // SAFETY: `table` has room for a `struct sg_table`. If the allocation fails the table is
+        // all zero, and dropping it frees nothing.
         error::to_result(unsafe { bindings::sg_alloc_table(table.as_raw(), nr, flags.as_raw()) })?;
 
-        // SAFETY: Allocated just now.
+        // SAFETY: The table was allocated above, so `sgl` points to its first entry.
         let mut entry = unsafe { (*table.as_raw()).sgl };
         for (addr, len) in entries() {
-            // SAFETY: There are as many entries as there were at the first count, for the source
-            // did not change. The address is one in a page, by the invariant of the segments.
-            // CAST: An entry has no more than `Limits::len` bytes, which come from a c_uint.
+            // SAFETY: The table has as many entries as the first pass counted, and the source did
+            // not change since. By the invariant of `Segment` the address is in a valid page.
+            // CAST: An entry has at most `Limits::len` bytes, which is the minimum of a c_uint and
+            // another value.
             unsafe {
                 bindings::sg_set_page(
                     entry,
@@ -216,19 +244,25 @@ impl RawSGTable {
 }
 
 impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
-    /// Maps what `source` has, for `dev` to read it by DMA. It is unmapped when this is dropped, or
-    /// when the device loses its driver; `source` is there at least as long as the mapping.
+    /// Maps the memory of `source`, so that `dev` can read it by DMA. May sleep.
     ///
-    /// Contiguous segments become one entry; no entry is larger than [`dma_set_max_seg_size`]
-    /// allows, or crosses the device's segment boundary. May sleep.
+    /// The memory is unmapped when the table is dropped, or when the device loses its driver. The
+    /// table owns `source`, so it exists at least as long as the mapping.
+    ///
+    /// Contiguous segments become one entry. No entry is larger than [`dma_set_max_seg_size`]
+    /// allows, and none crosses the segment boundary of the device.
+    ///
+    /// The iterator of the table ([`SGTable::iter`]) returns the DMA addresses. There may be fewer
+    /// of them than entries, because an IOMMU can make entries contiguous for the device.
     ///
     /// [`dma_set_max_seg_size`]: crate::dma::Device::dma_set_max_seg_size
     ///
     /// # Errors
     ///
-    /// All give `source` back.
+    /// Each error is returned together with `source`, so that no data is lost.
     ///
-    /// - [`ENOMEM`]: there is no memory for the table, or none that the device can reach.
+    /// - [`ENOMEM`]: the table cannot be allocated, or the memory is out of reach of the device and
+    ///   cannot be copied (the buffers of swiotlb are in use).
     /// - [`EINVAL`]: there are no bytes.
     /// - [`EIO`], [`EREMOTEIO`]: the memory cannot be mapped for this device.
     pub fn map(
@@ -239,7 +273,8 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         Self::map_for(dev, source, DataDirection::ToDevice, flags)
     }
 
-    /// As [`Self::map`], for `dev` to write to it.
+    /// Maps the memory of `source`, so that `dev` can write to it by DMA. Otherwise the same as
+    /// [`Self::map`]. May sleep.
     pub fn map_mut(
         dev: &Device<Bound>,
         source: P,
@@ -251,6 +286,7 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         Self::map_for(dev, source, DataDirection::FromDevice, flags)
     }
 
+    /// Builds a table of the segments of `source` and maps it for DMA in direction `dir`.
     fn map_for(
         dev: &Device<Bound>,
         source: P,
@@ -261,47 +297,55 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
             Ok(room) => room,
             Err(err) => return Err((err.into(), source)),
         };
-        // SAFETY: The source goes where the table is, and is dropped after it.
+        // SAFETY: `source` is moved into the value that contains the table, and is dropped after
+        // the table.
         let table = match unsafe { RawSGTable::of_segments(&source, Limits::of(dev), flags) } {
             Ok(table) => table,
             Err(err) => return Err((err, source)),
         };
-        // SAFETY: There is room for all fields, of which this initializes one.
+        // SAFETY: `room` has room for all fields. This initializes one of them, and creates no
+        // reference to the others.
         let sgt = unsafe {
             let sgt = &raw mut (*room.as_mut_ptr()).inner.sgt;
             sgt.write(table);
             sgt
         };
-        // SAFETY: Not null, and it is there for longer than this; nobody else unmaps it.
+        // SAFETY: `sgt` is not null. It outlives the mapping, since both are fields of one value
+        // and `dma` is dropped first. Only `DmaMappedSgt` unmaps it.
         let mapping = unsafe { DmaMappedSgt::new(NonNull::new_unchecked(sgt.cast()), dev, dir) };
         let mapping = match mapping.and_then(|mapping| Devres::new(dev, mapping)) {
             Ok(mapping) => mapping,
             Err(err) => {
-                // SAFETY: Initialized above, and not used again.
+                // SAFETY: The table was initialized above and is not used again; the mapping is
+                // gone.
                 unsafe { ptr::drop_in_place(sgt) };
                 return Err((err, source));
             }
         };
-        // SAFETY: As above, for the other fields; then all are initialized.
+        // SAFETY: `room` has room for the other fields, which are initialized here. So all fields
+        // are initialized at the end.
         let table = unsafe {
             let inner = &raw mut (*room.as_mut_ptr()).inner;
             (&raw mut (*inner).dma).write(mapping);
             (&raw mut (*inner)._pages).write(source);
             KBox::into_pin(room.assume_init())
         };
-        // A device that has no DMA mask gets nothing, and no error.
+        // For a device without a DMA mask the mapping succeeds but is empty.
         if table.iter().next().is_none() {
             return Err((EIO, Self::unmap(table)));
         }
         Ok(table)
     }
 
-    /// Unmaps the memory, and gives it back.
+    /// Unmaps the memory and returns its owner. May sleep.
+    ///
+    /// The device must have finished its transfer: afterwards it cannot reach the memory any more.
     pub fn unmap(table: Pin<KBox<Self>>) -> P {
-        // SAFETY: What is pinned is dropped in its place, below.
+        // SAFETY: The pinned fields are dropped in place below, so they do not move.
         let table = KBox::into_raw(unsafe { Pin::into_inner_unchecked(table) });
-        // SAFETY: As a drop of `Owned` would do it: the mapping, then the table; but the source is
-        // moved out. Nothing is used again, so that the memory can be freed.
+        // SAFETY: This drops the fields in the order in which `Owned` drops them, first the mapping
+        // and then the table, but moves `source` out. No field is used again, so the allocation can
+        // be freed without dropping them.
         unsafe {
             let inner = &raw mut (*table).inner;
             ptr::drop_in_place(&raw mut (*inner).dma);
@@ -314,10 +358,14 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
 }
 
 impl SGEntry {
-    /// Whether the device gets to see a copy of the memory, because it cannot reach the memory
-    /// itself (`CONFIG_SWIOTLB`). `dev` is the device that the table is mapped for.
+    /// Returns whether the device sees a copy of the memory in a bounce buffer, because it cannot
+    /// reach the memory itself (`CONFIG_SWIOTLB`). `dev` must be the device that the table is
+    /// mapped for.
+    ///
+    /// Drivers use this to count copied bytes.
     pub fn is_bounced(&self, dev: &Device<Bound>) -> bool {
-        // SAFETY: Both are valid.
+        // SAFETY: `dev` is a bound device and `self` is an entry of a mapped table, so both
+        // pointers are valid.
         unsafe { bindings::sg_is_bounced(dev.as_raw(), self.as_raw()) }
     }
 }
@@ -327,14 +375,14 @@ mod tests {
     use super::*;
     use crate::pipe::OwnedPage;
 
-    /// What becomes of pieces of one page, each at an offset with a length, within limits; entries
-    /// as offset from the first byte of the page, and length.
+    /// Returns the entries for `pieces` of one page, within the limits. Each piece consists of an
+    /// offset and a length, and so does each entry; offsets are from the beginning of the page.
     fn entries(pieces: &[(usize, usize)], len: u64, boundary: u64) -> Result<KVec<(u64, u64)>> {
         let page = OwnedPage::alloc(GFP_KERNEL)?;
-        // SAFETY: A page is valid.
+        // SAFETY: `page` owns a valid page.
         let start = unsafe { bindings::page_to_phys(page.as_ptr()) };
         let segments = pieces.iter().map(|&(offset, len)| {
-            // SAFETY: All are within the page, which is there for as long as this.
+            // SAFETY: All pieces are within the page, which lives until the end of this function.
             unsafe { Segment::new(NonNull::new_unchecked(page.as_ptr()), offset, len) }
         });
         let mut found = KVec::new();
@@ -347,6 +395,8 @@ mod tests {
     const NO_LIMIT: u64 = u32::MAX as u64;
     const NO_BOUNDARY: u64 = u64::MAX;
 
+    // Two of the pieces are contiguous, and so are the other two. Between these pairs there is a
+    // gap.
     #[test]
     fn what_is_contiguous_is_one_entry() -> Result {
         let pieces = [(0, 100), (100, 200), (400, 1), (401, 9)];
@@ -355,6 +405,7 @@ mod tests {
         Ok(())
     }
 
+    // Pieces that are contiguous in memory, but not in this order, stay separate entries.
     #[test]
     fn order_is_kept() -> Result {
         let found = entries(&[(100, 50), (0, 100), (150, 1)], NO_LIMIT, NO_BOUNDARY)?;
@@ -362,6 +413,8 @@ mod tests {
         Ok(())
     }
 
+    // A joined range is cut at the limit, counted from its own beginning. A piece of exactly the
+    // limit stays whole.
     #[test]
     fn no_entry_is_longer_than_the_limit() -> Result {
         let found = entries(&[(0, 100), (100, 30), (200, 64)], 64, NO_BOUNDARY)?;
@@ -369,6 +422,8 @@ mod tests {
         Ok(())
     }
 
+    // The range begins before one multiple of the boundary and ends behind another, so that it is
+    // cut twice.
     #[test]
     fn no_entry_crosses_a_boundary() -> Result {
         let found = entries(&[(1000, 100), (1100, 1000)], NO_LIMIT, 1024 - 1)?;
@@ -376,6 +431,7 @@ mod tests {
         Ok(())
     }
 
+    // Empty pieces do not separate contiguous ones, and make no entry if there is nothing else.
     #[test]
     fn empty_segments_leave_no_trace() -> Result {
         let found = entries(
