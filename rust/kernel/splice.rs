@@ -1,14 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Splice: moving data by moving references to pages, through a pipe.
+//! Splice: data is moved through a pipe by moving references to pages.
 //!
-//! What is here is for those who take part in a transfer: [`SpliceFlags`], the waits for data and
-//! for room, [`from_pipe`] to feed what is in a pipe to an [`Actor`], and the ends of transfers
-//! that are files. The transfers themselves are in `fs/splice/` and `mm/vmsplice/`.
+//! This module has the parts that transfers are built of: [`SpliceFlags`], the functions that wait
+//! for data and for room, [`from_pipe`], which passes the data of a pipe to an [`Actor`], and the
+//! operations on files that are the ends of transfers. The transfers themselves are in `fs/splice/`
+//! and `mm/vmsplice/`.
 //!
-//! Drivers implement [`SpliceDevice`]. For DMA there are [`PipeBuffers`], of which an
-//! [`SGTable`](crate::scatterlist::SGTable) can be made, and [`ReceivePage`]s, which come back to
-//! their driver when the last reader is done.
+//! Drivers implement [`SpliceDevice`]. For DMA, a driver takes [`PipeBuffers`] and makes an
+//! [`SGTable`](crate::scatterlist::SGTable) of them. To receive, it fills [`ReceivePage`]s, which
+//! return to the driver when their last reader is done.
+//!
+//! - [`device`]: the trait for drivers, and the pipe as a driver sees it.
+//! - [`user`]: user memory as the end of a transfer.
+//! - [`loan`], [`notify`]: user memory whose release is observed, and the notification of user
+//!   space.
+//! - [`desc`]: `struct splice_desc`, for transfers with a C actor.
+//! - [`counters`]: statistics on data that was moved by reference and data that was copied.
+//!
+//! Functions of this module may sleep unless their documentation says otherwise.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
@@ -49,26 +59,28 @@ pub use receive::{PageOwner, ReceivePage};
 pub use spd::SplicePipeDesc;
 
 impl_flags!(
-    /// How to transfer. C: `SPLICE_F_*`.
+    /// The flags of a transfer. C: `SPLICE_F_*`.
     #[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
     pub struct SpliceFlags(u32);
 
-    /// One of [`SpliceFlags`].
+    /// A single flag of [`SpliceFlags`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum SpliceFlag {
-        /// Move pages rather than copy them. A hint that is not needed.
+        /// Move pages rather than copy them. Only FUSE uses this hint.
         Move = bindings::SPLICE_F_MOVE,
-        /// Do not wait for the pipe. The other end may make the caller wait all the same.
+        /// Do not wait for the pipe. The file at the other end may still block.
         NonBlock = bindings::SPLICE_F_NONBLOCK,
-        /// More data will follow.
+        /// The caller will send more data. Sockets use it to fill their packets.
         More = bindings::SPLICE_F_MORE,
-        /// The pages are given away for good.
+        /// The caller of `vmsplice(2)` gives the pages away. This has no effect here.
         Gift = bindings::SPLICE_F_GIFT,
     }
 );
 
 impl SpliceFlags {
-    /// The flags of a system call; fails with [`EINVAL`] where there are unknown ones.
+    /// Checks the flags of a system call.
+    ///
+    /// Returns [`EINVAL`] if a flag is unknown.
     #[inline]
     pub fn from_user(bits: u32) -> Result<Self> {
         if bits & !Self::all_bits() != 0 {
@@ -77,7 +89,10 @@ impl SpliceFlags {
         Ok(Self(bits))
     }
 
-    /// The flags of `vmsplice(2)`, and whether its memory is to be reported.
+    /// Checks the flags of `vmsplice(2)`. Also returns whether the caller asked for a notification
+    /// (`SPLICE_F_NOTIFY`).
+    ///
+    /// Returns [`EINVAL`] if a flag is unknown.
     #[inline]
     pub fn from_user_notify(bits: u32) -> Result<(Self, bool)> {
         const NOTIFY: u32 = bindings::SPLICE_F_NOTIFY;
@@ -88,13 +103,14 @@ impl SpliceFlags {
         Ok((Self(bits), bits & NOTIFY != 0))
     }
 
-    /// The flags of a caller in the kernel. Bits unknown here are handed on.
+    /// Takes the flags of a caller in the kernel. Unknown bits are kept, so that they reach the
+    /// file at the other end.
     #[inline]
     pub const fn from_kernel(bits: u32) -> Self {
         Self(bits)
     }
 
-    /// The same without `flag`.
+    /// Returns the flags without `flag`.
     #[inline]
     #[must_use]
     pub fn without(self, flag: SpliceFlag) -> Self {
@@ -102,7 +118,10 @@ impl SpliceFlags {
     }
 }
 
-/// The folder of splice in debugfs: there are the counters, and a folder for each driver's device.
+/// Returns the directory of splice in debugfs. It contains the counters and a directory for each
+/// device of a splice driver.
+///
+/// The first call creates the directory. May sleep.
 pub fn debugfs_dir() -> Dir {
     static DIR: SetOnce<Dir> = SetOnce::new();
 
@@ -110,55 +129,60 @@ pub fn debugfs_dir() -> Dir {
         return dir.clone();
     }
     let dir = Dir::new(c"splice");
-    // The first caller is `fs/splice`, at boot, when there is no other.
+    // `fs/splice` makes the first call at boot, when no other caller can run at the same time.
     DIR.populate(dir.clone());
     dir
 }
 
-/// What a C function says that returns a number of bytes or a negative error.
+/// Converts the result of a C function that returns a number of bytes or a negative error number.
 #[inline]
 pub fn to_size(ret: isize) -> Result<usize> {
     if ret < 0 {
-        // CAST: Errors are small.
+        // CAST: Error numbers fit in an int.
         return Err(Error::from_errno(ret as c_int));
     }
-    // CAST: Not negative.
+    // CAST: The value is not negative.
     Ok(ret as usize)
 }
 
-/// What a C caller gets that expects a number of bytes or a negative error.
+/// Converts a result for a C caller that expects a number of bytes or a negative error number. The
+/// inverse of [`to_size`].
 #[inline]
 pub fn from_size(ret: Result<usize>) -> isize {
     match ret {
-        // CAST: No transfer is longer than `isize::MAX`.
+        // CAST: A transfer has at most `isize::MAX` bytes.
         Ok(bytes) => bytes as isize,
         Err(err) => err.to_errno() as isize,
     }
 }
 
-/// What writing to a pipe that nobody reads comes to: `SIGPIPE` for the current task, and
-/// [`EPIPE`].
+/// Sends `SIGPIPE` to the current task and returns [`EPIPE`], for a write to a pipe without
+/// readers.
 #[cold]
 pub fn broken_pipe() -> Error {
-    // SAFETY: Sending a signal to the current task is always possible.
+    // SAFETY: `current` is a valid task, and any task can send a signal to itself.
     unsafe { bindings::send_sig(bindings::SIGPIPE as c_int, bindings::get_current(), 0) };
     EPIPE
 }
 
-/// Whether the current task has a signal to attend to.
+/// Returns whether the current task has a pending signal, so that it should stop to wait.
 #[inline]
 pub fn interrupted() -> bool {
     current!().signal_pending()
 }
 
-/// Lets other tasks run where it is their turn. May sleep. C: `cond_resched`.
+/// Lets another task run if it is due. May sleep. C: `cond_resched`.
+///
+/// Long loops over buffers call this once for each round.
 #[inline]
 pub fn cond_resched() {
-    // SAFETY: Callers may sleep, as all of this module may.
+    // SAFETY: `cond_resched` has no memory safety requirements. The caller is in a context that may
+    // sleep, see above.
     unsafe { bindings::cond_resched() };
 }
 
-/// The number of bytes that `ring` has room for, in whole pages.
+/// Returns the number of bytes that `ring` has room for, in whole pages: one page for each free
+/// slot.
 #[inline]
 pub fn room_in_bytes(ring: &PipeRing<'_>) -> usize {
     (ring.space() as usize) << crate::page::PAGE_SHIFT

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters of what splice does, by which one can see whether data was copied.
+//! Statistics of splice. They show whether data was moved by reference or copied.
 //!
-//! Kept per CPU, never reset; `/sys/kernel/debug/splice/counters` shows their sums.
+//! The counters are kept per CPU and are never reset. `/sys/kernel/debug/splice/counters` shows the
+//! sums over all CPUs.
 
 use crate::bindings;
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What is counted.
+        /// An event or an amount of data that is counted.
         #[derive(Clone, Copy)]
         #[repr(u32)]
         pub enum Counter {
@@ -30,61 +31,65 @@ counters! {
     CallsDirect,
     /// Transfers for `copy_file_range(2)`: `splice_file_range`.
     CallsFileRange,
-    /// Buffers put into a pipe from outside.
+    /// Buffers that were put into a pipe from outside.
     BuffersLinked,
-    /// Whole buffers moved from one pipe to another.
+    /// Whole buffers that were moved from one pipe to another.
     BuffersMoved,
-    /// Buffers that got a second reference: by `tee(2)`, or because a part was moved.
+    /// Buffers that were given a second reference, by `tee(2)` or because only a part of them was
+    /// moved.
     BuffersTeed,
-    /// Bytes from a file to a pipe.
+    /// Bytes from a file to a pipe, in total. The rest of the following two is by reference.
     FileToPipe,
-    /// Of those, the ones that were copied into pages allocated for it.
+    /// Bytes from a file to a pipe that were copied into newly allocated pages.
     FileToPipeCopied,
-    /// Of those, the ones that direct I/O read into pages allocated for it.
+    /// Bytes from a file to a pipe that direct I/O read into newly allocated pages.
     FileToPipeDirect,
-    /// Bytes from a pipe to a file, handed to it by reference (past the page cache).
+    /// Bytes from a pipe to a file that were written from the pages of the pipe, past the page
+    /// cache.
     PipeToFileReferenced,
-    /// Bytes from a pipe to a file, copied into its page cache.
+    /// Bytes from a pipe to a file that were copied into its page cache.
     PipeToFileCopied,
-    /// Bytes from a pipe to a socket, handed to it by reference.
+    /// Bytes from a pipe to a socket that were sent by reference.
     PipeToSocketReferenced,
-    /// Bytes from a pipe to a socket, copied: they have a loan, and the socket does not report when
-    /// it is done with them.
+    /// Bytes from a pipe to a socket that were copied. They have a loan, and the socket does not
+    /// report when it is done with the memory.
     PipeToSocketCopied,
-    /// Bytes from a pipe to another.
+    /// Bytes that were moved from one pipe to another.
     PipeToPipeReferenced,
-    /// Bytes duplicated by `tee(2)`.
+    /// Bytes that `tee(2)` duplicated.
     TeeReferenced,
-    /// Bytes from a pipe handed by reference to a driver, or other actor.
+    /// Bytes from a pipe that were passed by reference to a driver or to another actor.
     PipeToActorReferenced,
-    /// Bytes from user memory to a pipe, referenced.
+    /// Bytes from user memory to a pipe, by reference.
     MemoryToPipeReferenced,
-    /// Bytes from user memory to a pipe, copied: private memory of hugetlb that cannot be pinned.
+    /// Bytes from user memory to a pipe that were copied, because it is private hugetlb memory that
+    /// cannot be pinned.
     MemoryToPipeHugetlb,
-    /// Bytes from user memory to a pipe, copied: memory of a DAX file.
+    /// Bytes from user memory to a pipe that were copied, because it is memory of a DAX file.
     MemoryToPipeDax,
-    /// Bytes from user memory to a pipe, copied: `fs.pipe-user-memory-pages` is reached.
+    /// Bytes from user memory to a pipe that were copied, because the user has reached
+    /// `fs.pipe-user-memory-pages`.
     MemoryToPipeLimit,
-    /// Bytes from user memory to a pipe, copied: the page has too many references.
+    /// Bytes from user memory to a pipe that were copied, because the page has too many references.
     MemoryToPipeReferences,
-    /// Bytes from a pipe to user memory.
+    /// Bytes that were copied from a pipe to user memory.
     PipeToMemoryCopied,
 }
 
-// The room that C makes for them.
+// The C array has room for all counters.
 const _: () = assert!(COUNT <= bindings::SPLICE_NR_COUNTERS as usize);
 
 impl Counter {
-    /// Adds `n` on this CPU.
+    /// Adds `n` to the counter of this CPU. Callable from any context.
     #[inline]
     pub fn add(self, n: usize) {
-        // SAFETY: There is room for this counter.
+        // SAFETY: The array has room for all counters, as asserted above.
         unsafe { bindings::splice_count(self as u32, n as u64) };
     }
 
-    /// The sum over all CPUs; others may be adding meanwhile.
+    /// Returns the sum over all CPUs. Other CPUs may change it meanwhile.
     pub fn sum(self) -> u64 {
-        // SAFETY: There is room for this counter.
+        // SAFETY: The array has room for all counters, as asserted above.
         unsafe { bindings::splice_counter_sum(self as u32) }
     }
 }

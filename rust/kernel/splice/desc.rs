@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct splice_desc`, by which C actors and the core talk to each other.
+//! `struct splice_desc`, the description of a transfer that the core shares with actors in C.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
@@ -13,12 +13,13 @@ use crate::{
 };
 use core::mem::MaybeUninit;
 
-/// The state of a transfer, as C sees it: the kernel's `struct splice_desc`.
+/// The description and the state of a transfer. C: `struct splice_desc`.
 #[repr(transparent)]
 pub struct SpliceDesc(bindings::splice_desc);
 
 impl SpliceDesc {
-    /// Describes a transfer that no C actor takes part in.
+    /// Creates a description of a transfer of `len` bytes. Its union is zero; [`Self::set_file`]
+    /// sets it for actors that expect a file there.
     #[inline]
     pub fn new(len: usize, flags: SpliceFlags, pos: Offset) -> Self {
         // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
@@ -29,32 +30,35 @@ impl SpliceDesc {
         Self(desc)
     }
 
-    /// Makes a reference from a pointer.
+    /// Creates a reference from a pointer.
     ///
     /// # Safety
     ///
-    /// `desc` is valid for `'a`, and nobody else accesses it, other than actors that it is passed
-    /// to. Its union holds what those actors expect.
+    /// `desc` must be valid for `'a`, and only the actors that it is passed to may access it
+    /// otherwise. Its union must contain the member that these actors, and its `splice_eof`,
+    /// expect.
     #[inline]
     pub unsafe fn from_raw<'a>(desc: *mut bindings::splice_desc) -> &'a mut Self {
-        // SAFETY: By the caller's promise; the layouts are the same.
+        // SAFETY: The caller guarantees that `desc` is valid and not accessed by others.
+        // `SpliceDesc` is a transparent wrapper of `struct splice_desc`.
         unsafe { &mut *desc.cast() }
     }
 
-    /// Begins a transfer: nothing was transferred yet. A new description is at that.
+    /// Resets the number of transferred bytes to 0, before a transfer. A new description is in this
+    /// state.
     #[inline]
     pub fn begin(&mut self) {
         self.0.num_spliced = 0;
         self.0.need_wakeup = false;
     }
 
-    /// Sets the file that data goes to, for actors that expect one.
+    /// Sets the file that data goes to, for actors that expect a file in the union.
     #[inline]
     pub fn set_file(&mut self, file: &LocalFile) {
         self.0.u.file = file.as_ptr();
     }
 
-    /// The number of bytes to transfer.
+    /// Returns the number of bytes to transfer.
     #[inline]
     pub fn total_len(&self) -> usize {
         self.0.total_len
@@ -66,7 +70,7 @@ impl SpliceDesc {
         self.0.total_len = len;
     }
 
-    /// The flags.
+    /// Returns the flags.
     #[inline]
     pub fn flags(&self) -> SpliceFlags {
         SpliceFlags::from_kernel(self.0.flags)
@@ -78,29 +82,32 @@ impl SpliceDesc {
         self.0.flags = flags.into();
     }
 
-    /// The position in the file that data comes from.
+    /// Returns the file position: that of the source in a transfer between two files, and that of
+    /// the sink in a transfer out of a pipe.
     #[inline]
     pub fn pos(&self) -> Offset {
         self.0.pos
     }
 
-    /// Sets the position in the file that data comes from.
+    /// Sets the file position, see [`Self::pos`].
     #[inline]
     pub fn set_pos(&mut self, pos: Offset) {
         self.0.pos = pos;
     }
 
-    /// Calls what the owner wants called when the source ends early, if anything.
+    /// Calls `->splice_eof`, if there is one, because the source ended before all bytes were
+    /// transferred.
     #[inline]
     pub fn source_ended(&mut self) {
         if let Some(splice_eof) = self.0.splice_eof {
-            // SAFETY: It was set by whoever filled the rest in, and gets what it expects.
+            // SAFETY: The C caller that filled in the description set `splice_eof`, and the union
+            // contains the member that this function expects (see `Self::from_raw`).
             unsafe { splice_eof(&raw mut self.0) };
         }
     }
 }
 
-/// A C actor, with the description that it expects.
+/// An actor in C, together with the description that it expects.
 ///
 /// # Invariants
 ///
@@ -115,14 +122,16 @@ pub struct CActor<'a> {
 }
 
 impl<'a> CActor<'a> {
-    /// Joins the two.
+    /// Creates an [`Actor`] from a C function and its description. Returns `None` if `actor` is
+    /// null.
     ///
     /// # Safety
     ///
-    /// `actor` may be called with `desc`, and any buffer.
+    /// `actor` must accept `desc` and any buffer of a locked pipe.
     #[inline]
     pub unsafe fn new(actor: bindings::splice_actor, desc: &'a mut SpliceDesc) -> Option<Self> {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that `actor` may be called with `desc` and any buffer
+        // (see `# Safety`).
         Some(Self {
             actor: actor?,
             desc,
@@ -134,14 +143,15 @@ impl Actor for CActor<'_> {
     #[inline]
     fn take(&mut self, mut buf: BufferRef<'_>, len: usize) -> Result<usize> {
         let (pipe, buf) = buf.as_raw();
-        // CAST: No longer than the buffer, whose length is a u32.
+        // CAST: `len` is at most the length of the buffer, which is a u32.
         self.desc.0.len = len as u32;
-        // SAFETY: By the type invariant; the buffer is valid, and its pipe locked.
+        // SAFETY: By the type invariant `actor` accepts `desc` and any buffer. `BufferRef`
+        // guarantees that the buffer is valid and that access to its pipe is exclusive.
         let ret = unsafe { (self.actor)(pipe, buf, &raw mut self.desc.0) };
-        // More than it was given is more than it can have taken.
+        // An actor cannot take more than the `len` bytes that it was given.
         let taken = to_size(ret as isize)?.min(len);
         let desc = &mut self.desc.0;
-        // Wrapping, since the actor may have changed them, too.
+        // Wrapping arithmetic, because the actor may have changed the fields as well.
         desc.num_spliced = desc.num_spliced.wrapping_add(taken);
         desc.pos = desc.pos.wrapping_add(taken as Offset);
         desc.total_len = desc.total_len.wrapping_sub(taken);
@@ -149,31 +159,34 @@ impl Actor for CActor<'_> {
     }
 }
 
-/// A C actor for transfers between two files: it drains the pipe that was filled.
+/// A C actor for transfers between two files. It drains the pipe that was filled from the source.
 ///
 /// # Invariants
 ///
-/// `actor` may be called with the description that it is given to [`Self::drain`] with.
+/// The function may be called with each description that [`Self::drain`] is called with.
 pub struct CDirectActor(
     unsafe extern "C" fn(*mut bindings::pipe_inode_info, *mut bindings::splice_desc) -> c_int,
 );
 
 impl CDirectActor {
-    /// Takes a C actor.
+    /// Creates an actor from a C function. Returns `None` if it is null.
     ///
     /// # Safety
     ///
-    /// It may be called with whatever description [`Self::drain`] will be called with.
+    /// The function must accept each description that [`Self::drain`] will be called with.
     #[inline]
     pub unsafe fn new(actor: bindings::splice_direct_actor) -> Option<Self> {
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that the function accepts the descriptions of later
+        // calls of `drain` (see `# Safety`).
         Some(Self(actor?))
     }
 
-    /// Calls it; returns how many bytes it took out of `pipe`.
+    /// Calls the actor. Returns the number of bytes that it took out of `pipe`, or its error. May
+    /// sleep.
     #[inline]
     pub fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
-        // SAFETY: By the type invariant, and the pipe is ours.
+        // SAFETY: By the type invariant the function accepts `desc`. The pipe is private and
+        // borrowed exclusively.
         let ret = unsafe { (self.0)(pipe.handle().as_ptr(), &raw mut desc.0) };
         to_size(ret as isize)
     }

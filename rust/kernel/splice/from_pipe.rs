@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Waiting at the ends of a pipe, and feeding what is in it to an [`Actor`].
+//! Waiting for data and for room, and passing the data of a pipe to an [`Actor`].
+//!
+//! The functions take a locked or private [`PipeRing`]. They unlock the pipe while they sleep.
 
 #![forbid(unsafe_code)]
 
@@ -10,27 +12,27 @@ use crate::{
     prelude::*, //
 };
 
-/// How far a transfer out of a pipe has come.
+/// The progress of a transfer out of a pipe.
 #[derive(Default)]
 pub struct Progress {
-    /// Bytes transferred.
+    /// The number of bytes transferred.
     pub bytes: usize,
-    /// Buffers were used up, and those who wait for room have not been told yet.
+    /// Slots became free, and the writers have not been woken yet.
     pub wake_writers: bool,
 }
 
 impl Progress {
-    /// Drops `n` bytes that were transferred from the pipe.
+    /// Drops `n` bytes, which were transferred, from the pipe.
     #[inline]
     pub fn consume(&mut self, ring: &mut PipeRing<'_>, n: usize) {
         self.bytes += n;
-        // A pipe without files has nobody waiting.
+        // Nobody can wait for a pipe without files.
         if ring.consume(n) && ring.has_files() {
             self.wake_writers = true;
         }
     }
 
-    /// Tells those who wait for room, if there is something to tell.
+    /// Wakes the writers, if slots became free since the last time.
     #[inline]
     pub fn wake(&mut self, ring: &mut PipeRing<'_>) {
         if self.wake_writers {
@@ -39,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// What the transfer comes to: bytes, if there were any, else `last`.
+    /// Returns the result of the transfer: the number of bytes if it is not 0, else `last`.
     #[inline]
     pub fn result(&self, last: Result<usize>) -> Result<usize> {
         if self.bytes != 0 {
@@ -50,17 +52,17 @@ impl Progress {
     }
 }
 
-/// Waits until there is a buffer with data. `true`: there is; `false`: the transfer is through,
-/// because nobody is left to write, or since something was transferred already and the pipe is
-/// empty.
+/// Waits until the pipe has data. Sleeps with the pipe unlocked, unless `flags` contain
+/// [`SpliceFlag::NonBlock`]. Empty buffers at the front are released.
 ///
-/// Sleeps, with the pipe unlocked, unless `flags` say not to. Buffers without data are released.
+/// Returns `Ok(true)` if the oldest buffer has data. Returns `Ok(false)` if the transfer should
+/// end: the pipe is empty, and either it has no writer, or some bytes were transferred already.
 ///
 /// # Errors
 ///
-/// - [`EAGAIN`]: the pipe is empty, and `flags` say not to wait.
-/// - [`ERESTARTSYS`]: a signal is pending. This comes before everything else, so that a transfer
-///   between two pipes that never run dry can be ended.
+/// - [`EAGAIN`]: the pipe is empty, and `flags` do not allow to wait.
+/// - [`ERESTARTSYS`]: a signal is pending. This is checked first, so that a transfer between two
+///   pipes that always have data and room can be interrupted.
 ///
 /// # Examples
 ///
@@ -75,7 +77,7 @@ impl Progress {
 /// let page = OwnedPage::alloc(GFP_KERNEL)?;
 /// ring.vacancy().ok_or(EAGAIN)?.fill(PipeBuffer::from_page(page, 0, 0)?);
 ///
-/// // A buffer without data is none; and nobody has this pipe open for writing.
+/// // The buffer without data is released. No file has this pipe open for writing.
 /// assert!(!wait_for_data(&mut ring, SpliceFlags::empty(), &mut Progress::default())?);
 /// assert!(ring.is_empty());
 /// # Ok::<(), Error>(())
@@ -92,7 +94,7 @@ pub fn wait_for_data(
     wait_for_data_slow(ring, flags, progress)
 }
 
-/// As [`wait_for_data`], where that is not settled at the first look.
+/// The slow path of [`wait_for_data`]: a signal is pending, or the oldest buffer has no data.
 fn wait_for_data_slow(
     ring: &mut PipeRing<'_>,
     flags: SpliceFlags,
@@ -122,14 +124,14 @@ fn wait_for_data_slow(
     }
 }
 
-/// Waits until there is room for a buffer. Sleeps, with the pipe unlocked, unless `flags` say not
-/// to.
+/// Waits until the pipe has room for a buffer. Sleeps with the pipe unlocked, unless `flags`
+/// contain [`SpliceFlag::NonBlock`].
 ///
 /// # Errors
 ///
-/// - [`EPIPE`], and `SIGPIPE`: nobody has the read end open.
-/// - [`EAGAIN`]: the pipe is full, and `flags` say not to wait, or it is a private one.
-/// - [`ERESTARTSYS`]: a signal is pending.
+/// - [`EPIPE`]: the pipe has no reader. The current task also gets `SIGPIPE`.
+/// - [`EAGAIN`]: the pipe is full, and `flags` do not allow to wait, or the pipe is private.
+/// - [`ERESTARTSYS`]: a signal is pending, and the pipe is full.
 #[inline]
 pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
     loop {
@@ -145,7 +147,7 @@ pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
         if interrupted() {
             return Err(ERESTARTSYS);
         }
-        // Nobody but the caller could make room in a private pipe.
+        // Only the caller can make room in a private pipe, so waiting would not end.
         if !ring.has_files() {
             return Err(EAGAIN);
         }
@@ -153,11 +155,11 @@ pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
     }
 }
 
-/// Something that takes data out of a pipe.
+/// A consumer of data from a pipe.
 ///
 /// # Examples
 ///
-/// What an actor says to have taken beyond what it was given does not count.
+/// A number of bytes beyond the number that the actor was given is not counted.
 ///
 /// ```
 /// use kernel::{
@@ -182,21 +184,23 @@ pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Actor {
-    /// Takes some of the first `len` bytes of `buf`, and says how many; `0` ends the transfer.
+    /// Takes some of the first `len` bytes of `buf`. Returns the number of bytes that were taken;
+    /// `0` ends the transfer. Called with the pipe locked; may sleep.
     ///
-    /// The contents can be read: the buffer is [confirmed](BufferRef::confirm). The pipe is locked.
+    /// The contents can be read, because the buffer was [confirmed](BufferRef::confirm).
     fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize>;
 }
 
-/// Feeds up to `len` bytes to `actor`. Returns how many it took; 0 where nobody is left to write.
+/// Passes up to `len` bytes to `actor`. Returns the number of bytes that it took, or 0 if the pipe
+/// is empty and has no writer. C: `__splice_from_pipe`.
 ///
-/// The ring is locked by the caller. Sleeps with the pipe unlocked while it is empty. What the
-/// actor does not take stays in the pipe. C: `__splice_from_pipe`.
+/// The caller has locked the pipe. Sleeps with the pipe unlocked while it is empty. Bytes that the
+/// actor does not take stay in the pipe.
 ///
 /// # Errors
 ///
-/// Those of [`wait_for_data`], of [`BufferRef::confirm`], and of the actor, where nothing was
-/// transferred.
+/// Those of [`wait_for_data`], of [`BufferRef::confirm`] and of the actor, but only if no bytes
+/// were transferred before.
 ///
 /// # Examples
 ///
@@ -206,7 +210,7 @@ pub trait Actor {
 ///     splice::{from_pipe, Actor, SpliceFlags},
 /// };
 ///
-/// /// Counts bytes.
+/// /// An actor that counts bytes.
 /// struct Discard(usize);
 ///
 /// impl Actor for Discard {
@@ -253,7 +257,8 @@ pub fn from_pipe(
     progress.result(ret)
 }
 
-/// Feeds what is in the pipe now. `true`: all of it was taken and more is wanted.
+/// Passes the data that the pipe has now to `actor`. Returns `Ok(true)` if it took all of the data
+/// and the caller wants more.
 #[inline(always)]
 fn feed(
     ring: &mut PipeRing<'_>,
@@ -261,7 +266,7 @@ fn feed(
     progress: &mut Progress,
     actor: &mut impl Actor,
 ) -> Result<bool> {
-    // Not less than nothing: no more is taken than is wanted.
+    // This does not wrap: never more than `len` bytes are taken.
     let wanted = len.wrapping_sub(progress.bytes);
     let mut left = wanted;
     let mut room = false;
@@ -283,7 +288,7 @@ fn feed(
         &mut room,
     );
     progress.bytes += wanted - left;
-    // A pipe without files has nobody waiting.
+    // Nobody can wait for a pipe without files.
     progress.wake_writers |= room && ring.has_files();
     Ok(ret? && left > 0)
 }

@@ -1,18 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `struct splice_pipe_desc`, by which C hands a set of pages over to a pipe.
+//! `struct splice_pipe_desc`, the set of pages that a C function puts into a pipe.
+//!
+//! The caller in C fills in arrays of pages and of their offsets and lengths, and calls
+//! `splice_to_pipe`. The arrays are on its stack, unless the pipe is larger than the default.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
 use crate::{bindings, pipe::PipeBuffer, prelude::*};
 use core::mem::ManuallyDrop;
 
-/// The pages that C has for a pipe: an iterator over them as buffers. Those that are not taken
-/// are released, by the function that came with them, when this is dropped.
+/// The pages of a C caller, as an iterator that returns them as buffers. Dropping it passes the
+/// pages that were not taken to the caller's `spd_release`.
 ///
 /// # Invariants
 ///
-/// `desc` is valid for `'a`. Its pages from `next` to `end` are references that nobody has taken.
+/// `desc` is valid for `'a`. Each page from `next` to `end` comes with one reference that was not
+/// taken yet.
 pub struct SplicePipeDesc<'a> {
     desc: &'a mut bindings::splice_pipe_desc,
     next: usize,
@@ -20,33 +24,39 @@ pub struct SplicePipeDesc<'a> {
 }
 
 impl<'a> SplicePipeDesc<'a> {
-    /// Takes over the pages.
+    /// Takes the pages over.
     ///
     /// # Safety
     ///
-    /// `desc` is valid for `'a`: its arrays have `nr_pages` entries with one reference each, and
-    /// its operations and release function fit them.
+    /// `desc` must be valid for `'a`. Its arrays must have `nr_pages` elements with one reference
+    /// each, which the caller hands over. Its operations and its release function must fit the
+    /// pages.
     #[inline]
     pub unsafe fn from_raw(desc: *mut bindings::splice_pipe_desc) -> Self {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The caller guarantees that `desc` is valid for `'a`.
         let desc = unsafe { &mut *desc };
-        // INVARIANT: By the caller's promise.
+        // INVARIANT: The caller guarantees that there is one reference for each of the `nr_pages`
+        // pages, none of which was taken yet.
         Self {
             next: 0,
-            // CAST: A negative number would be a bug of the caller, and means none.
+            // CAST: The value is not negative. A negative number is a bug of the caller, and is
+            // treated as 0.
             end: desc.nr_pages.max(0) as usize,
             desc,
         }
     }
 
-    /// Allocates arrays for as many pages as `max_usage` slots can take, where the ones on the
-    /// caller's stack are too short for that. Fails with [`ENOMEM`]. C: `splice_grow_spd`.
+    /// Allocates arrays of `max_usage` elements if the pipe is larger than the default, for which
+    /// the arrays on the caller's stack are large enough. May sleep. C: `splice_grow_spd`.
+    ///
+    /// Returns [`ENOMEM`] if the arrays cannot be allocated.
     ///
     /// # Safety
     ///
-    /// `desc` is valid, and has no pages yet. It is given to [`Self::shrink`] afterwards.
+    /// `desc` must be valid and have no pages yet. On success the caller must pass it to
+    /// [`Self::shrink`] later.
     pub unsafe fn grow(desc: *mut bindings::splice_pipe_desc, max_usage: u32) -> Result {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The caller guarantees that `desc` is valid.
         let desc = unsafe { &mut *desc };
         desc.nr_pages_max = max_usage;
         if max_usage <= bindings::PIPE_DEF_BUFFERS {
@@ -60,18 +70,19 @@ impl<'a> SplicePipeDesc<'a> {
         Ok(())
     }
 
-    /// Frees what [`Self::grow`] allocated. C: `splice_shrink_spd`.
+    /// Frees the arrays that [`Self::grow`] allocated. C: `splice_shrink_spd`.
     ///
     /// # Safety
     ///
-    /// `desc` is valid, and was given to [`Self::grow`], with success.
+    /// `desc` must be valid, and [`Self::grow`] must have succeeded for it.
     pub unsafe fn shrink(desc: *mut bindings::splice_pipe_desc) {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The caller guarantees that `desc` is valid.
         let desc = unsafe { &mut *desc };
         if desc.nr_pages_max <= bindings::PIPE_DEF_BUFFERS {
             return;
         }
-        // SAFETY: Both come from `grow`.
+        // SAFETY: `nr_pages_max` is larger than the default, so `grow` allocated both arrays. They
+        // are not used again.
         unsafe {
             bindings::kfree(desc.pages.cast());
             bindings::kfree(desc.partial.cast());
@@ -87,7 +98,7 @@ impl Iterator for SplicePipeDesc<'_> {
         if self.next >= self.end {
             return None;
         }
-        // SAFETY: There are entries up to `end`, by the type invariant.
+        // SAFETY: `next` is below `end`, and by the type invariant both arrays have `end` elements.
         let (page, partial) = unsafe {
             (
                 *self.desc.pages.add(self.next),
@@ -96,8 +107,9 @@ impl Iterator for SplicePipeDesc<'_> {
         };
         self.next += 1;
         self.desc.nr_pages -= 1;
-        // SAFETY: By the type invariant these belong together, and the reference was not taken;
-        // `next` has moved on, so it will not be taken again.
+        // SAFETY: By the type invariant the page comes with a reference that was not taken; `next`
+        // was increased, so it is not taken twice. The caller of `from_raw` guarantees that the
+        // operations fit the page.
         Some(unsafe {
             PipeBuffer::from_raw(bindings::pipe_buffer {
                 page,
@@ -126,8 +138,9 @@ impl Drop for SplicePipeDesc<'_> {
             return;
         };
         for page in self.next..self.end {
-            // SAFETY: By the type invariant the reference was not taken.
-            // CAST: Below `nr_pages`, which is an int.
+            // SAFETY: By the type invariant the reference of this page was not taken. The caller of
+            // `from_raw` guarantees that the function fits the pages.
+            // CAST: The value is below `nr_pages`, which is an int.
             unsafe { release(self.desc, page as c_uint) };
         }
     }
