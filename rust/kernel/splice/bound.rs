@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A device, for as long as it has a driver.
+//! Access to a device as long as it is bound to its driver.
 
 use crate::{
     device::{Bound, Device},
@@ -9,23 +9,29 @@ use crate::{
     sync::{aref::ARef, new_mutex, Arc, Mutex},
 };
 
-/// A device that can be used where nothing else says that it is bound to its driver, as in a file
-/// operation: the file may be open for longer.
+/// A device that can be used in contexts that do not prove that it is bound, such as a file
+/// operation. A file may stay open after the driver has left the device.
 ///
-/// [`Devres`](crate::devres::Devres) is for what does not sleep; this is for what may, such as to
-/// map memory for DMA.
+/// [`Devres`](crate::devres::Devres) does the same for operations that do not sleep. This type is
+/// for operations that may sleep, such as mapping memory for DMA.
+///
+/// # Locking
+///
+/// [`Self::with`] holds a mutex while it runs its closure. [`Self::end`] takes the same mutex, and
+/// so does devres when the device is unbound. Both wait until the closure has returned.
 ///
 /// # Invariants
 ///
-/// While `device` is not `None` it is bound: it becomes `None` by [`Self::end`], or else when
-/// devres releases what was registered, which is before the device is unbound.
+/// If `device` is not `None`, the device is bound. It becomes `None` in [`Self::end`], or else when
+/// devres releases the entry that [`Self::new`] registered, which happens before the device is
+/// unbound.
 #[pin_data]
 pub struct WhileBound {
     #[pin]
     device: Mutex<Option<ARef<Device>>>,
 }
 
-/// What devres drops.
+/// The devres entry. Dropping it ends the access to the device.
 struct Unbind(Arc<WhileBound>);
 
 impl Drop for Unbind {
@@ -35,7 +41,9 @@ impl Drop for Unbind {
 }
 
 impl WhileBound {
-    /// Begins with a device that is bound. Fails with [`ENOMEM`].
+    /// Creates an object for `dev`, which is bound now. May sleep.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
     pub fn new(dev: &Device<Bound>) -> Result<Arc<Self>> {
         let this = Arc::pin_init(
             pin_init!(Self {
@@ -44,26 +52,32 @@ impl WhileBound {
             GFP_KERNEL,
         )?;
         devres::register(dev, Unbind(this.clone()), GFP_KERNEL)?;
-        // INVARIANT: From here on, it is for devres to make this `None`.
+        // INVARIANT: The device is bound, and the entry that was registered above sets this to
+        // `None` before it is unbound.
         *this.device.lock() = Some(dev.into());
         Ok(this)
     }
 
-    /// The driver is about to leave the device: returns when nobody is in [`Self::with`], and
-    /// nobody will be. To be called in `unbind`: what is registered while devres releases is not
-    /// released any more.
+    /// Ends the access to the device: waits until no [`Self::with`] is running, and makes later
+    /// ones fail. May sleep. Idempotent.
+    ///
+    /// A driver calls this in `unbind`, before devres releases its entries: an entry that the
+    /// closure of a running [`Self::with`] registers during that release would never be released.
     pub fn end(&self) {
         *self.device.lock() = None;
     }
 
-    /// Runs `f` on the device, which stays bound meanwhile. One caller after the other, so `f` does
-    /// not come back here, nor drop what does. May sleep.
+    /// Runs `f` on the device, which stays bound until `f` returns. May sleep.
     ///
-    /// Fails with [`ENODEV`] once the device has no driver any more.
+    /// Calls are serialized. `f` must not call this function for the same device, or drop an object
+    /// whose destructor does, since that would deadlock.
+    ///
+    /// Returns [`ENODEV`] if the device has no driver any more.
     pub fn with<R>(&self, f: impl FnOnce(&Device<Bound>) -> R) -> Result<R> {
         let device = self.device.lock();
         let device = device.as_ref().ok_or(ENODEV)?;
-        // SAFETY: By the type invariant it is bound, and devres waits for the lock.
+        // SAFETY: By the type invariant the device is bound. It stays bound while the lock is held,
+        // since devres takes the lock before the device is unbound.
         Ok(f(unsafe { device.as_bound() }))
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers that were taken out of a pipe together.
+//! A list of buffers that a driver took out of a pipe for one transfer.
 
 use super::FromPipe;
 use crate::{
@@ -11,10 +11,11 @@ use crate::{
 };
 use core::{ptr::NonNull, slice};
 
-/// Buffers that were taken out of a pipe together: what one transfer of a device is made of.
+/// Buffers that were taken out of a pipe together, for one transfer of a device.
 ///
-/// An [`SGTable`](crate::scatterlist::SGTable) can be [made](crate::scatterlist::SGTable::map) of
-/// them, which keeps them for as long as they are mapped.
+/// A driver makes an [`SGTable`](crate::scatterlist::SGTable) of the buffers with
+/// [`map`](crate::scatterlist::SGTable::map). The table then owns them, so that their memory stays
+/// valid as long as it is mapped.
 ///
 /// # Examples
 ///
@@ -26,7 +27,7 @@ use core::{ptr::NonNull, slice};
 ///     splice::{FromPipe, PipeBuffers}, //
 /// };
 ///
-/// /// Maps what is in a pipe for DMA; where that fails, it is in the pipe as before.
+/// /// Maps the data of a pipe for DMA. If that fails, the data is put back.
 /// fn map(
 ///     dev: &Device<Bound>,
 ///     bufs: &mut FromPipe<'_>,
@@ -41,21 +42,23 @@ use core::{ptr::NonNull, slice};
 pub struct PipeBuffers(KVec<PipeBuffer>);
 
 impl PipeBuffers {
-    /// Takes buffers out of a pipe, up to `max`. There may be none.
+    /// Takes up to `max` buffers out of a pipe. The list is empty if there are none. May sleep if
+    /// `flags` allow it.
     ///
-    /// Fails with [`ENOMEM`]; nothing is taken then.
+    /// Returns [`ENOMEM`] if the list cannot be allocated. No buffer is taken then.
     pub fn take(bufs: &mut FromPipe<'_>, max: usize, flags: Flags) -> Result<Self> {
         let max = max.min(bufs.buffers());
         let mut taken = KVec::with_capacity(max, flags)?;
         for buf in bufs.take(max) {
-            // There is capacity, so this does not fail.
+            // The vector has capacity for `max` buffers, so this does not fail.
             taken.push_within_capacity(buf).map_err(|_| ENOMEM)?;
         }
         Ok(Self(taken))
     }
 
-    /// Puts all back into the pipe that they come from, if it was not unlocked meanwhile; else they
-    /// are dropped.
+    /// Puts all buffers back into the pipe that they come from, in their old order.
+    ///
+    /// If the pipe was unlocked since they were taken, they cannot be put back and are dropped.
     pub fn put_back(mut self, bufs: &mut FromPipe<'_>) {
         while let Some(buf) = self.0.pop() {
             if bufs.put_back(buf).is_err() {
@@ -64,26 +67,27 @@ impl PipeBuffers {
         }
     }
 
-    /// The number of bytes.
+    /// Returns the total number of bytes.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(PipeBuffer::len).sum()
     }
 
-    /// Whether there is no buffer.
+    /// Returns whether the list has no buffers.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The buffers, oldest first.
+    /// Returns an iterator over the buffers, oldest first.
     #[inline]
     pub fn iter(&self) -> slice::Iter<'_, PipeBuffer> {
         self.0.iter()
     }
 }
 
-// SAFETY: Each buffer has a reference to its memory, which is not moved with it, and is not dropped
-// before this is.
+// SAFETY: Each buffer owns a reference to its memory, which does not move if the buffer is moved.
+// The list is not changed while it is shared, and the buffers are dropped with it. Memory in a pipe
+// may be read.
 unsafe impl AsSegments for PipeBuffers {
     type Iter<'a> = Segments<'a>;
 
@@ -93,7 +97,7 @@ unsafe impl AsSegments for PipeBuffers {
     }
 }
 
-/// The memory of buffers.
+/// An iterator over the memory of buffers, one segment for each.
 pub struct Segments<'a>(slice::Iter<'a, PipeBuffer>);
 
 impl<'a> Iterator for Segments<'a> {
@@ -102,8 +106,8 @@ impl<'a> Iterator for Segments<'a> {
     #[inline]
     fn next(&mut self) -> Option<Segment<'a>> {
         let buf = self.0.next()?;
-        // SAFETY: A buffer has a valid page, or as many contiguous ones as it needs, for as long as
-        // it is there.
+        // SAFETY: A buffer has as many contiguous pages as it needs, and holds them as long as it
+        // exists, which is at least for `'a`.
         Some(unsafe { Segment::new(NonNull::new_unchecked(buf.page()), buf.offset(), buf.len()) })
     }
 }

@@ -1,19 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Devices as ends of a transfer: what a driver implements.
+//! Devices as the source or the sink of a transfer. A driver implements [`SpliceDevice`].
 //!
-//! A driver joins in by [`SpliceDevice`]: `splice_out` is handed the buffers that are in a pipe,
-//! and `splice_in` hands buffers to one. Whoever has a [`PipeBuffer`] keeps its memory, so a driver
-//! may hold on to buffers until its DMA engine is through with them, long after the call.
+//! - `splice_out` receives the buffers of a pipe as an iterator, [`FromPipe`]. A buffer that is
+//!   taken belongs to the driver. The owner of a [`PipeBuffer`] keeps its memory alive, so a driver
+//!   may keep buffers until its DMA engine is done with them, long after the call.
+//! - `splice_in` puts buffers into a pipe, [`ToPipe`].
+//! - `poll` and `fsync` serve programs that do not wait in these calls.
 //!
-//! A [`MiscDevice`](crate::miscdevice::MiscDevice) has the same operations. For other tables of
-//! [`file_operations`](bindings::file_operations) there is [`with_splice`].
+//! [`MiscDevice`](crate::miscdevice::MiscDevice) declares the same operations. [`with_splice`] adds
+//! them to other tables of [`file_operations`](bindings::file_operations).
 //!
 //! # Locking
 //!
-//! The pipe is locked while a driver is called, and its lock is outside of all that the driver
-//! takes. A driver waits for the device by [`FromPipe::wait`] and [`ToPipe::wait`], which unlock
-//! the pipe: others can use it meanwhile.
+//! The pipe is locked when `splice_in` or `splice_out` is called, and all locks that the driver
+//! takes nest inside the pipe's lock. A driver that waits for its device calls [`FromPipe::wait`]
+//! or [`ToPipe::wait`], which unlock the pipe, so that others can use it meanwhile.
+//!
+//! Dropping a buffer may sleep, so a driver does not drop one under a spinlock.
 //!
 //! C headers: [`include/linux/fs.h`](srctree/include/linux/fs.h),
 //! [`include/linux/splice.h`](srctree/include/linux/splice.h)
@@ -36,14 +40,17 @@ use crate::{
 };
 use core::{marker::PhantomData, mem};
 
-/// What a device does with the data of a pipe.
+/// The operations of a device that is the source or the sink of a transfer.
 ///
-/// Such a device is a stream: it has no positions, and a caller who gives an offset gets
-/// [`ESPIPE`]. An operation that is left out gives its caller [`EINVAL`].
+/// Such a device is a stream. It has no positions: if the caller of `splice(2)` gives an offset,
+/// the call fails with [`ESPIPE`]. If the driver does not implement an operation, the call fails
+/// with [`EINVAL`].
+///
+/// All operations run in the context of the calling task and may sleep.
 ///
 /// # Examples
 ///
-/// A complete driver: `/dev/hole` drops what is spliced to it.
+/// A complete driver: `/dev/hole` drops the data that is spliced to it.
 ///
 /// ```
 /// use kernel::{
@@ -66,8 +73,8 @@ use core::{marker::PhantomData, mem};
 ///     }
 ///
 ///     fn splice_out(_hole: &Self, _file: &File, bufs: &mut FromPipe<'_>) -> Result {
-///         // A buffer that is taken is the driver's: it could as well be kept until a device has
-///         // read it. One that is not taken stays in the pipe.
+///         // A buffer that is taken belongs to the driver, which could also keep it until a device
+///         // has read it. A buffer that is not taken stays in the pipe.
 ///         bufs.for_each(drop);
 ///         Ok(())
 ///     }
@@ -84,14 +91,17 @@ use core::{marker::PhantomData, mem};
 /// ```
 #[vtable]
 pub trait SpliceDevice: Sized {
-    /// What the file's private data is.
+    /// The private data of the file.
     type Ptr: ForeignOwnable + Send + Sync;
 
-    /// Puts data of the device into a pipe: as much as there is now, room for which is in the pipe,
-    /// and which the caller wants ([`ToPipe::push`]). Waits ([`ToPipe::wait`]) only if there is
-    /// nothing.
+    /// Puts data of the device into a pipe with [`ToPipe::push`], until the device has no more
+    /// data, the pipe is full, or the caller wants no more. Called with the pipe locked.
     ///
-    /// What was put in is what the call returns; else the error, and 0 stands for the end.
+    /// If the device has no data, the driver waits for some by [`ToPipe::wait`]. It does not wait
+    /// once it has put data in.
+    ///
+    /// The call returns the number of bytes that were put in. If there are none it returns the
+    /// error, or 0, which stands for the end of the data.
     fn splice_in(
         _device: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
         _file: &File,
@@ -100,12 +110,14 @@ pub trait SpliceDevice: Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Takes data for the device out of a pipe: an iterator over buffers, as many as there are now
-    /// and the caller wants to have transferred. What is not taken stays in the pipe, in order,
-    /// and what was taken can be [put back](FromPipe::put_back).
+    /// Takes data for the device out of a pipe. Called with the pipe locked, when there is data.
     ///
-    /// The number of bytes taken is what the call returns, unless there is an error: then that,
-    /// whatever was taken.
+    /// `bufs` is an iterator over the buffers that the pipe has now, with no more bytes than the
+    /// caller wants to transfer. Buffers that are not taken stay in the pipe in their order.
+    /// Buffers that were taken can be [put back](FromPipe::put_back).
+    ///
+    /// The call returns the number of bytes that were taken, or the error, even if buffers were
+    /// taken. A driver that fails therefore puts the buffers back, or drops the data knowingly.
     fn splice_out(
         _device: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
         _file: &File,
@@ -114,7 +126,8 @@ pub trait SpliceDevice: Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Says what would not wait now, and registers whoever is to be told of a change.
+    /// Returns the operations that would not wait now, and registers the caller of `poll(2)` with
+    /// the wait queue that the driver wakes when that changes.
     fn poll(
         _device: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
         _file: &File,
@@ -123,36 +136,36 @@ pub trait SpliceDevice: Sized {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Waits until the device is through with all that it took: `fsync(2)`.
+    /// Waits until the device is done with all data that it took. Called for `fsync(2)`.
     fn fsync(_device: <Self::Ptr as ForeignOwnable>::Borrowed<'_>, _file: &File) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
 impl_flags!(
-    /// What a file is ready for. C: `__poll_t`.
+    /// The events that a file is ready for. C: `__poll_t`.
     #[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
     pub struct PollEvents(u32);
 
-    /// One of [`PollEvents`].
+    /// A single event of [`PollEvents`].
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub enum PollEvent {
         /// There is data.
         In = bindings::POLLIN,
-        /// There is data of the normal priority; goes with [`PollEvent::In`].
+        /// There is data of normal priority. Set it together with [`PollEvent::In`].
         InNormal = bindings::POLLRDNORM,
         /// There is room.
         Out = bindings::POLLOUT,
-        /// There is room for data of the normal priority; goes with [`PollEvent::Out`].
+        /// There is room for data of normal priority. Set it together with [`PollEvent::Out`].
         OutNormal = bindings::POLLWRNORM,
-        /// There was an error.
+        /// An error occurred.
         Error = bindings::POLLERR,
-        /// The other side is gone.
+        /// The other side closed the connection.
         HangUp = bindings::POLLHUP,
     }
 );
 
-/// `flags`, with the wish of whoever opened `file` not to wait.
+/// Adds `SPLICE_F_NONBLOCK` to `flags` if `file` was opened with `O_NONBLOCK`.
 fn with_file(flags: SpliceFlags, file: &LocalFile) -> SpliceFlags {
     if file.has_flags(O_NONBLOCK) {
         flags | SpliceFlag::NonBlock
@@ -161,21 +174,27 @@ fn with_file(flags: SpliceFlags, file: &LocalFile) -> SpliceFlags {
     }
 }
 
-/// The data in a pipe, as an iterator over owned buffers, no more bytes than the caller wants to
-/// have transferred.
+/// The data in a pipe, as an iterator over owned buffers. It returns at most the number of bytes
+/// that the caller wants to transfer, and splits the last buffer if needed.
 ///
-/// The contents of a buffer can be read: it is [confirmed](crate::pipe::BufferRef::confirm), which
-/// may wait for a page to be read. The iterator does not wait for the pipe.
+/// The contents of a returned buffer can be read: it is
+/// [confirmed](crate::pipe::BufferRef::confirm), which may sleep until a page was read from its
+/// file. The iterator does not wait for more data in the pipe.
+///
+/// Dropping this wakes the readers and writers of the pipe, if there is a reason to.
 pub struct FromPipe<'a> {
     guard: PipeGuard<'a>,
+    /// The number of bytes that the caller still wants.
     left: usize,
+    /// The number of bytes that the driver took and did not put back.
     taken: usize,
-    /// How many buffers can be put back.
+    /// The number of buffers that can be put back.
     returnable: u32,
-    /// The last one that was taken was cut off one that is in the pipe.
+    /// Whether the buffer that was taken last was split off one that is still in the pipe.
     split: bool,
     wake_readers: bool,
     wake_writers: bool,
+    /// The error that ended the iteration.
     failed: Option<Error>,
     may_wait: bool,
     /// [`Self::wait`] was called.
@@ -183,6 +202,7 @@ pub struct FromPipe<'a> {
 }
 
 impl<'a> FromPipe<'a> {
+    /// Creates an iterator over the first `len` bytes of the pipe.
     fn new(guard: PipeGuard<'a>, len: usize, may_wait: bool) -> Self {
         Self {
             guard,
@@ -198,21 +218,25 @@ impl<'a> FromPipe<'a> {
         }
     }
 
-    /// Whether the caller waits for the device: neither `SPLICE_F_NONBLOCK` nor the device's
-    /// `O_NONBLOCK`.
+    /// Returns whether the driver may wait for the device: neither did the caller set
+    /// `SPLICE_F_NONBLOCK`, nor was the device opened with `O_NONBLOCK`.
     #[inline]
     pub fn may_wait(&self) -> bool {
         self.may_wait
     }
 
-    /// How many buffers there are now. Some of them may be beyond what the caller wants.
+    /// Returns an upper bound of the number of buffers that the iterator will return. The pipe may
+    /// have more data than the caller wants.
     #[inline]
     pub fn buffers(&mut self) -> usize {
         self.guard.ring().indices().occupancy() as usize
     }
 
-    /// Puts a buffer back that was taken. The last one comes first, and none can be put back once
-    /// the pipe was unlocked: `Err(buf)`.
+    /// Puts a buffer that was taken back into the pipe. Put several buffers back in reverse order,
+    /// the last one first.
+    ///
+    /// Returns `Err(buf)` if the pipe was unlocked since the buffer was taken, or if that would put
+    /// back more than was taken.
     pub fn put_back(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
         let len = buf.len();
         if self.returnable == 0 || len > self.taken {
@@ -225,7 +249,8 @@ impl<'a> FromPipe<'a> {
         } else {
             ring.push_front(buf)?;
         }
-        // Who has looked meanwhile, without the lock, has gone to sleep.
+        // While the buffer was out, a reader may have found the pipe empty without taking the lock,
+        // and have gone to sleep.
         self.wake_readers |= ring.has_files();
         self.split = false;
         self.returnable -= 1;
@@ -236,7 +261,7 @@ impl<'a> FromPipe<'a> {
 
     /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked.
     ///
-    /// Whoever changes the data notifies `changed` afterwards. The pipe stays locked if there is no
+    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there is no
     /// need to wait; otherwise it may be empty afterwards, and buffers that were taken cannot be put
     /// back. The driver holds no lock during the call.
     ///
@@ -263,14 +288,17 @@ impl<'a> FromPipe<'a> {
         self.unlocked(|| wait_until(state, changed, &mut ready))
     }
 
-    /// Runs `f` with the pipe unlocked. Others may take buffers meanwhile, or put some in; what was
-    /// taken cannot be put back any more.
+    /// Runs `f` with the pipe unlocked. `f` may sleep.
+    ///
+    /// Others may take buffers out of the pipe or add some meanwhile. Buffers that were taken
+    /// before cannot be put back any more.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.returnable = 0;
         self.wake();
         self.guard.ring().unlocked(f)
     }
 
+    /// Wakes those that wait for a change of the pipe that was made here. The pipe stays locked.
     fn wake(&mut self) {
         let mut ring = self.guard.ring();
         if mem::take(&mut self.wake_readers) {
@@ -281,7 +309,8 @@ impl<'a> FromPipe<'a> {
         }
     }
 
-    /// Has `take` make the best of what is in the pipe, and waits for data where there is none.
+    /// Waits for data and calls `take`, until that takes some, fails, or leaves data in the pipe.
+    /// Returns the number of bytes taken.
     fn feed(
         &mut self,
         flags: SpliceFlags,
@@ -302,10 +331,11 @@ impl<'a> FromPipe<'a> {
                 return Ok(self.taken);
             }
             if let Some(err) = self.failed.take() {
-                // Contents that are gone end a transfer as the end of a file does.
+                // If the contents are gone, the transfer ends as at the end of a file.
                 return if err == ENODATA { Ok(0) } else { Err(err) };
             }
-            // Somebody else has taken what there was, while the driver had the pipe unlocked.
+            // If the pipe is empty, others have taken the data while the driver had it unlocked:
+            // wait again.
             if !self.guard.ring().is_empty() {
                 break;
             }
@@ -341,7 +371,7 @@ impl Iterator for FromPipe<'_> {
                 }
             }
         };
-        // A pipe without files has nobody waiting.
+        // Nobody can wait for a pipe without files.
         self.wake_writers |= ring.has_files();
         self.split = split;
         self.returnable += 1;
@@ -357,10 +387,12 @@ impl Drop for FromPipe<'_> {
     }
 }
 
-/// A pipe that waits for data.
+/// A pipe that a device puts data into. The pipe is locked, or private to the caller.
 pub struct ToPipe<'a> {
     ring: PipeRing<'a>,
+    /// The number of bytes that the caller still wants.
     left: usize,
+    /// The number of bytes that were put in.
     given: usize,
     flags: SpliceFlags,
     /// [`Self::wait`] was called.
@@ -368,26 +400,26 @@ pub struct ToPipe<'a> {
 }
 
 impl ToPipe<'_> {
-    /// How many bytes were put in.
+    /// Returns the number of bytes that were put in so far.
     #[inline]
     pub fn given(&self) -> usize {
         self.given
     }
 
-    /// How many bytes more the caller wants.
+    /// Returns the number of bytes that the caller still wants.
     #[inline]
     pub fn wanted(&self) -> usize {
         self.left
     }
 
-    /// Whether there is no room for another buffer.
+    /// Returns whether there is no room for another buffer.
     #[inline]
     pub fn is_full(&self) -> bool {
         self.ring.is_full()
     }
 
-    /// Whether the caller waits for the device: neither `SPLICE_F_NONBLOCK` nor the device's
-    /// `O_NONBLOCK`.
+    /// Returns whether the driver may wait for the device: neither did the caller set
+    /// `SPLICE_F_NONBLOCK`, nor was the device opened with `O_NONBLOCK`.
     #[inline]
     pub fn may_wait(&self) -> bool {
         !self.flags.contains(SpliceFlag::NonBlock)
@@ -426,7 +458,7 @@ impl ToPipe<'_> {
     /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked, and
     /// then for room in the pipe. To be called if nothing was given.
     ///
-    /// Whoever changes the data notifies `changed` afterwards. The pipe stays locked if there is no
+    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there is no
     /// need to wait. The driver holds no lock during the call.
     ///
     /// # Errors
@@ -476,15 +508,17 @@ fn wait_until<T>(
     Ok(())
 }
 
-/// `fops` with what `T` has of splice, poll and fsync.
+/// Adds the operations of `T` to a table of file operations: splice, poll and fsync, if `T`
+/// implements them.
 ///
-/// The files are streams: whoever opens one has called `stream_open`, as
-/// [`MiscDevice`](crate::miscdevice::MiscDevice) does.
+/// The driver must open its files with `stream_open`, because they have no positions.
+/// [`MiscDevice`](crate::miscdevice::MiscDevice) opens its files this way.
 ///
 /// # Safety
 ///
-/// The private data of the files that this is for comes from [`ForeignOwnable::into_foreign`] of
-/// `T::Ptr`, from before one of these operations is called to after all of them.
+/// When one of these operations is called, the private data of the file must come from
+/// [`ForeignOwnable::into_foreign`] of `T::Ptr`, and must stay valid until all of them have
+/// returned.
 pub const unsafe fn with_splice<T: SpliceDevice>(
     fops: bindings::file_operations,
 ) -> bindings::file_operations {
@@ -507,21 +541,27 @@ pub const unsafe fn with_splice<T: SpliceDevice>(
     fops
 }
 
-/// From C to [`SpliceDevice`].
+/// The C functions that call the operations of [`SpliceDevice`].
 struct Operations<T>(PhantomData<T>);
 
 impl<T: SpliceDevice> Operations<T> {
+    /// Returns the private data of `file`.
+    ///
     /// # Safety
     ///
-    /// `file` is an open file, with the private data that [`with_splice`] is for.
+    /// `file` must be an open file with the private data that [`with_splice`] requires.
     unsafe fn device<'a>(file: *mut bindings::file) -> <T::Ptr as ForeignOwnable>::Borrowed<'a> {
-        // SAFETY: By the caller's promise; the private data stays as long as the file.
+        // SAFETY: The caller guarantees that the private data comes from `into_foreign` of
+        // `T::Ptr`, and that it is valid as long as the file is open.
         unsafe { T::Ptr::borrow((*file).private_data) }
     }
 
+    /// Calls [`SpliceDevice::splice_in`]. C: `->splice_read`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: all pointers are valid, and `pipe` is locked, or private to the caller.
+    /// All pointers must be valid. `pipe` must be locked, or private to the caller. C guarantees
+    /// this.
     unsafe extern "C" fn splice_read(
         file: *mut bindings::file,
         _ppos: *mut Offset,
@@ -529,7 +569,8 @@ impl<T: SpliceDevice> Operations<T> {
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: By the caller's promise. Nothing is under way that uses the file's position.
+        // SAFETY: The caller guarantees that the pointers are valid, and that access to the ring is
+        // exclusive. The file is a stream, so no call uses its position at the same time.
         let (device, file, ring) = unsafe {
             (
                 Self::device(file),
@@ -551,9 +592,11 @@ impl<T: SpliceDevice> Operations<T> {
         from_size(ret.map(|()| 0))
     }
 
+    /// Calls [`SpliceDevice::splice_out`]. C: `->splice_write`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: all pointers are valid, and `pipe` is not locked.
+    /// All pointers must be valid, and `pipe` must not be locked. C guarantees this.
     unsafe extern "C" fn splice_write(
         pipe: *mut bindings::pipe_inode_info,
         file: *mut bindings::file,
@@ -561,7 +604,8 @@ impl<T: SpliceDevice> Operations<T> {
         len: usize,
         flags: c_uint,
     ) -> isize {
-        // SAFETY: By the caller's promise. Nothing is under way that uses the file's position.
+        // SAFETY: The caller guarantees that the pointers are valid. The file is a stream, so no
+        // call uses its position at the same time.
         let (device, file, mut pipe) = unsafe {
             (
                 (*file).private_data,
@@ -573,7 +617,8 @@ impl<T: SpliceDevice> Operations<T> {
         let may_wait = !with_file(flags, file).contains(SpliceFlag::NonBlock);
         let mut bufs = FromPipe::new(pipe.lock(), len, may_wait);
         let ret = bufs.feed(flags, |bufs| {
-            // SAFETY: As for `Self::device`.
+            // SAFETY: `with_splice` requires that the private data comes from `into_foreign` of
+            // `T::Ptr`; it stays valid during this call, because the file is open.
             T::splice_out(unsafe { T::Ptr::borrow(device) }, file, bufs)
         });
         if let Ok(bytes) = ret {
@@ -582,14 +627,17 @@ impl<T: SpliceDevice> Operations<T> {
         from_size(ret)
     }
 
+    /// Calls [`SpliceDevice::poll`]. C: `->poll`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: all pointers are valid, or `table` is null.
+    /// `file` must be valid, and `table` must be valid or null. C guarantees this.
     unsafe extern "C" fn poll(
         file: *mut bindings::file,
         table: *mut bindings::poll_table,
     ) -> bindings::__poll_t {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The caller guarantees that `file` is valid and open and that `table` is valid or
+        // null. The file is a stream, so no call uses its position at the same time.
         let (device, file, table) = unsafe {
             (
                 Self::device(file),
@@ -600,16 +648,19 @@ impl<T: SpliceDevice> Operations<T> {
         T::poll(device, file, table).into()
     }
 
+    /// Calls [`SpliceDevice::fsync`]. C: `->fsync`.
+    ///
     /// # Safety
     ///
-    /// As C calls it: `file` is valid.
+    /// `file` must be valid. C guarantees this.
     unsafe extern "C" fn fsync(
         file: *mut bindings::file,
         _start: Offset,
         _end: Offset,
         _datasync: c_int,
     ) -> c_int {
-        // SAFETY: By the caller's promise.
+        // SAFETY: The caller guarantees that `file` is valid and open. The file is a stream, so no
+        // call uses its position at the same time.
         let (device, file) = unsafe { (Self::device(file), File::from_raw_file(file)) };
         match T::fsync(device, file) {
             Ok(()) => 0,

@@ -1,6 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Misc devices as ends of a transfer.
+//! The splice operations of misc devices.
+//!
+//! [`MiscDevice`] declares the same four operations as [`SpliceDevice`] (`splice_in`, `splice_out`,
+//! `poll` and `fsync`), so that the driver of a misc device implements one trait for all of its
+//! file operations. [`MiscSplice`] turns the one into the other: `miscdevice.rs` passes it to
+//! [`with_splice`](super::device::with_splice), which adds the operations to the table of file
+//! operations. An operation that the driver leaves out stays null there.
+//!
+//! A driver does not use this module itself. It defines the operations that it supports in its
+//! `impl MiscDevice`. If it defines `splice_in` or `splice_out`, its files are opened with
+//! `stream_open`: they have no position, and an offset that a caller of `splice(2)` gives fails
+//! with [`ESPIPE`].
+//!
+//! The context in which the operations run, the locks that are held, and the errors are those of
+//! [`SpliceDevice`].
+//!
+//! C header: [`include/linux/miscdevice.h`](srctree/include/linux/miscdevice.h)
 
 #![forbid(unsafe_code)]
 
@@ -14,7 +30,10 @@ use crate::{
 };
 use core::marker::PhantomData;
 
-/// What a [`MiscDevice`] has of [`SpliceDevice`].
+/// The [`SpliceDevice`] of a [`MiscDevice`]. All of its operations are those of `T`.
+///
+/// A separate type is needed because [`SpliceDevice`] cannot be implemented for every
+/// [`MiscDevice`] at once: drivers that are no misc devices implement it themselves.
 pub(crate) struct MiscSplice<T>(PhantomData<T>);
 
 #[vtable]
@@ -22,11 +41,14 @@ impl<T: MiscDevice> SpliceDevice for MiscSplice<T> {
     type Ptr = T::Ptr;
     type OwnerModule = T::OwnerModule;
 
+    // `#[vtable]` would set these constants for each function below. The constants of `T` tell
+    // which of them the driver implements.
     const HAS_SPLICE_IN: bool = T::HAS_SPLICE_IN;
     const HAS_SPLICE_OUT: bool = T::HAS_SPLICE_OUT;
     const HAS_POLL: bool = T::HAS_POLL;
     const HAS_FSYNC: bool = T::HAS_FSYNC;
 
+    // Each function passes its arguments on to the driver.
     fn splice_in(
         device: <T::Ptr as ForeignOwnable>::Borrowed<'_>,
         file: &File,
