@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `vmsplice(2)`: checks of its arguments, and the choice between its two directions.
+//! The entry point of `vmsplice(2)`: checks the arguments and chooses the direction.
 
 #![forbid(unsafe_code)]
 
@@ -16,13 +16,16 @@ use kernel::{
     uaccess::UserPtr,
 };
 
-/// `vmsplice(2)`: into the pipe if `fd` is its write end, out of it if `fd` is its read end.
+/// Transfers between user memory and a pipe: into the pipe if `fd` is its write end, out of the
+/// pipe if `fd` is its read end. Returns the number of bytes, which is 0 if `iov` is empty. May
+/// sleep.
 ///
 /// # Errors
 ///
-/// - [`EINVAL`]: unknown flags, or an impossible `iov`; a notification is asked for memory that
-///   data is copied to.
+/// - [`EINVAL`]: a flag is unknown, `iov` is invalid, or the caller asks for a notification of a
+///   transfer out of the pipe, which copies.
 /// - [`EBADF`]: `fd` is not an end of a pipe.
+/// - [`EFAULT`]: `iov` cannot be read.
 /// - Those of [`memory_to_pipe::splice`] and [`pipe_to_memory::splice`].
 pub(crate) fn sys_vmsplice(fd: c_int, iov: UserPtr, segments: usize, flags: u32) -> Result<usize> {
     Counter::CallsVmsplice.add(1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The contents of a pipe in numbers, for `/proc/PID/fdinfo`.
+//! The lines of a pipe in `/proc/PID/fdinfo`: how much the pipe holds.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +11,11 @@ use kernel::{
     seq_print, //
 };
 
-/// Shows how much a pipe holds. Does not wait for the pipe: if it is locked, that is shown instead.
+/// Prints the number of buffers, bytes and pages of user memory in a pipe, and the state of its
+/// notifications.
+///
+/// This does not wait for the pipe, which may be locked for a long time. If the pipe is locked, the
+/// output is the line `pipe-busy`.
 pub(crate) fn show(m: &SeqFile, file: &LocalFile) {
     let Some(mut pipe) = Pipe::of_file(file) else {
         return;

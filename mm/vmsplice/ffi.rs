@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where C comes in.
+//! The functions that C calls. They convert pointers to references and results to error numbers,
+//! and decide nothing.
 
 use crate::{entry, fdinfo, notify};
 use kernel::{
@@ -12,7 +13,7 @@ use kernel::{
     uaccess::UserPtr, //
 };
 
-/// `vmsplice(2)`.
+/// Runs `vmsplice(2)`. Returns the number of bytes or a negative error number.
 #[export]
 pub(crate) extern "C" fn rust_sys_vmsplice(
     fd: c_int,
@@ -24,18 +25,19 @@ pub(crate) extern "C" fn rust_sys_vmsplice(
     from_size(entry::sys_vmsplice(fd, iov, nr_segs, flags))
 }
 
-/// The ioctls of pipes that C does not know.
+/// Runs the ioctls of pipes that `fs/pipe.c` does not know. Returns 0 or a negative error number.
 ///
 /// # Safety
 ///
-/// `file` is a valid file, of a pipe.
+/// `file` must be the valid file of a pipe.
 #[export]
 pub(crate) unsafe extern "C" fn rust_pipe_ioctl(
     file: *mut bindings::file,
     cmd: c_uint,
     arg: c_ulong,
 ) -> c_long {
-    // SAFETY: By the caller's promise; any `fdget_pos` without the lock is in this task.
+    // SAFETY: The caller guarantees that `file` is valid. The current task has looked it up, so an
+    // `fdget_pos` that did not take the lock is in this task.
     let file = unsafe { LocalFile::from_raw_file(file) };
     match notify::ioctl(file, cmd, UserPtr::from_addr(arg)) {
         Ok(ret) => ret,
@@ -43,17 +45,18 @@ pub(crate) unsafe extern "C" fn rust_pipe_ioctl(
     }
 }
 
-/// The lines of a pipe in `/proc/PID/fdinfo`.
+/// Prints the lines of a pipe in `/proc/PID/fdinfo`.
 ///
 /// # Safety
 ///
-/// `m` and `file` are valid, and `file` is a pipe's.
+/// `m` and `file` must be valid, and `file` must be the file of a pipe.
 #[export]
 pub(crate) unsafe extern "C" fn rust_pipe_show_fdinfo(
     m: *mut bindings::seq_file,
     file: *mut bindings::file,
 ) {
-    // SAFETY: Both are valid by the caller's promise. The position of a pipe is not looked at.
+    // SAFETY: The caller guarantees that both are valid. Other tasks may use the file position, but
+    // it is not accessed here: a pipe has none.
     let (m, file) = unsafe { (SeqFile::from_raw(m), LocalFile::from_raw_file(file)) };
     fdinfo::show(m, file);
 }

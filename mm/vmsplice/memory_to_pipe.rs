@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `vmsplice(2)` into a pipe: references to user memory.
+//! `vmsplice(2)` into a pipe: the pipe gets references to user memory.
 //!
-//! Reading is all that happens to an address space here. Memory is looked up in the page tables and
-//! referenced as it is: the caller's own, shared since a fork, of the page cache, or the zero page.
-//! Only if reading it would fault is it faulted in, for reading.
+//! The address space is only read. Memory is looked up in the page tables and is referenced as what
+//! it is: memory of the caller alone, memory that is shared since a fork, page cache, or the zero
+//! page. Memory that cannot be read without a page fault is faulted in, for reading.
 //!
 //! # Locking
 //!
-//! The pipe's mutex is not held during a fault, which can take as long as FUSE, NFS or userfaultfd
-//! wants. A call that has to fault gathers its buffers with the pipe unlocked, and puts them in
-//! afterwards; a call that need not puts them in at once. Either way they become visible together:
-//! no other data comes between them.
+//! The pipe's mutex is not held during a page fault, which takes as long as FUSE, NFS or
+//! userfaultfd want. A call that faults gathers its buffers while the pipe is unlocked and adds
+//! them afterwards. A call that does not fault adds them at once. In both cases the buffers become
+//! visible together, so that no other data comes between them.
 
 #![forbid(unsafe_code)]
 
@@ -33,14 +33,18 @@ use kernel::{
     sync::Arc,
 };
 
-/// Puts user memory into the pipe that `file` is the write end of, until there is no room. Waits
-/// for the first slot. With `notify` the call gets a number, if it put anything in.
+/// Puts user memory into the pipe whose write end is `file`, until the pipe is full. Returns the
+/// number of bytes.
+///
+/// Waits for the first free slot, and sleeps in page faults. If `notify` is true and some bytes
+/// were put in, the call gets the next number of the pipe.
 ///
 /// # Errors
 ///
 /// - [`EBADF`]: `file` is not a pipe.
-/// - [`EFAULT`] and the like: the first page cannot be read.
-/// - [`ENOMEM`]: there is no memory for the notification, or a copy.
+/// - [`EFAULT`] and other errors of a page fault: the first page cannot be read.
+/// - [`ENOMEM`]: there is no memory for the notification, for a copy, or for the list of gathered
+///   buffers.
 /// - [`EAGAIN`], [`EPIPE`], [`ERESTARTSYS`]: see [`wait_for_room`].
 pub(crate) fn splice(
     file: &LocalFile,
@@ -68,7 +72,8 @@ pub(crate) fn splice(
     Ok(bytes)
 }
 
-/// As [`splice_with`], out of the way of ordinary calls.
+/// Runs [`splice_with`] for a call whose memory is observed. A separate function keeps its code out
+/// of the path of ordinary calls.
 #[cold]
 #[inline(never)]
 fn splice_observed(
@@ -82,7 +87,7 @@ fn splice_observed(
     splice_with(ring, source, flags, observed)
 }
 
-/// Puts in what there is room for. The caller made sure that there is some.
+/// Adds as much of `source` as there is room for. The caller has checked that there is a free slot.
 #[inline(always)]
 fn splice_with(
     ring: &mut PipeRing<'_>,
@@ -104,7 +109,8 @@ fn splice_with(
                 gathered.link(&mut filler);
             }
             Err(err) if filler.is_empty() => return Err(err),
-            // What is mapped needs no list.
+            // The memory that is mapped is in `filler` already and needs no list: return a short
+            // count.
             Err(_) => (),
         },
     }
@@ -115,25 +121,25 @@ fn splice_with(
     Ok(bytes)
 }
 
-/// The number of slots to gather data for: those that are used in `filler`, and as many of its free
-/// ones as the rest of `source` can take.
+/// Returns the number of slots to gather data for: those that `filler` uses, and as many of its
+/// free slots as the rest of `source` can take.
 fn slots_wanted(filler: &Filler<'_>, source: &UserSource<'_>) -> u32 {
-    // A range of addresses can have a part of a page at either end.
+    // Each range of addresses can begin and end within a page.
     let most = source.len() / PAGE_SIZE + 2 * source.ranges();
     let most = u32::try_from(most).unwrap_or(u32::MAX);
     filler.used() + filler.space().min(most)
 }
 
-/// Takes buffers in.
+/// A destination for buffers: the ring of the pipe, or a list.
 trait Sink {
-    /// The number of slots that there is room for.
+    /// Returns the number of free slots.
     fn space(&self) -> u32;
 
-    /// Takes `buf`, which there is room for.
+    /// Adds `buf`. There must be enough free slots.
     fn push(&mut self, buf: PipeBuffer);
 
-    /// Takes the pages of small folios that `ranges`, found at the beginning of `range`, begins
-    /// with, if there is a quick way. Returns what of `range` is left.
+    /// Adds the pages of small folios at the front of `ranges`, which was found at the beginning of
+    /// `range`, if there is a fast way to do that. Returns the part of `range` that is left.
     #[inline(always)]
     fn push_small_pages(&mut self, _ranges: &mut UserRanges, range: UserRange) -> UserRange {
         range
@@ -148,7 +154,7 @@ impl Sink for Filler<'_> {
 
     #[inline]
     fn push(&mut self, buf: PipeBuffer) {
-        // A look-up is limited to the room, so this succeeds.
+        // The lookup was limited to the number of free slots, so this succeeds.
         let _ = Filler::push(self, buf);
     }
 
@@ -158,14 +164,14 @@ impl Sink for Filler<'_> {
     }
 }
 
-/// Buffers that are not in a pipe yet.
+/// Buffers that are gathered while the pipe is unlocked.
 struct Gathered {
     bufs: KVVec<PipeBuffer>,
     space: u32,
 }
 
 impl Gathered {
-    /// With room for as many slots. Fails with [`ENOMEM`].
+    /// Creates a list with room for `slots` slots. Returns [`ENOMEM`] if it cannot be allocated.
     fn new(slots: u32) -> Result<Self> {
         Ok(Self {
             bufs: KVVec::with_capacity(slots as usize, GFP_KERNEL_ACCOUNT)?,
@@ -173,7 +179,8 @@ impl Gathered {
         })
     }
 
-    /// Puts the buffers into a pipe, until there is no room.
+    /// Adds the buffers to a pipe, until there is no room. The last one is cut, the rest is
+    /// dropped: user space passes it again, after a short count.
     fn link(self, filler: &mut Filler<'_>) {
         for buf in self.bufs {
             let Err(mut buf) = filler.push(buf) else {
@@ -187,9 +194,11 @@ impl Gathered {
         }
     }
 
+    /// Adds `buf` to the list. There must be room.
     fn add(&mut self, buf: PipeBuffer) {
         self.space = self.space.saturating_sub(buf.slots());
-        // A buffer takes one slot or more, so the vector has room for it.
+        // The vector has room for it: each buffer takes at least one slot, and the capacity is the
+        // number of slots.
         let _ = self.bufs.push_within_capacity(buf);
     }
 }
@@ -201,7 +210,7 @@ impl Sink for Gathered {
 
     fn push(&mut self, buf: PipeBuffer) {
         let slots = buf.slots();
-        // One contiguous range can be found in parts, if a fault comes in between.
+        // A page fault can split the lookup of one contiguous range. Join the parts again.
         let Some(last) = self.bufs.last_mut() else {
             return self.add(buf);
         };
@@ -222,8 +231,9 @@ impl Sink for Gathered {
     }
 }
 
-/// Takes what is mapped from the beginning of `source` on, without a fault. `Ok(true)`: there is no
-/// room for more, or nothing left.
+/// Adds the memory that is mapped at the beginning of `source` to `sink`, without page faults.
+/// Returns `Ok(true)` if there is no room or no memory left, and `Ok(false)` at memory that is not
+/// mapped.
 #[inline(always)]
 fn take_mapped(
     keeper: &mut impl Keeper,
@@ -244,8 +254,8 @@ fn take_mapped(
     Ok(true)
 }
 
-/// Takes the rest of `source`, with faults, until there is no room in `sink`. Fails only if nothing
-/// was taken before the error.
+/// Adds the rest of `source` to `sink`, with page faults, until there is no room. The pipe must be
+/// unlocked. Returns an error only if there are no buffers in `sink`.
 #[cold]
 #[inline(never)]
 fn gather(
@@ -264,7 +274,8 @@ fn gather(
     }
 }
 
-/// Takes from the beginning of `source` on what one call can fault in, if there is room in `sink`.
+/// Adds the memory at the beginning of `source` that one call can fault in, if there is room in
+/// `sink`.
 fn fault_in(
     keeper: &mut impl Keeper,
     source: &mut UserSource<'_>,
@@ -274,7 +285,7 @@ fn fault_in(
         return Ok(());
     };
     if source.is_dax() {
-        // Truncation of the file would wait even for a short reference.
+        // Even a short reference would make a truncation of the file wait.
         let copy = source.copy_page()?;
         keeper.add_copied(copy.len());
         Counter::MemoryToPipeDax.add(copy.len());
@@ -285,7 +296,7 @@ fn fault_in(
     let mut ranges = UserRanges::new();
     let pages = ranges.fault_in(range)?;
     if keeper.pins() {
-        // The memory is mapped now, so that it can be pinned.
+        // The memory is mapped now, so it may be possible to pin it.
         let mut pinned = UserRanges::new();
         if keeper.look_up(&mut pinned, range.first_pages(pages)) > 0 {
             return keep_all(keeper, source, range, &mut pinned, sink);
@@ -294,7 +305,7 @@ fn fault_in(
     keep_all(keeper, source, range, &mut ranges, sink)
 }
 
-/// Puts `ranges`, which were found at the beginning of `range`, into `sink`, and advances `source`
+/// Adds `ranges`, which were found at the beginning of `range`, to `sink`, and advances `source`
 /// past them.
 #[inline(always)]
 fn keep_all(
@@ -307,7 +318,7 @@ fn keep_all(
     let mut left = keeper.keep_small_pages(range, ranges, sink);
     let mut ret = Ok(());
     for held in ranges {
-        // Only the first page can have bytes in front that are not wanted.
+        // Only the first page can have bytes before the ones that are wanted.
         let part = left.first(held.pages() * PAGE_SIZE - left.offset());
         ret = keeper.keep(held, part, sink);
         if ret.is_err() {
@@ -319,22 +330,24 @@ fn keep_all(
     ret
 }
 
-/// How the memory of a call is held.
+/// The way in which a call holds its memory.
 trait Keeper {
-    /// Looks up the beginning of `range`; see [`UserRanges::look_up`].
+    /// Looks up the beginning of `range`. Returns the number of pages found, see
+    /// [`UserRanges::look_up`].
     fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize;
 
-    /// Whether memory is pinned if it can be.
+    /// Returns whether memory is pinned if possible.
     fn pins(&self) -> bool {
         false
     }
 
-    /// Puts `held`, the memory of `range`, into `sink`: by reference if that is harmless, else as
-    /// a copy. Fails with [`ENOMEM`].
+    /// Adds `held`, which is the memory of `range`, to `sink`: by reference if that does no harm,
+    /// as a copy otherwise. Returns [`ENOMEM`] if memory is needed and cannot be allocated.
     fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result;
 
-    /// Puts the pages of small folios that `ranges`, found at the beginning of `range`, begins with
-    /// into `sink`, if there is a quick way. Returns what of `range` is left.
+    /// Adds the pages of small folios at the front of `ranges`, which was found at the beginning of
+    /// `range`, to `sink`, if there is a fast way to do that. Returns the part of `range` that is
+    /// left.
     #[inline(always)]
     fn keep_small_pages(
         &mut self,
@@ -345,22 +358,22 @@ trait Keeper {
         range
     }
 
-    /// Notes that the data is about to be put into the pipe, which is locked.
+    /// Called with the pipe locked, just before the buffers become visible.
     fn issue(&mut self) {}
 
-    /// The number of bytes that were copied.
+    /// Returns the number of bytes that were copied.
     fn copied(&self) -> usize;
 
-    /// Notes that `bytes` more were copied.
+    /// Counts `bytes` more copied bytes.
     fn add_copied(&mut self, bytes: usize);
 }
 
-/// The number of bytes of a call that were copied.
+/// The number of bytes that a call copied.
 #[derive(Default)]
 struct Copied(usize);
 
 impl Copied {
-    /// Puts copies of the pages of `held` into `sink`. `reason` counts the bytes.
+    /// Adds copies of the pages of `held` to `sink`. `reason` counts the bytes.
     #[cold]
     #[inline(never)]
     fn copy(
@@ -374,7 +387,7 @@ impl Copied {
         for page in 0..held.pages() {
             let part = left.first_pages(1);
             let copy = held.copy(page, part.offset(), part.len())?;
-            // CAST: Not more than a page.
+            // CAST: The length is at most a page.
             sink.push(PipeBuffer::from_page(copy, 0, part.len() as u32)?);
             reason.add(part.len());
             self.0 += part.len();
@@ -383,7 +396,8 @@ impl Copied {
         Ok(())
     }
 
-    /// Returns `held`, which is special, if to hold it is harmless; else puts a copy into `sink`.
+    /// Returns `held`, which is special, if holding it does no harm. Otherwise adds a copy to
+    /// `sink` and returns `None`.
     fn unless_harmless(
         &mut self,
         mut held: HeldPages,
@@ -391,7 +405,7 @@ impl Copied {
         sink: &mut impl Sink,
     ) -> Result<Option<HeldPages>> {
         let reason = if held.is_dax() {
-            // The mapping was made after the look at the address.
+            // The address was not in a DAX mapping when it was checked; the mapping was made since.
             Counter::MemoryToPipeDax
         } else if held.has_too_many_references() {
             Counter::MemoryToPipeReferences
@@ -409,11 +423,12 @@ impl Copied {
     }
 }
 
-/// Each buffer holds its memory by itself: nobody observes the end of its use.
+/// Each buffer owns its memory itself, and nobody observes the end of its use.
 #[derive(Default)]
 struct Plain(Copied);
 
 impl Plain {
+    /// Adds memory that [`HeldPages::is_special`] was true for, or a copy of it.
     #[cold]
     #[inline(never)]
     fn keep_special(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
@@ -459,16 +474,20 @@ impl Keeper for Plain {
     }
 }
 
-/// Loans hold the memory: for a notification, or for the limit on a user's memory.
+/// Loans own the memory, because the caller asked for a notification or because user memory is
+/// limited.
 struct Observed {
+    /// The call that the notification is for, if the caller asked for one.
     call: Option<Arc<NotifiedCall>>,
+    /// The limit in pages, if there is one.
     limit: Option<usize>,
+    /// The loan that memory is added to.
     loan: Option<LoanBuilder>,
     copied: Copied,
 }
 
 impl Observed {
-    /// Fails with [`ENOMEM`].
+    /// Prepares a call. Returns [`ENOMEM`] if there is no memory for the notification.
     fn new(ring: &mut PipeRing<'_>, notify: bool, limit: Option<usize>) -> Result<Self> {
         let call = if notify {
             Some(NotifiedCall::new(ring.notifications_or_new()?)?)

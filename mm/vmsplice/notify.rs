@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ioctls for notifications of `vmsplice(2)`.
+//! The ioctls of a pipe for the notifications of `vmsplice(2)`.
 
 #![forbid(unsafe_code)]
 
@@ -17,12 +17,13 @@ use kernel::{
 const STATE: u32 = _IOWR::<uapi::splice_notify_state>(0xBB, 0x00);
 const EVENTFD: u32 = _IOW::<i32>(0xBB, 0x01);
 
-/// The ioctls of pipes that `fs/pipe.c` has not.
+/// Runs the ioctls of pipes that `fs/pipe.c` does not know. May sleep.
 ///
 /// # Errors
 ///
-/// - [`ENOIOCTLCMD`]: it is not one of these.
-/// - [`EBADF`]: `file` is not the write end of a pipe; or what is to be attached is no descriptor.
+/// - [`ENOIOCTLCMD`]: `cmd` is unknown.
+/// - [`EBADF`]: `file` is not the write end of a pipe, or the file descriptor of the eventfd is not
+///   open.
 /// - Those of [`state`] and [`attach`].
 pub(crate) fn ioctl(file: &LocalFile, cmd: u32, arg: UserPtr) -> Result<isize> {
     let run = match cmd {
@@ -38,13 +39,15 @@ pub(crate) fn ioctl(file: &LocalFile, cmd: u32, arg: UserPtr) -> Result<isize> {
     Ok(0)
 }
 
-/// `SPLICE_IOC_NOTIFY_STATE`: which calls there were, and which are released.
+/// Runs `SPLICE_IOC_NOTIFY_STATE`: returns the number of the latest call and the watermark. Waits
+/// for the watermark if the caller asks for that, with the pipe unlocked.
 ///
 /// # Errors
 ///
-/// - [`EINVAL`]: unknown flags; a number without the flag, or one that no call has.
-/// - [`EAGAIN`]: it would have to wait, and `file` is not to block.
-/// - [`ERESTARTSYS`]: a signal came while it waited.
+/// - [`EINVAL`]: a flag is unknown, a reserved field is not 0, or `number` is given without
+///   `SPLICE_NOTIFY_WAIT` or is larger than that of the latest call.
+/// - [`EAGAIN`]: the call would wait, and `file` was opened with `O_NONBLOCK`.
+/// - [`ERESTARTSYS`]: a signal arrived during the wait.
 /// - [`EFAULT`]: the memory cannot be accessed.
 fn state(file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
     let size = size_of::<uapi::splice_notify_state>();
@@ -79,13 +82,14 @@ fn state(file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
     writer.write(&released)
 }
 
-/// `SPLICE_IOC_NOTIFY_EVENTFD`: signals an eventfd whenever the watermark moves, instead of the one
-/// so far; -1: none.
+/// Runs `SPLICE_IOC_NOTIFY_EVENTFD`: sets the eventfd that is signalled each time the watermark
+/// moves. It replaces the one that was set before; -1 stops the signals.
 ///
 /// # Errors
 ///
-/// - [`EBADF`], [`EINVAL`]: the descriptor is not an eventfd.
-/// - [`ENOMEM`], and [`EFAULT`] if the memory cannot be read.
+/// - [`EBADF`], [`EINVAL`]: the file descriptor is not open, or not an eventfd.
+/// - [`ENOMEM`]: the pipe has no notifications yet, and they cannot be allocated.
+/// - [`EFAULT`]: the memory cannot be read.
 fn attach(_file: &LocalFile, pipe: &mut Pipe<'_>, arg: UserPtr) -> Result {
     let fd = UserSlice::new(arg, size_of::<i32>()).reader().read()?;
     let eventfd = match fd {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! `vmsplice(2)` out of a pipe: a copy to user memory.
+//! `vmsplice(2)` out of a pipe: the data is copied to user memory.
 
 #![forbid(unsafe_code)]
 
@@ -18,10 +18,14 @@ use kernel::{
     },
 };
 
-/// Copies the data of the pipe that `file` is the read end of to user memory.
+/// Copies data of the pipe whose read end is `file` to user memory. Returns the number of bytes.
+/// Waits for the first data, and sleeps in page faults.
 ///
-/// Fails with [`EBADF`] if `file` is not a pipe, with [`EFAULT`] if nothing can be written, and as
-/// [`from_pipe`] does.
+/// # Errors
+///
+/// - [`EBADF`]: `file` is not a pipe.
+/// - [`EFAULT`]: no page can be copied in full.
+/// - Those of [`from_pipe`].
 pub(crate) fn splice(
     file: &LocalFile,
     dest: &mut IovIterDest<'_>,
@@ -32,8 +36,8 @@ pub(crate) fn splice(
     impl Actor for Copy<'_, '_> {
         #[inline]
         fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize> {
-            // A part of a page that was copied does not count: the user learns of the fault, and
-            // finds the whole in the pipe.
+            // One page at a time: if a page cannot be copied in full it does not count, so that
+            // user space gets the error and finds the whole page in the pipe.
             let len = len.min(buf.len_in_slots(1));
             if copy_to_iter(&buf, len, self.0) != len {
                 return Err(EFAULT);

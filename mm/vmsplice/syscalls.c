@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vmsplice(2). C because the macro is; nothing is decided here.
+ * The system call vmsplice(2). It is C code because SYSCALL_DEFINE is a C
+ * macro; mm/vmsplice/entry.rs does the work.
  */
 #include <linux/rust_splice.h>
 #include <linux/syscalls.h>

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * fs.pipe-user-memory-pages. C because the tables of sysctls are; the value is
- * used by rust/kernel/mm/gup.rs.
+ * The sysctl fs.pipe-user-memory-pages. It is C code because sysctl tables are;
+ * rust/kernel/mm/gup.rs uses the value.
  */
 #include <linux/init.h>
 #include <linux/rust_splice.h>
 #include <linux/sysctl.h>
 
 /*
- * How many pages of user memory one user may have in pipes; above it vmsplice(2)
- * copies. -1: there is no limit, and nothing is counted.
+ * The number of pages of user memory that one user may have in pipes.
+ * vmsplice(2) copies what exceeds it. -1 means that there is no limit, and
+ * nothing is counted.
  */
 int pipe_user_memory_pages __read_mostly = -1;
 

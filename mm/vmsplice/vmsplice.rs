@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! vmsplice: user memory into a pipe, by reference, and out of it, by copying.
+//! `vmsplice(2)`: user memory into a pipe by reference, and out of a pipe by copying.
 //!
-//! `ffi` is where C calls, and the only file with `unsafe`.
+//! `ffi` contains the functions that C calls. It is the only file with `unsafe` code.
 
 mod entry;
 mod fdinfo;
@@ -21,7 +21,7 @@ module! {
     license: "GPL",
 }
 
-/// Nothing: a name for the owner of the tables of operations.
+/// The type that `module!` needs. It has no state.
 struct Vmsplice;
 
 impl kernel::Module for Vmsplice {

@@ -2,20 +2,22 @@
 
 //! Notifications: user space learns when the kernel is done with memory that it put into a pipe.
 //!
-//! Each `vmsplice(2)` that asks for it is a [`NotifiedCall`]: all its [loans](super::loan::Loan)
-//! refer to it. The calls of a pipe are numbered. User space sees one number, the watermark: of the
-//! call that has it, and of all earlier ones, nothing is in use any more.
+//! Each `vmsplice(2)` call that asks for a notification is a [`NotifiedCall`]. All
+//! [loans](super::loan::Loan) of the call own a reference to it. The calls of a pipe are numbered
+//! from 1. User space sees one number, the watermark: nothing uses the memory of this call, or of
+//! any earlier call, any more.
 //!
 //! # Cost
 //!
-//! A call exists only while its memory is in use, in a list in the order of the numbers. To end one
-//! takes it out of the list, and moves the watermark at most once, however many calls that passes.
-//! Nothing here grows with the number of calls, since memory can be released in softirq context.
+//! A call exists only as long as its memory is in use. The calls of a pipe are in a list in the
+//! order of their numbers. The end of a call removes it from the list and moves the watermark at
+//! most once, however many calls the watermark passes. No operation walks the list, because memory
+//! can be released in softirq context and user space determines the number of calls.
 //!
 //! # Locking
 //!
-//! [`Notifications::calls`] is a spinlock with interrupts off; an eventfd is signalled under it. It
-//! nests inside of the pipe's mutex.
+//! [`Notifications::calls`] is a spinlock that is taken with interrupts disabled. It nests inside
+//! the pipe's mutex. An eventfd is signalled while it is held.
 //!
 //! UAPI header: [`include/uapi/linux/splice.h`](srctree/include/uapi/linux/splice.h)
 
@@ -43,37 +45,47 @@ use core::{
     ptr, //
 };
 
-/// The calls of one pipe that asked for a notification.
+/// The calls of one pipe that asked for a notification, and the tasks that wait for them.
+///
+/// The pipe and all of its calls own references, so that memory may be in use for longer than the
+/// pipe exists.
 #[pin_data]
 pub struct Notifications {
+    /// The list of calls. See the module documentation for the order of locks.
     #[pin]
     calls: SpinLockIrq<Calls>,
-    /// The watermark. Written with `calls` locked.
+    /// The watermark. It is written with `calls` locked, and read without.
     released: Atomic<u64>,
+    /// The tasks that wait for the watermark to move.
     #[pin]
     waiters: CondVar,
 }
 
+/// The list of calls, and the eventfd that is signalled when one ends.
+///
 /// # Invariants
 ///
-/// `oldest` and `youngest` are the ends of a list of the calls that have a number and were not
-/// dropped, in the order of their numbers; null if there are none.
+/// `oldest` and `youngest` are the ends of a list of all calls that have a number and were not
+/// dropped, in the order of their numbers. They are null if there are none.
 struct Calls {
+    /// The number of the latest call, or 0.
     issued: u64,
     oldest: *const NotifiedCall,
     youngest: *const NotifiedCall,
     eventfd: Option<EventFd>,
 }
 
-// SAFETY: The calls in the list can be used by any task that has the lock.
+// SAFETY: Any task may use the calls in the list, and the eventfd, while it holds the lock.
 unsafe impl Send for Calls {}
 
 impl Notifications {
-    /// For a pipe that has none. Fails with [`ENOMEM`].
+    /// Creates the notifications of a pipe that has none. May sleep.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
     pub fn new() -> Result<Arc<Self>> {
         Arc::pin_init(
             pin_init!(Self {
-                // INVARIANT: There are no calls.
+                // INVARIANT: There are no calls, so both ends of the list are null.
                 calls <- new_spinlock_irq!(Calls {
                     issued: 0,
                     oldest: ptr::null(),
@@ -87,21 +99,27 @@ impl Notifications {
         )
     }
 
-    /// The number of the latest call; 0 if there was none.
+    /// Returns the number of the latest call, or 0 if there was none. Does not sleep.
     pub fn issued(&self) -> u64 {
         self.calls.lock().issued
     }
 
-    /// The watermark: of this call and all earlier ones nothing is in use.
+    /// Returns the watermark: the number of the latest call for which neither its memory nor that
+    /// of any earlier call is in use. Does not sleep.
+    ///
+    /// This is an acquire operation: all use of that memory happened before.
     #[inline]
     pub fn released(&self) -> u64 {
         self.released.load(Acquire)
     }
 
-    /// Waits until the watermark is at least `number`. Fails with [`ERESTARTSYS`] if a signal comes
-    /// first. Sleeps.
+    /// Waits until the watermark is at least `number`. Sleeps; do not call this with the pipe
+    /// locked.
+    ///
+    /// Returns [`ERESTARTSYS`] if a signal arrives first.
     pub fn wait(&self, number: u64) -> Result {
-        // SAFETY: Both are valid for as long as `self` is.
+        // SAFETY: The wait queue and the counter are fields of `self`, so they are valid during the
+        // call.
         to_result(unsafe {
             bindings::splice_wait_released(
                 self.waiters.wait_queue_head.get(),
@@ -111,76 +129,86 @@ impl Notifications {
         })
     }
 
-    /// Signals `eventfd` whenever the watermark moves from now on, instead of the one so far.
+    /// Signals `eventfd` each time the watermark moves from now on. It replaces the eventfd that
+    /// was set before; `None` stops the signals.
     pub fn set_eventfd(&self, eventfd: Option<EventFd>) {
         let mut calls = self.calls.lock();
         let old = core::mem::replace(&mut calls.eventfd, eventfd);
+        // The old eventfd is dropped without the lock, since this may free it.
         drop(calls);
         drop(old);
     }
 }
 
-/// An eventfd. C: `struct eventfd_ctx`.
+/// A reference to an eventfd. C: `struct eventfd_ctx`.
 ///
 /// # Invariants
 ///
-/// A valid pointer; the reference is owned by this value.
+/// The pointer is valid, and this value owns one reference to the eventfd.
 pub struct EventFd(ptr::NonNull<bindings::eventfd_ctx>);
 
-// SAFETY: Any task may signal an eventfd, and give back a reference.
+// SAFETY: Any task may signal an eventfd and give back a reference to it.
 unsafe impl Send for EventFd {}
 
 impl EventFd {
-    /// The eventfd that `fd` stands for. Fails with [`EBADF`] or [`EINVAL`] if it stands for none.
+    /// Returns the eventfd that the file descriptor `fd` of the current task refers to.
+    ///
+    /// Returns [`EBADF`] if `fd` is not open, and [`EINVAL`] if it is not an eventfd.
     pub fn from_fd(fd: c_int) -> Result<Self> {
-        // SAFETY: Any number will do.
+        // SAFETY: The function accepts any number.
         let ctx = crate::error::from_err_ptr(unsafe { bindings::eventfd_ctx_fdget(fd) })?;
-        // INVARIANT: The reference is ours.
+        // INVARIANT: The function succeeded and returned a reference, which this value owns.
         Ok(Self(ptr::NonNull::new(ctx).ok_or(EINVAL)?))
     }
 
-    /// Adds one to its count. In any context.
+    /// Adds one to the count of the eventfd. Callable from any context. C: `eventfd_signal_mask`.
     fn signal(&self) {
-        // SAFETY: Valid by the type invariant.
+        // SAFETY: The pointer is valid by the type invariant.
         unsafe { bindings::eventfd_signal_mask(self.0.as_ptr(), 0) };
     }
 }
 
 impl Drop for EventFd {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant the reference is ours.
+        // SAFETY: By the type invariant `self` owns one reference, which is not used again.
         unsafe { bindings::eventfd_ctx_put(self.0.as_ptr()) };
     }
 }
 
-/// One `vmsplice(2)` that asked for a notification. Its memory is released when this is dropped.
+/// One `vmsplice(2)` call that asked for a notification. The drop of the last reference means that
+/// the memory of the call is not in use any more.
 ///
 /// # Invariants
 ///
-/// `place` is accessed with the calls of `of` locked, or by drop. Its number is 0 until the call is
-/// issued; from then on the call is in the list of `of`.
+/// `place` is accessed only with the calls of `of` locked, except that its drop reads `number`
+/// before it takes the lock; `number` does not change once it is set. `number` is 0 until the call
+/// is issued. From then on the call is in the list of `of`.
 pub struct NotifiedCall {
     of: Arc<Notifications>,
     place: UnsafeCell<Place>,
 }
 
+/// The number of a call and its neighbours in the list.
 struct Place {
     number: u64,
     older: *const NotifiedCall,
     younger: *const NotifiedCall,
 }
 
-// SAFETY: `place` is guarded by a lock that is shared by all.
+// SAFETY: The lock in `of`, which all calls of the pipe share, protects `place`.
 unsafe impl Send for NotifiedCall {}
 
-// SAFETY: `place` is only accessed with that lock held, or by the drop of the last reference.
+// SAFETY: By the type invariant `place` is accessed only with the lock held, except for `number` in
+// drop, which no one changes then.
 unsafe impl Sync for NotifiedCall {}
 
 impl NotifiedCall {
-    /// A call that has no number yet: dropped before it is issued, it leaves no trace. Fails with
-    /// [`ENOMEM`].
+    /// Creates a call without a number. If it is dropped before it is issued, it leaves no trace.
+    /// May sleep.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
     pub fn new(of: Arc<Notifications>) -> Result<Arc<Self>> {
-        // INVARIANT: Not issued.
+        // INVARIANT: The number is 0, so the call need not be in the list.
         let call = Self {
             of,
             place: UnsafeCell::new(Place {
@@ -192,10 +220,14 @@ impl NotifiedCall {
         Ok(Arc::new(call, GFP_KERNEL_ACCOUNT)?)
     }
 
-    /// Gives the call the next number, once.
+    /// Gives the call the next number and adds it to the list. Does nothing if it has a number
+    /// already.
+    ///
+    /// The caller holds the lock of the pipe until the data is in the pipe, so that the order of
+    /// the numbers is the order of the data.
     pub fn issue(self: &Arc<Self>) {
         let mut calls = self.of.calls.lock();
-        // SAFETY: The lock is held.
+        // SAFETY: The lock is held, so by the type invariant nothing else accesses `place`.
         let place = unsafe { &mut *self.place.get() };
         if place.number != 0 {
             return;
@@ -207,10 +239,11 @@ impl NotifiedCall {
         if place.older.is_null() {
             calls.oldest = this;
         } else {
-            // SAFETY: A call in the list is valid, and the lock is held.
+            // SAFETY: A call in the list is valid, because its drop removes it first. The lock is
+            // held, so nothing else accesses its `place`.
             unsafe { (*(*place.older).place.get()).younger = this };
         }
-        // INVARIANT: It has the largest number.
+        // INVARIANT: The call has the largest number, so it belongs at this end of the list.
         calls.youngest = this;
     }
 }
@@ -222,8 +255,9 @@ impl Drop for NotifiedCall {
             return;
         }
         let mut calls = self.of.calls.lock();
-        // SAFETY: The neighbours are in the list, hence valid, and the lock is held.
-        // INVARIANT: They become neighbours of each other, or ends of the list.
+        // SAFETY: The neighbours are in the list, so they are valid, because their drop would have
+        // removed them first. The lock is held, so nothing else accesses their `place`.
+        // INVARIANT: The neighbours are linked to each other, or become the ends of the list.
         unsafe {
             match place.younger.as_ref() {
                 Some(younger) => (*younger.place.get()).older = place.older,
@@ -235,24 +269,28 @@ impl Drop for NotifiedCall {
             }
         }
         calls.oldest = place.younger;
-        // SAFETY: A call in the list is valid while the lock is held.
+        // SAFETY: A call in the list is valid while the lock is held, because its drop needs the
+        // lock to remove it.
         let released = match unsafe { calls.oldest.as_ref() } {
-            // SAFETY: The lock is held, which guards the place of all calls in the list.
+            // SAFETY: The lock is held, so by the type invariant nothing else accesses `place`.
             Some(oldest) => unsafe { (*oldest.place.get()).number - 1 },
             None => calls.issued,
         };
-        // All use of the memory is over before user space can see the number.
+        // Release: user space sees the number only after all use of the memory has ended.
         self.of.released.store(released, Release);
         if let Some(eventfd) = &calls.eventfd {
             eventfd.signal();
         }
         drop(calls);
-        // This orders the store before its look at who waits.
+        // `notify_all` takes the lock of the wait queue, which orders the store above before its
+        // check for waiters.
         self.of.waiters.notify_all();
     }
 }
 
-/// A [`Loan`] that the data in a socket's queues refers to.
+/// A [`Loan`] to which the data in the queues of a socket refers. C: `struct ubuf_info`.
+///
+/// Packets in the queues own references to it, and each of these keeps the loan alive.
 #[cfg(CONFIG_NET)]
 #[repr(C)]
 struct InFlight {
@@ -260,17 +298,19 @@ struct InFlight {
     _loan: ARef<Loan>,
 }
 
-/// The reference that whoever sends has to an [`InFlight`].
+/// The reference that the sender owns to an [`InFlight`].
 ///
 /// # Invariants
 ///
-/// Points to a valid one, and owns one of its references.
+/// The pointer is valid, and this value owns one reference.
 #[cfg(CONFIG_NET)]
 pub(crate) struct Sending(ptr::NonNull<InFlight>);
 
 #[cfg(CONFIG_NET)]
 impl Sending {
-    /// Fails with [`ENOMEM`].
+    /// Creates an [`InFlight`] for `loan`. May sleep.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
     pub(crate) fn new(loan: ARef<Loan>) -> Result<Self> {
         static OPS: UbufOps = UbufOps(bindings::ubuf_info_ops {
             complete: Some(complete),
@@ -280,20 +320,21 @@ impl Sending {
         // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
         let mut ubuf: bindings::ubuf_info = unsafe { mem::zeroed() };
         ubuf.ops = &raw const OPS.0;
-        // Without `SKBFL_DONT_ORPHAN` the first transmission would copy the data.
+        // Without `SKBFL_DONT_ORPHAN` the data would be copied when it is transmitted for the first
+        // time.
         ubuf.flags = (bindings::SKBFL_ZEROCOPY_ENABLE
             | bindings::SKBFL_SHARED_FRAG
             | bindings::SKBFL_DONT_ORPHAN) as u8;
         let in_flight = InFlight { ubuf, _loan: loan };
         let in_flight = KBox::into_raw(KBox::new(in_flight, GFP_KERNEL_ACCOUNT)?);
-        // SAFETY: Allocated just now.
+        // SAFETY: `in_flight` was allocated above, and nothing else refers to it.
         unsafe { bindings::refcount_set(&raw mut (*in_flight).ubuf.refcnt, 1) };
-        // INVARIANT: That one is ours.
-        // SAFETY: What was allocated is not null.
+        // INVARIANT: The count is 1, and this value owns that reference.
+        // SAFETY: The pointer comes from a `KBox`, so it is not null.
         Ok(Self(unsafe { ptr::NonNull::new_unchecked(in_flight) }))
     }
 
-    /// What goes into `struct msghdr`.
+    /// Returns the pointer for `msg_ubuf` of `struct msghdr`.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::ubuf_info {
         self.0.as_ptr().cast()
@@ -303,7 +344,7 @@ impl Sending {
 #[cfg(CONFIG_NET)]
 impl Drop for Sending {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant.
+        // SAFETY: By the type invariant `self` owns one reference, which is not used again.
         unsafe { complete(ptr::null_mut(), self.as_ptr(), true) };
     }
 }
@@ -311,24 +352,27 @@ impl Drop for Sending {
 #[cfg(CONFIG_NET)]
 struct UbufOps(bindings::ubuf_info_ops);
 
-// SAFETY: A constant table of functions.
+// SAFETY: The table is constant and consists of function pointers.
 #[cfg(CONFIG_NET)]
 unsafe impl Sync for UbufOps {}
 
-/// Gives back one reference to an [`InFlight`].
+/// Gives back one reference to an [`InFlight`]. The network stack calls this for each reference of
+/// a packet, in any context, including softirq.
 ///
 /// # Safety
 ///
-/// `ubuf` is the first field of a valid one; the reference is the caller's, and is not used again.
+/// `ubuf` must be the first field of a valid [`InFlight`]. The caller must own a reference, which
+/// must not be used again.
 #[cfg(CONFIG_NET)]
 unsafe extern "C" fn complete(
     _skb: *mut bindings::sk_buff,
     ubuf: *mut bindings::ubuf_info,
     _success: bool,
 ) {
-    // SAFETY: By the caller's promise.
+    // SAFETY: The caller guarantees that `ubuf` is valid and that it owns a reference.
     if unsafe { bindings::refcount_dec_and_test(&raw mut (*ubuf).refcnt) } {
-        // SAFETY: That was the last reference to what `Sending::new` allocated.
+        // SAFETY: This was the last reference, so nothing else accesses the value. `Sending::new`
+        // allocated it as a `KBox`, and `ubuf` is its first field.
         drop(unsafe { KBox::from_raw(ubuf.cast::<InFlight>()) });
     }
 }
