@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the C and the Rust parts of splice share.
+ * Declarations that the C and the Rust parts of splice share.
  */
 #ifndef _LINUX_RUST_SPLICE_H
 #define _LINUX_RUST_SPLICE_H
@@ -14,7 +14,7 @@ struct iovec;
 struct pipe_inode_info;
 struct seq_file;
 
-/* Room for the counters of rust/kernel/splice/counters.rs. */
+/* The size of the array for the counters of rust/kernel/splice/counters.rs. */
 #define SPLICE_NR_COUNTERS 32
 
 struct splice_counters {
@@ -24,28 +24,34 @@ struct splice_counters {
 DECLARE_PER_CPU(struct splice_counters, splice_counters);
 
 /*
- * In file_operations::fop_flags: a driver's stream, without positions, for which
- * an offset is not one of the wrong kind (EINVAL) but one too many (ESPIPE). Far
- * from the bits of fs.h.
+ * A flag in file_operations::fop_flags: the file is the stream of a driver and
+ * has no positions. If a caller of splice(2) gives an offset, the error is then
+ * ESPIPE, not EINVAL. The bit is far from those that fs.h uses.
  */
 #define FOP_SPLICE_STREAM	((__force fop_flags_t)(1U << 31))
 
-/* The system calls: fs/splice/ffi.rs and mm/vmsplice/ffi.rs. */
+/*
+ * The system calls. They are implemented in fs/splice/ffi.rs and
+ * mm/vmsplice/ffi.rs.
+ */
 ssize_t rust_sys_splice(int fd_in, loff_t __user *off_in, int fd_out,
 			loff_t __user *off_out, size_t len, unsigned int flags);
 ssize_t rust_sys_tee(int fd_in, int fd_out, size_t len, unsigned int flags);
 ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 			  unsigned long nr_segs, unsigned int flags);
 
-/* For fs/pipe.c: mm/vmsplice/ffi.rs and rust/kernel/pipe.rs. */
+/*
+ * Functions that fs/pipe.c calls. They are implemented in mm/vmsplice/ffi.rs
+ * and rust/kernel/pipe.rs.
+ */
 long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 void rust_pipe_show_fdinfo(struct seq_file *m, struct file *file);
 void rust_pipe_free(struct pipe_inode_info *pipe);
 
-/* fs.pipe-user-memory-pages: mm/vmsplice/sysctl.c. */
+/* The value of fs.pipe-user-memory-pages, see mm/vmsplice/sysctl.c. */
 extern int pipe_user_memory_pages;
 
-/* fs/internal.h has the same, which only fs/ can include. */
+/* fs/internal.h has the same declaration, but only fs/ can include that file. */
 ssize_t splice_file_to_pipe(struct file *in, struct pipe_inode_info *opipe,
 			    loff_t *offset, size_t len, unsigned int flags);
 

@@ -8,14 +8,14 @@
 #include <linux/mm.h>
 #include <linux/types.h>
 
-/* How many ranges there can be in one struct user_ranges. */
+/* The maximum number of ranges in one struct user_ranges. */
 #define USER_RANGES_MAX 16
 
 /**
  * struct user_range - physically contiguous pages of one folio
  * @page:	the first page
  * @nr_pages:	number of pages
- * @large:	whether the folio is a large one
+ * @large:	whether the folio is large
  */
 struct user_range {
 	struct page *page;
@@ -24,10 +24,10 @@ struct user_range {
 };
 
 /**
- * struct user_ranges - user memory, in the order of its addresses
+ * struct user_ranges - ranges of user memory, in the order of their addresses
  * @nr:		number of ranges
- * @next:	the page that would make the last range longer, or NULL
- * @range:	the ranges; there is one reference, or pin, for each
+ * @next:	the page that would extend the last range, or NULL
+ * @range:	the ranges, each of which has one reference or one pin
  */
 struct user_ranges {
 	unsigned int nr;
@@ -35,7 +35,10 @@ struct user_ranges {
 	struct user_range range[USER_RANGES_MAX];
 };
 
-/* Whether the count of a page's references is too near to its end for more. */
+/*
+ * Returns whether a page has so many references that no more should be taken,
+ * since their number could overflow.
+ */
 static inline bool user_range_refs_exhausted(const struct page *page)
 {
 	return page_ref_count(page) > INT_MAX / 2;

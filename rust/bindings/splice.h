@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What bindgen needs for splice; included by bindings_helper.h.
+ * The headers and constants that bindgen needs for splice. bindings_helper.h
+ * includes this file.
  */
 #include <linux/bvec.h>
 #include <linux/dma-mapping.h>
@@ -26,7 +27,7 @@
 #include <linux/user_ranges.h>
 #include <uapi/linux/splice.h>
 
-/* Casts, which bindgen does not look through. */
+/* bindgen does not evaluate the casts in these constants. */
 const fmode_t RUST_CONST_HELPER_FMODE_READ = FMODE_READ;
 const fmode_t RUST_CONST_HELPER_FMODE_WRITE = FMODE_WRITE;
 const fmode_t RUST_CONST_HELPER_FMODE_LSEEK = FMODE_LSEEK;

@@ -33,7 +33,10 @@
 
 /* pipes */
 
-/* bindgen does not see the members of an anonymous union that has a tag. */
+/*
+ * bindgen does not generate the members of an anonymous union that has a tag.
+ * All of @pipe's indices are in this union.
+ */
 __rust_helper union pipe_index *
 rust_helper_pipe_index_of(struct pipe_inode_info *pipe)
 {
@@ -67,27 +70,42 @@ __rust_helper bool rust_helper_pipe_buf_try_steal(struct pipe_inode_info *pipe,
 __rust_helper void rust_helper_pipe_wake_readers(struct pipe_inode_info *pipe)
 {
 	/*
-	 * Orders our change of head and tail before our look at the queue.
-	 * Pairs with the barrier that a sleeper has between queueing itself and
-	 * looking at head and tail.
+	 * The caller has changed head or tail. Order that before the check for
+	 * waiters below. This pairs with the barrier of a waiter, which adds
+	 * itself to the queue before it checks head and tail.
 	 */
 	smp_mb();
-	/* So nobody that we miss here goes to sleep. */
+	/*
+	 * Either the check below sees the waiter, or the waiter sees the change
+	 * and does not sleep.
+	 */
 	if (waitqueue_active(&pipe->rd_wait))
 		wake_up_interruptible(&pipe->rd_wait);
-	/* kill_fasync() begins with the same look, without a lock. */
+	/*
+	 * kill_fasync() begins with the same check without a lock. It is done
+	 * here to save the call.
+	 */
 	if (READ_ONCE(pipe->fasync_readers))
 		kill_fasync(&pipe->fasync_readers, SIGIO, POLL_IN);
 }
 
 __rust_helper void rust_helper_pipe_wake_writers(struct pipe_inode_info *pipe)
 {
-	/* As in pipe_wake_readers(). */
+	/*
+	 * The caller has changed the tail. Order that before the check for
+	 * waiters below, see rust_helper_pipe_wake_readers().
+	 */
 	smp_mb();
-	/* Likewise. */
+	/*
+	 * Either the check below sees the waiter, or the waiter sees the change
+	 * and does not sleep.
+	 */
 	if (waitqueue_active(&pipe->wr_wait))
 		wake_up_interruptible(&pipe->wr_wait);
-	/* Likewise. */
+	/*
+	 * kill_fasync() begins with the same check. It is done here to save the
+	 * call.
+	 */
 	if (READ_ONCE(pipe->fasync_writers))
 		kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
 }
@@ -129,8 +147,8 @@ rust_helper_folio_raw_mapping(const struct folio *folio)
 /* user memory */
 
 /*
- * import_iovec(), but for what nearly all calls have, one range: without an array
- * of its own to copy that to.
+ * Does the same as import_iovec(), but has a fast path for one range, which
+ * nearly all calls have: it does not copy the range to an iovec first.
  */
 __rust_helper ssize_t rust_helper_import_user_iov(int type,
 						  const struct iovec __user *uvec,
@@ -164,13 +182,16 @@ fault:
 	return -EFAULT;
 }
 
-/* The first range of a source of user memory that is not empty. */
+/*
+ * Returns the length of the first range of user memory that is not empty, and
+ * stores its address in @addr. Returns 0 if no bytes are left.
+ */
 __rust_helper size_t rust_helper_user_iter_front(struct iov_iter *iter,
 						 unsigned long *addr)
 {
 	if (!iov_iter_count(iter))
 		return 0;
-	/* Empty ranges stay in front. */
+	/* A vector may begin with empty ranges. This skips them. */
 	while (!iter_is_ubuf(iter) && !iter_iov_len(iter))
 		iov_iter_advance(iter, 0);
 	*addr = (unsigned long)iter_iov_addr(iter);
@@ -182,7 +203,10 @@ __rust_helper size_t rust_helper_user_iter_ranges(const struct iov_iter *iter)
 	return iter_is_ubuf(iter) ? 1 : iter->nr_segs;
 }
 
-/* Whether an address is in a mapping of a DAX file. Sleeps. */
+/*
+ * Returns whether @addr is in a mapping of a DAX file. Takes mmap_lock, so it
+ * may sleep.
+ */
 __rust_helper bool rust_helper_user_memory_is_dax(unsigned long addr)
 {
 	struct mm_struct *mm = current->mm;
@@ -191,7 +215,7 @@ __rust_helper bool rust_helper_user_memory_is_dax(unsigned long addr)
 
 	if (!IS_ENABLED(CONFIG_FS_DAX))
 		return false;
-	/* A task that is killed gets its error from the lookup that follows. */
+	/* If the task is killed, the lookup that follows returns the error. */
 	if (mmap_read_lock_killable(mm))
 		return false;
 	vma = vma_lookup(mm, untagged_addr(addr));
@@ -249,7 +273,10 @@ __rust_helper bool rust_helper_user_page_is_exclusive(struct page *page)
 
 	if (!folio_test_anon(folio))
 		return false;
-	/* A THP that is mapped by one entry has the mark at its first page. */
+	/*
+	 * A THP that is mapped by a single entry has the flag on its first page
+	 * only.
+	 */
 	return PageAnonExclusive(folio_test_hugetlb(folio) ? &folio->page : page) ||
 	       (folio_test_large(folio) && PageAnonExclusive(&folio->page));
 }
@@ -259,7 +286,10 @@ __rust_helper unsigned long rust_helper_user_page_folio_pages(struct page *page)
 	return folio_nr_pages(page_folio(page));
 }
 
-/* Exchanges a pin for a reference, if the memory is not anonymous. */
+/*
+ * Exchanges a pin of @page for a reference, and returns true, if the memory is
+ * not anonymous. Anonymous memory stays pinned.
+ */
 __rust_helper bool rust_helper_user_page_pin_to_reference(struct page *page)
 {
 	struct folio *folio = page_folio(page);
@@ -271,7 +301,10 @@ __rust_helper bool rust_helper_user_page_pin_to_reference(struct page *page)
 	return true;
 }
 
-/* Merges pages with a reference each into ranges with one. */
+/*
+ * Merges @nr pages, which come with a reference each, into ranges with one
+ * reference each. The references that become superfluous are given back.
+ */
 __rust_helper void rust_helper_user_ranges_of_pages(struct user_ranges *ranges,
 						    struct page *const *pages,
 						    int nr)
@@ -310,8 +343,9 @@ __rust_helper bool rust_helper_copy_page_part(struct page *to, struct page *from
 }
 
 /*
- * Counts pages for the real user of the task, if that has no more than @limit
- * then. A first charge takes a reference to the user.
+ * Counts @pages for the real user of the current task. Returns false and counts
+ * nothing if that user would have more than @limit pages. The first charge
+ * stores a reference to the user in @user.
  */
 __rust_helper bool rust_helper_user_memory_charge(struct user_struct **user,
 						  unsigned long pages,
@@ -404,8 +438,9 @@ __rust_helper int rust_helper_sock_send_bvec(struct socket *sock,
 }
 
 /*
- * Whether ->sendmsg() takes a ubuf_info that comes with the message. What runs
- * on top of TCP has a ->sendmsg() of its own.
+ * Returns whether ->sendmsg() keeps a ubuf_info that comes with the message.
+ * Plain TCP does. A protocol on top of TCP, such as TLS, has its own
+ * ->sendmsg(), which does not.
  */
 __rust_helper bool rust_helper_sock_reports_release(struct socket *sock)
 {
@@ -425,7 +460,10 @@ __rust_helper int rust_helper_splice_wait_released(struct wait_queue_head *wq,
 						   u64 number)
 {
 	return wait_event_interruptible(*wq,
-		/* Pairs with the store that comes after all use of the memory. */
+		/*
+		 * Pairs with the release in the drop of a NotifiedCall, which
+		 * follows all use of the memory.
+		 */
 		smp_load_acquire(released) >= number);
 }
 
