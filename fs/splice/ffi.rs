@@ -463,8 +463,12 @@ pub(crate) unsafe extern "C" fn do_tee(
 }
 
 /// `splice(2)`, called by `syscalls.c`. The offsets are addresses in user space.
+///
+/// # Safety
+///
+/// The current task is in a system call.
 #[export]
-pub(crate) extern "C" fn rust_sys_splice(
+pub(crate) unsafe extern "C" fn rust_sys_splice(
     fd_in: c_int,
     off_in: *mut Offset,
     fd_out: c_int,
@@ -480,8 +484,12 @@ pub(crate) extern "C" fn rust_sys_splice(
 }
 
 /// `tee(2)`, called by `syscalls.c`.
+///
+/// # Safety
+///
+/// The current task is in a system call.
 #[export]
-pub(crate) extern "C" fn rust_sys_tee(
+pub(crate) unsafe extern "C" fn rust_sys_tee(
     fd_in: c_int,
     fd_out: c_int,
     len: usize,

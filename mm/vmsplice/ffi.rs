@@ -14,8 +14,12 @@ use kernel::{
 };
 
 /// Runs `vmsplice(2)`. Returns the number of bytes or a negative error number.
+///
+/// # Safety
+///
+/// The current task is in a system call.
 #[export]
-pub(crate) extern "C" fn rust_sys_vmsplice(
+pub(crate) unsafe extern "C" fn rust_sys_vmsplice(
     fd: c_int,
     uiov: *const bindings::iovec,
     nr_segs: usize,

@@ -276,11 +276,7 @@ fn gather(
 
 /// Adds the memory at the beginning of `source` that one call can fault in, if there is room in
 /// `sink`.
-fn fault_in(
-    keeper: &mut impl Keeper,
-    source: &mut UserSource<'_>,
-    sink: &mut Gathered,
-) -> Result {
+fn fault_in(keeper: &mut impl Keeper, source: &mut UserSource<'_>, sink: &mut Gathered) -> Result {
     let Some(range) = source.front().filter(|_| sink.space() > 0) else {
         return Ok(());
     };

@@ -358,7 +358,10 @@ impl<'a> FreshPages<'a> {
         let (pages, len) = unsafe {
             let pages = vecs.cast::<*mut bindings::page>().add(n);
             ptr::write_bytes(pages, 0, n);
-            (pages, bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages))
+            (
+                pages,
+                bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages),
+            )
         };
         // CAST: `alloc_pages_bulk` returns at most `n`.
         let len = len as usize;

@@ -917,9 +917,7 @@ impl PipeRing<'_> {
         let (indices, to_indices) = (self.indices(), to.indices());
         let (from, slots) = (self.slots(), to.slots());
         // In local variables: the compiler cannot tell that the slots do not overlap with them.
-        let count = indices
-            .occupancy()
-            .min(to_indices.space(to.max_usage()));
+        let count = indices.occupancy().min(to_indices.space(to.max_usage()));
         let (mut left, mut linked) = (most, 0);
         let done = loop {
             if linked == count {
@@ -1003,9 +1001,7 @@ impl PipeRing<'_> {
         let (indices, to_indices) = (self.indices(), to.indices());
         let (from, slots) = (self.slots(), to.slots());
         // In local variables, as in `link_buffers`.
-        let count = indices
-            .occupancy()
-            .min(to_indices.space(to.max_usage()));
+        let count = indices.occupancy().min(to_indices.space(to.max_usage()));
         let (mut left, mut moved) = (most, 0);
         while moved < count && left > 0 {
             let source = from.at(indices.tail().wrapping_add(moved));

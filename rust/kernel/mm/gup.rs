@@ -618,6 +618,9 @@ impl UserMemoryCharge {
     /// must not be 0.
     #[must_use]
     pub fn add(&mut self, pages: usize, limit: usize) -> bool {
+        if pages == 0 {
+            return true;
+        }
         // SAFETY: By the type invariant `user` is null or a valid reference.
         // INVARIANT: If the pages are counted and `user` was null, C stores a reference in it.
         let counted = unsafe {

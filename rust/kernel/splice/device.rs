@@ -261,9 +261,9 @@ impl<'a> FromPipe<'a> {
 
     /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked.
     ///
-    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there is no
-    /// need to wait; otherwise it may be empty afterwards, and buffers that were taken cannot be put
-    /// back. The driver holds no lock during the call.
+    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there
+    /// is no need to wait; otherwise it may be empty afterwards, and buffers that were taken cannot
+    /// be put back. The driver holds no lock during the call.
     ///
     /// # Errors
     ///
@@ -458,8 +458,8 @@ impl ToPipe<'_> {
     /// Waits until `ready` is true for the data that `state` guards, with the pipe unlocked, and
     /// then for room in the pipe. To be called if nothing was given.
     ///
-    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there is no
-    /// need to wait. The driver holds no lock during the call.
+    /// The driver notifies `changed` after it has changed the data. The pipe stays locked if there
+    /// is no need to wait. The driver holds no lock during the call.
     ///
     /// # Errors
     ///

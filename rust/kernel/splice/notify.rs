@@ -250,11 +250,15 @@ impl NotifiedCall {
 
 impl Drop for NotifiedCall {
     fn drop(&mut self) {
-        let place = self.place.get_mut();
-        if place.number == 0 {
+        let place = self.place.get();
+        // SAFETY: The number does not change once the call is issued, and only this task refers to
+        // the call.
+        if unsafe { (*place).number } == 0 {
             return;
         }
         let mut calls = self.of.calls.lock();
+        // SAFETY: The lock is held, so no neighbour accesses `place` now. Until here they could.
+        let place = unsafe { &mut *place };
         // SAFETY: The neighbours are in the list, so they are valid, because their drop would have
         // removed them first. The lock is held, so nothing else accesses their `place`.
         // INVARIANT: The neighbours are linked to each other, or become the ends of the list.

@@ -70,12 +70,6 @@ static inline int poll_for(int fd, int events, int ms)
 	return poll(&pfd, 1, ms) < 0 ? -errno : pfd.revents;
 }
 
-/* One event for one descriptor, which has to stay. */
-static inline struct job job_poll(struct pollfd *pfd)
-{
-	return (struct job) { .nr = SYS_ppoll, .arg = { (long)pfd, 1 } };
-}
-
 static inline struct job job_fsync(int fd)
 {
 	return (struct job) { .nr = SYS_fsync, .arg = { fd } };

@@ -484,10 +484,7 @@ TEST_F_TIMEOUT(full, wakes, 60)
 			pfd.fd = p->fd[1];
 			switch (who) {
 			case POLLER:
-				job = (struct job) {
-					.nr = SYS_poll,
-					.arg = { (long)&pfd, 1, -1 },
-				};
+				job = job_poll(&pfd);
 				break;
 			case WRITER:
 				job = job_writer(p->fd[1], self->m, 10);

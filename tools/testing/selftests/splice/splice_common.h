@@ -560,6 +560,12 @@ static inline ssize_t job_call(const struct job *job)
 				job->arg[3], job->arg[4], job->arg[5]));
 }
 
+/* One event for one descriptor, which has to stay. */
+static inline struct job job_poll(struct pollfd *pfd)
+{
+	return (struct job) { .nr = SYS_ppoll, .arg = { (long)pfd, 1 } };
+}
+
 static inline ssize_t job_rounds(const struct job *job)
 {
 	ssize_t sum = 0, ret;

@@ -337,9 +337,7 @@ TEST_F(source, wakes_reader)
 	struct pollfd pfd = { .fd = self->p[0], .events = POLLIN };
 	char *buf = malloc(SOME);
 	struct job reader = job_reader(self->p[0], buf, 100);
-	struct job poller = {
-		.nr = SYS_poll, .arg = { (long)&pfd, 1, -1 },
-	};
+	struct job poller = job_poll(&pfd);
 
 	ASSERT_NE(NULL, buf);
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
@@ -816,9 +814,7 @@ TEST_F(sink, wakes_writer)
 {
 	struct pollfd pfd = { .fd = self->p[1], .events = POLLOUT };
 	ssize_t page = page_size();
-	struct job poller = {
-		.nr = SYS_poll, .arg = { (long)&pfd, 1, -1 },
-	};
+	struct job poller = job_poll(&pfd);
 	struct job writer;
 	char *more;
 
