@@ -363,8 +363,6 @@ impl<'a> FreshPages<'a> {
                 bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages),
             )
         };
-        // CAST: `alloc_pages_bulk` returns at most `n`.
-        let len = len as usize;
         if len == 0 {
             return Err(ENOMEM);
         }

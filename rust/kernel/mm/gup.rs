@@ -427,14 +427,8 @@ impl UserRanges {
         let mut pages = [ptr::null_mut(); Self::MAX];
         let wanted = range.pages().min(Self::MAX);
         // SAFETY: `pages` has room for `wanted` pointers. C accepts any address and checks it.
-        // CAST: `wanted` is at most 16.
         let got = unsafe {
-            bindings::get_user_pages_unlocked(
-                range.addr(),
-                wanted as c_ulong,
-                pages.as_mut_ptr(),
-                0,
-            )
+            bindings::get_user_pages_unlocked(range.addr(), wanted, pages.as_mut_ptr(), 0)
         };
         // CAST: The value is at most `wanted`, or a negative error number.
         let got = got as c_int;
