@@ -35,6 +35,8 @@
 #define PAGE	4096UL
 #define CHUNK	(64 * KIB)
 
+#define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
 static int tests;
 
 static void expect(int good, const char *what)
@@ -274,7 +276,7 @@ static void seccomp(const char *folder)
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EXDEV),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
-	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+	struct sock_fprog program = { ARRAY_LEN(filter), filter };
 	int from = file(folder, "seccomp_from"), to = file(folder, "seccomp_to");
 	char *mem = memory(4 * MIB);
 	struct iovec iov = { mem, PAGE };
@@ -388,7 +390,7 @@ int main(int argc, char **argv)
 		{ "ksm", ksm }, { "memcg", memcg }, { "seccomp", seccomp }, { "bpf", sk_msg },
 	};
 
-	for (size_t i = 0; argc == 3 && i < sizeof(all) / sizeof(all[0]); i++) {
+	for (size_t i = 0; argc == 3 && i < ARRAY_LEN(all); i++) {
 		if (strcmp(argv[1], all[i].name))
 			continue;
 		all[i].run(argv[2]);

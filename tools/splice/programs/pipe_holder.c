@@ -12,7 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define MIB	(1 << 20)
+#define MIB	1048576
 
 int main(int argc, char **argv)
 {

@@ -22,7 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MORE	(1 << 20)
+#define MORE	1048576
 
 static int folder;
 
