@@ -148,8 +148,12 @@ impl Actor for CActor<'_> {
         // SAFETY: By the type invariant `actor` accepts `desc` and any buffer. `BufferRef`
         // guarantees that the buffer is valid and that access to its pipe is exclusive.
         let ret = unsafe { (self.actor)(pipe, buf, &raw mut self.desc.0) };
-        // An actor cannot take more than the `len` bytes that it was given.
-        let taken = to_size(ret as isize)?.min(len);
+        // First: a caller that compares with 0 needs no other comparison then.
+        if ret <= 0 {
+            return to_size(ret as isize);
+        }
+        // CAST: Positive. An actor cannot take more than the `len` bytes that it was given.
+        let taken = (ret as usize).min(len);
         let desc = &mut self.desc.0;
         // Wrapping arithmetic, because the actor may have changed the fields as well.
         desc.num_spliced = desc.num_spliced.wrapping_add(taken);
