@@ -28,8 +28,8 @@ bench-native: tools ## Measures GiB/s at native speed, Rust beside stock C, in P
 	@scripts/kernel um-rust
 	@PAIRS=$(PAIRS) scripts/bench-native
 
-check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential
-	@scripts/check
+check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential; or TEST=tee_test
+	@TEST=$(TEST) scripts/check
 
 check-host: tools ## Runs the tests that need no kernel
 	@scripts/check host
