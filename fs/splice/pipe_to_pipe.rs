@@ -152,8 +152,8 @@ fn move_buffers(
             break Ok(());
         }
         match move_fitting(from, to, left, moved) {
-            Ok(0) => break Ok(()),
-            Ok(bytes) => left = left.wrapping_sub(bytes),
+            Ok(None) => break Ok(()),
+            Ok(Some(bytes)) => left = left.wrapping_sub(bytes),
             Err(err) => break Err(err),
         }
     };
@@ -169,17 +169,17 @@ fn move_buffers(
     stuck(flags)
 }
 
-/// Moves as much of the oldest buffer of `from` as fits into `to`, at most `most` bytes, and
-/// returns the number of bytes. Returns [`EFAULT`] if the buffer must be split, but its page cannot
-/// have another reference.
+/// Moves as much of the oldest buffer of `from` as fits into `to`, at most `most` bytes. Returns the
+/// number of bytes, or `None` if there is no buffer or no room. Returns [`EFAULT`] if the buffer
+/// must be split, but its page cannot have another reference.
 fn move_fitting(
     from: &mut PipeRing<'_>,
     to: &mut PipeRing<'_>,
     most: usize,
     moved: &mut Moved,
-) -> Result<usize> {
+) -> Result<Option<usize>> {
     let (Some(buf), Some(vacancy)) = (from.front(), to.vacancy()) else {
-        return Ok(0);
+        return Ok(None);
     };
     // A buffer takes one slot for each of its pages. Cut it where the output is full, so that the
     // capacity of a pipe does not depend on how contiguous memory is.
@@ -189,7 +189,7 @@ fn move_fitting(
             vacancy.fill(buf);
             moved.buffers = moved.buffers.wrapping_add(1);
         }
-        return Ok(most);
+        return Ok(Some(most));
     }
     let space = from.space();
     // Both parts refer to the page afterwards. At most one may append to the page or steal it, so
@@ -199,7 +199,7 @@ fn move_fitting(
         moved.made_room |= from.space() > space;
         Counter::BuffersTeed.add(1);
     }
-    Ok(most)
+    Ok(Some(most))
 }
 
 /// The result if there is no input or no room although the waits succeeded: another task was

@@ -908,8 +908,8 @@ impl PipeRing<'_> {
         filler.commit()
     }
 
-    /// Puts references to the oldest buffers into `to`, up to `most` bytes, as far as there is room.
-    /// Returns how many buffers, and bytes, these are.
+    /// Puts references to the oldest buffers into `to`, until `most` bytes are reached or `to` is
+    /// full. Returns the numbers of buffers and of bytes.
     ///
     /// Fails with [`EFAULT`] if the first buffer cannot have another reference. `most` is not 0.
     #[inline(always)]
@@ -993,9 +993,8 @@ impl PipeRing<'_> {
         }
     }
 
-    /// Moves the oldest buffers to `to`: those that take one slot, up to the first one that takes
-    /// several or is not within `most` bytes, and as far as there is room. Returns how many buffers,
-    /// and bytes, these were.
+    /// Moves the oldest buffers to `to`, until `to` is full, or the next buffer takes several slots
+    /// or would exceed `most` bytes. Returns the numbers of buffers and of bytes.
     #[inline(always)]
     pub fn move_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> (usize, usize) {
         let (indices, to_indices) = (self.indices(), to.indices());

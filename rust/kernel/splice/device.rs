@@ -276,14 +276,8 @@ impl<'a> FromPipe<'a> {
         changed: &CondVar,
         mut ready: impl FnMut(&T) -> bool,
     ) -> Result {
-        if mem::replace(&mut self.waited, true) && interrupted() {
-            return Err(ERESTARTSYS);
-        }
-        if ready(&state.lock()) {
+        if is_ready(state, &mut ready, &mut self.waited, self.may_wait)? {
             return Ok(());
-        }
-        if !self.may_wait {
-            return Err(EAGAIN);
         }
         self.unlocked(|| wait_until(state, changed, &mut ready))
     }
@@ -473,14 +467,9 @@ impl ToPipe<'_> {
         changed: &CondVar,
         mut ready: impl FnMut(&T) -> bool,
     ) -> Result {
-        if mem::replace(&mut self.waited, true) && interrupted() {
-            return Err(ERESTARTSYS);
-        }
-        if ready(&state.lock()) {
+        let may_wait = self.may_wait();
+        if is_ready(state, &mut ready, &mut self.waited, may_wait)? {
             return Ok(());
-        }
-        if !self.may_wait() {
-            return Err(EAGAIN);
         }
         if self.given > 0 {
             self.ring.wake_readers();
@@ -489,6 +478,29 @@ impl ToPipe<'_> {
             .unlocked(|| wait_until(state, changed, &mut ready))?;
         // Others may have filled the pipe meanwhile.
         wait_for_room(&mut self.ring, self.flags)
+    }
+}
+
+/// Returns whether `ready` is true for the data that `state` guards. If it is not, the caller waits.
+///
+/// Returns [`ERESTARTSYS`] if the caller has `waited` before and a signal is pending, and [`EAGAIN`]
+/// if it has to wait and may not.
+fn is_ready<T>(
+    state: &Mutex<T>,
+    ready: &mut impl FnMut(&T) -> bool,
+    waited: &mut bool,
+    may_wait: bool,
+) -> Result<bool> {
+    if mem::replace(waited, true) && interrupted() {
+        return Err(ERESTARTSYS);
+    }
+    if ready(&state.lock()) {
+        return Ok(true);
+    }
+    if may_wait {
+        Ok(false)
+    } else {
+        Err(EAGAIN)
     }
 }
 
