@@ -9,7 +9,8 @@ FILE ?=
 .NOTPARALLEL:
 .PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
 	check-host check-debian check-guest check-device check-debug check-configs differential programs \
-	kunit shell clippy rustfmtcheck checkpatch unsafe-count clean clean-cache
+	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
+	clean-cache
 
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +97,9 @@ checkpatch: tools ## Checks C files and patches with checkpatch.pl --strict
 
 unsafe-count: ## Counts unsafe code, layer by layer
 	@scripts/unsafe-count
+
+import-graph: tools ## Prints which Rust file imports which, and finds circles
+	@scripts/in-root scripts/import-graph
 
 clean: ## Removes build/
 	rm -rf build

@@ -10,12 +10,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::adapter::{Engine, Piece, Work};
 use kernel::{
     device::{Bound, Device},
     io::{poll::read_poll_timeout, Io},
     pci::DevresBar,
     prelude::*,
+    splice::dma::{Engine, Piece, Work},
     sync::Arc,
     time::Delta,
 };
@@ -88,10 +88,11 @@ pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
     Ok(())
 }
 
-/// The transfer in progress: its direction, and its length in bytes.
+/// The transfer in progress: its direction, its memory, and for a page to receive into the number of
+/// bytes.
 enum Transfer {
-    ToDevice(usize),
-    FromDevice(usize),
+    ToDevice(Piece),
+    FromDevice(Piece, usize),
 }
 
 /// The DMA engine.
@@ -112,10 +113,10 @@ impl EduEngine {
     }
 
     /// Starts a transfer. Returns [`ENXIO`] if the registers are not mapped any more.
-    fn run(&mut self, transfer: Transfer, source: u64, destination: u64) -> Result {
-        let (count, direction) = match transfer {
-            Transfer::ToDevice(count) => (count, 0),
-            Transfer::FromDevice(count) => (count, FROM_DEVICE),
+    fn run(&mut self, transfer: Transfer) -> Result {
+        let (source, destination, count, direction) = match &transfer {
+            Transfer::ToDevice(piece) => (piece.addr, BUFFER + self.filled as u64, piece.len, 0),
+            Transfer::FromDevice(page, bytes) => (BUFFER, page.addr, *bytes, FROM_DEVICE),
         };
         let bar = self.bar.try_access().ok_or(ENXIO)?;
         bar.try_write64(source, regs::DMA_SOURCE)?;
@@ -130,20 +131,20 @@ impl EduEngine {
     fn try_start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>) -> Result {
         let room = BUFFER_SIZE - self.filled;
         if room > 0 {
-            if let Some(Piece { addr, len }) = work.next_to_send(room) {
-                let end = BUFFER + self.filled as u64;
-                return self.run(Transfer::ToDevice(len), addr, end);
+            if let Some(piece) = work.next_to_send(room) {
+                return self.run(Transfer::ToDevice(piece));
             }
         }
         if self.filled > 0 {
             if let Some(page) = work.next_to_receive(dev) {
-                return self.run(Transfer::FromDevice(self.filled), BUFFER, page.addr);
+                return self.run(Transfer::FromDevice(page, self.filled));
             }
         }
         Ok(())
     }
 }
 
+#[vtable]
 impl Engine for EduEngine {
     fn start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>) {
         if self.transfer.is_none() && self.try_start(dev, work).is_err() {
@@ -156,13 +157,13 @@ impl Engine for EduEngine {
             return;
         }
         match self.transfer.take() {
-            Some(Transfer::ToDevice(bytes)) => {
-                self.filled += bytes;
-                work.sent(bytes);
+            Some(Transfer::ToDevice(piece)) => {
+                self.filled += piece.len;
+                work.sent(piece);
             }
-            Some(Transfer::FromDevice(bytes)) => {
+            Some(Transfer::FromDevice(page, bytes)) => {
                 self.filled = 0;
-                work.received(bytes);
+                work.received(page, bytes);
             }
             None => (),
         }

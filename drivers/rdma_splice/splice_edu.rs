@@ -9,10 +9,8 @@
 //!
 //! This file binds the driver to a device and unbinds it; [`edu`] has the DMA engine.
 
-mod adapter;
 mod edu;
 
-use adapter::{Channel, ChannelOf, CountersOf};
 use edu::{EduEngine, BAR_SIZE, BUFFER_SIZE};
 use kernel::{
     debugfs,
@@ -27,8 +25,15 @@ use kernel::{
     miscdevice::{MiscDevice, MiscDeviceOptions, MiscDeviceRegistration},
     pci::{self, IrqType, IrqTypes, IrqVectorRegistration, Vendor},
     prelude::*,
-    splice::{self, FromPipe, PollEvents, ToPipe},
-    sync::{global_lock, poll::PollTable, Arc},
+    splice::{
+        dma::{Channel, ChannelOwner, Limits, ShowCounters},
+        driver::prelude::*, //
+    },
+    sync::{
+        global_lock,
+        poll::{PollEvents, PollTable},
+        Arc, //
+    },
     InPlaceModule, ModuleMetadata,
 };
 
@@ -84,6 +89,8 @@ struct EduFile(Arc<EduChannel>);
 impl MiscDevice for EduFile {
     type Ptr = KBox<Self>;
 
+    const SPLICE: Option<SpliceOperations<Self::Ptr>> = Some(SpliceOperations::of::<Self>());
+
     fn open(_file: &File, misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
         let name = misc.device().name();
         let index = NAMES
@@ -94,6 +101,19 @@ impl MiscDevice for EduFile {
         Ok(KBox::new(Self(channel), GFP_KERNEL)?)
     }
 
+    fn poll(this: &Self, file: &File, table: PollTable<'_>) -> PollEvents {
+        this.0.poll(file, table)
+    }
+
+    fn fsync(this: &Self, _file: &File) -> Result {
+        this.0.fsync()
+    }
+}
+
+#[vtable]
+impl SpliceDevice for EduFile {
+    type Ptr = KBox<Self>;
+
     fn splice_in(this: &Self, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
         EduChannel::splice_in(this.0.as_arc_borrow(), pipe)
     }
@@ -101,14 +121,6 @@ impl MiscDevice for EduFile {
     fn splice_out(this: &Self, file: &File, bufs: &mut FromPipe<'_>) -> Result {
         // `O_SYNC` includes the bit of `O_DSYNC`.
         this.0.splice_out(file.has_flags(O_DSYNC), bufs)
-    }
-
-    fn poll(this: &Self, file: &File, table: PollTable<'_>) -> PollEvents {
-        this.0.poll(file, table)
-    }
-
-    fn fsync(this: &Self, _file: &File) -> Result {
-        this.0.fsync()
     }
 }
 
@@ -143,9 +155,9 @@ struct Edu<'bound> {
     #[pin]
     misc: MiscDeviceRegistration<EduFile>,
     #[pin]
-    counters: debugfs::File<CountersOf<EduEngine>>,
+    counters: debugfs::File<ShowCounters<EduEngine>>,
     place: Place,
-    channel: ChannelOf<EduEngine>,
+    channel: ChannelOwner<EduEngine>,
     #[pin]
     irq: ThreadedRegistration<'bound, Interrupt<'bound>>,
     vectors: IrqVectorRegistration<'bound>,
@@ -194,7 +206,7 @@ impl pci::Driver for EduDriver {
 
             let vectors = pdev.alloc_irq_vectors(1, 1, IrqTypes::default().with(IrqType::Msi))?;
             let dev: &'bound Device<Bound> = pdev.as_ref();
-            let channel = ChannelOf::new(dev, EduEngine::new(bar.clone()))?;
+            let channel = ChannelOwner::new(dev, EduEngine::new(bar.clone()), Limits::default())?;
             let interrupt = Interrupt {
                 dev,
                 bar,
@@ -202,8 +214,8 @@ impl pci::Driver for EduDriver {
             };
             let place = Place::take(channel.channel())?;
             let name = place.name();
-            let dir = splice::debugfs_dir().subdir(name);
-            let shown = CountersOf(channel.channel().clone());
+            let dir = debugfs_dir().subdir(name);
+            let shown = ShowCounters(channel.channel().clone());
             Ok(try_pin_init!(&this in Edu {
                 vectors,
                 irq <- {

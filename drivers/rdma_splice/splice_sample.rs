@@ -15,10 +15,10 @@ use kernel::{
     new_mutex, new_poll_condvar,
     page::PAGE_SIZE,
     prelude::*,
-    splice::{debugfs_dir, FromPipe, PageOwner, PollEvent, PollEvents, ReceivePage, ToPipe},
+    splice::driver::prelude::*,
     sync::{
         atomic::{ordering::Relaxed, Atomic},
-        poll::{PollCondVar, PollTable},
+        poll::{PollCondVar, PollEvent, PollEvents, PollTable},
         Arc, ArcBorrow, Mutex,
     },
     InPlaceModule,
@@ -31,17 +31,24 @@ struct Sink;
 impl MiscDevice for Sink {
     type Ptr = KBox<Self>;
 
+    const SPLICE: Option<SpliceOperations<Self::Ptr>> = Some(SpliceOperations::of::<Self>());
+
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
         Ok(KBox::new(Self, GFP_KERNEL)?)
     }
 
+    fn poll(_sink: &Self, _file: &File, _table: PollTable<'_>) -> PollEvents {
+        PollEvent::Out | PollEvent::OutNormal
+    }
+}
+
+#[vtable]
+impl SpliceDevice for Sink {
+    type Ptr = KBox<Self>;
+
     fn splice_out(_sink: &Self, _file: &File, bufs: &mut FromPipe<'_>) -> Result {
         bufs.for_each(drop);
         Ok(())
-    }
-
-    fn poll(_sink: &Self, _file: &File, _table: PollTable<'_>) -> PollEvents {
-        PollEvent::Out | PollEvent::OutNormal
     }
 }
 
@@ -167,7 +174,10 @@ impl Source {
                 break;
             };
             // CAST: At most PAGE_SIZE.
-            let buf = ReceivePage::into_buffer(page, 0, len as u32).map_err(|_| ENODEV)?;
+            let buf = ReceivePage::into_buffer(page, 0, len as u32).map_err(|page| {
+                Owner::release(page);
+                ENODEV
+            })?;
             // Nothing is left: the pipe is not full, and `next` returned at most `wanted` bytes.
             let _ = pipe.push(buf);
         }
@@ -182,17 +192,10 @@ struct SourceFile(Arc<Source>);
 impl MiscDevice for SourceFile {
     type Ptr = KBox<Self>;
 
+    const SPLICE: Option<SpliceOperations<Self::Ptr>> = Some(SpliceOperations::of::<Self>());
+
     fn open(_file: &File, _misc: &MiscDeviceRegistration<Self>) -> Result<KBox<Self>> {
         Ok(KBox::new(Self(Source::new()?), GFP_KERNEL)?)
-    }
-
-    fn splice_in(this: &Self, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
-        let source = &this.0;
-        while pipe.given() == 0 {
-            pipe.wait(&source.state, &source.changed, State::is_ready)?;
-            Source::give(source.as_arc_borrow(), pipe)?;
-        }
-        Ok(())
     }
 
     fn poll(this: &Self, file: &File, table: PollTable<'_>) -> PollEvents {
@@ -202,6 +205,20 @@ impl MiscDevice for SourceFile {
         } else {
             PollEvents::empty()
         }
+    }
+}
+
+#[vtable]
+impl SpliceDevice for SourceFile {
+    type Ptr = KBox<Self>;
+
+    fn splice_in(this: &Self, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
+        let source = &this.0;
+        while pipe.given() == 0 {
+            pipe.wait(&source.state, &source.changed, State::is_ready)?;
+            Source::give(source.as_arc_borrow(), pipe)?;
+        }
+        Ok(())
     }
 }
 

@@ -11,7 +11,7 @@ use kernel::{
     debugfs::{File, Writer},
     fmt,
     prelude::*,
-    splice::{counters::Counter, debugfs_dir},
+    splice::{debugfs_dir, Counter},
 };
 
 /// The counters that are shown unchanged. Bytes from files to pipes are not among them, see

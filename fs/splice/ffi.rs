@@ -19,32 +19,43 @@
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
-use crate::{direct, entry, file_to_pipe, ops, pipe_to_file, to_pipe};
+use crate::{
+    buffer_ops,
+    c_buffers_to_pipe,
+    dispatch,
+    file_to_file,
+    file_to_pipe,
+    pipe_to_file, //
+};
 use kernel::{
     bindings,
     fs::{file::Offset, LocalFile},
     pipe::{OpsTable, Pipe, PipeBufOperations, PipeBuffer, PipeRing, PrivatePipe},
     prelude::*,
-    splice::{
-        counters::Counter,
-        desc::{CActor, CDirectActor},
-        from_pipe, from_size, SpliceDesc, SpliceFlags, SplicePipeDesc,
-    },
+    splice::{from_size, pipe_to_actor, Counter, SpliceFlags},
     uaccess::UserPtr,
 };
 
+pub(crate) mod splice_desc;
+mod splice_pipe_desc;
+
+use splice_desc::{CActor, CDirectActor, SpliceDesc};
+use splice_pipe_desc::SplicePipeDesc;
+
 /// The operations for pages that the kernel allocated as the target of a copy.
 #[no_mangle]
-pub(crate) static default_pipe_buf_ops: PipeBufOperations = OpsTable::<ops::Default>::OPERATIONS;
+pub(crate) static default_pipe_buf_ops: PipeBufOperations =
+    OpsTable::<buffer_ops::Default>::OPERATIONS;
 
 /// The operations for pages of sockets, and of other owners that keep using them.
 #[no_mangle]
-pub(crate) static nosteal_pipe_buf_ops: PipeBufOperations = OpsTable::<ops::NoSteal>::OPERATIONS;
+pub(crate) static nosteal_pipe_buf_ops: PipeBufOperations =
+    OpsTable::<buffer_ops::NoSteal>::OPERATIONS;
 
 /// The operations for pages of the page cache.
 #[no_mangle]
 pub(crate) static page_cache_pipe_buf_ops: PipeBufOperations =
-    OpsTable::<ops::PageCache>::OPERATIONS;
+    OpsTable::<buffer_ops::PageCache>::OPERATIONS;
 
 /// C: `splice_to_pipe`.
 ///
@@ -61,7 +72,7 @@ pub(crate) unsafe extern "C" fn splice_to_pipe(
     // as this function requires.
     let (mut ring, mut bufs) = unsafe { (PipeRing::from_raw(pipe), SplicePipeDesc::from_raw(spd)) };
     // Dropping `bufs` releases the pages that did not fit, by the release function of `spd`.
-    from_size(to_pipe::splice_to_pipe(&mut ring, &mut bufs))
+    from_size(c_buffers_to_pipe::splice_to_pipe(&mut ring, &mut bufs))
 }
 
 /// C: `add_to_pipe`.
@@ -78,7 +89,7 @@ pub(crate) unsafe extern "C" fn add_to_pipe(
     // SAFETY: `pipe` is a locked pipe. `buf` is a valid buffer that the caller does not use again,
     // as this function requires, so its one reference moves to the copy.
     let (mut ring, buf) = unsafe { (PipeRing::from_raw(pipe), PipeBuffer::from_raw(buf.read())) };
-    from_size(to_pipe::add_to_pipe(&mut ring, buf))
+    from_size(c_buffers_to_pipe::add_to_pipe(&mut ring, buf))
 }
 
 /// C: `splice_grow_spd`.
@@ -236,8 +247,7 @@ pub(crate) unsafe extern "C" fn splice_from_pipe(
     // SAFETY: `pipe` is a live pipe, `file` an open file, and `ppos` an own position.
     let (mut pipe, file, pos) =
         unsafe { (Pipe::from_raw(pipe), LocalFile::from_raw_file(file), *ppos) };
-    let mut desc = SpliceDesc::new(len, SpliceFlags::from_kernel(flags), pos);
-    desc.set_file(file);
+    let mut desc = SpliceDesc::for_file(len, SpliceFlags::from_kernel(flags), pos, file);
     // SAFETY: `desc` has `file` in its union, for which `actor` may be called, as this function
     // requires.
     let ret = unsafe { feed_c_actor(&mut pipe.lock().ring(), &mut desc, actor) };
@@ -245,7 +255,7 @@ pub(crate) unsafe extern "C" fn splice_from_pipe(
 }
 
 /// Feeds the data in `ring` to a C actor, until the actor has taken `desc.total_len()` bytes.
-/// Returns [`EINVAL`] if `actor` is null, and the errors of [`from_pipe`].
+/// Returns [`EINVAL`] if `actor` is null, and the errors of [`pipe_to_actor`].
 ///
 /// # Safety
 ///
@@ -259,7 +269,7 @@ unsafe fn feed_c_actor(
     let (len, flags) = (desc.total_len(), desc.flags());
     // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
     let mut actor = unsafe { CActor::new(actor, desc) }.ok_or(EINVAL)?;
-    let bytes = from_pipe(ring, len, flags, &mut actor)?;
+    let bytes = pipe_to_actor(ring, len, flags, &mut actor)?;
     Counter::PipeToActorReferenced.add(bytes);
     Ok(bytes)
 }
@@ -315,7 +325,7 @@ pub(crate) unsafe extern "C" fn splice_to_socket(
 }
 
 /// A C actor as the sink of a direct transfer.
-impl direct::Sink for CDirectActor {
+impl file_to_file::Sink for CDirectActor {
     #[inline]
     fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
         CDirectActor::drain(self, pipe, desc)
@@ -348,7 +358,7 @@ pub(crate) unsafe extern "C" fn splice_direct_to_actor(
     from_size(
         actor
             .ok_or(EINVAL)
-            .and_then(|mut actor| direct::splice_direct(file, desc, &mut actor)),
+            .and_then(|mut actor| file_to_file::splice_direct(file, desc, &mut actor)),
     )
 }
 
@@ -376,7 +386,7 @@ pub(crate) unsafe extern "C" fn do_splice_direct(
     // SAFETY: `ppos` and `opos` are own positions, and different ones.
     let (in_pos, out_pos) = unsafe { (&mut *ppos, &mut *opos) };
     let flags = SpliceFlags::from_kernel(flags);
-    from_size(direct::do_splice_direct(
+    from_size(file_to_file::do_splice_direct(
         input, in_pos, output, out_pos, len, flags,
     ))
 }
@@ -403,7 +413,7 @@ pub(crate) unsafe extern "C" fn splice_file_range(
     };
     // SAFETY: `ppos` and `opos` are own positions, and different ones.
     let (in_pos, out_pos) = unsafe { (&mut *ppos, &mut *opos) };
-    from_size(direct::splice_file_range(
+    from_size(file_to_file::splice_file_range(
         input, in_pos, output, out_pos, len,
     ))
 }
@@ -432,7 +442,9 @@ pub(crate) unsafe extern "C" fn do_splice(
     // SAFETY: `off_in` and `off_out` are null or own positions, and different ones.
     let (off_in, off_out) = unsafe { (off_in.as_mut(), off_out.as_mut()) };
     let flags = SpliceFlags::from_kernel(flags);
-    from_size(entry::do_splice(input, off_in, output, off_out, len, flags))
+    from_size(dispatch::do_splice(
+        input, off_in, output, off_out, len, flags,
+    ))
 }
 
 /// C: `do_tee`, called by io_uring.
@@ -454,7 +466,7 @@ pub(crate) unsafe extern "C" fn do_tee(
             LocalFile::from_raw_file(output),
         )
     };
-    from_size(entry::do_tee(
+    from_size(dispatch::do_tee(
         input,
         output,
         len,
@@ -478,7 +490,7 @@ pub(crate) unsafe extern "C" fn rust_sys_splice(
 ) -> isize {
     let off_in = UserPtr::from_ptr(off_in.cast());
     let off_out = UserPtr::from_ptr(off_out.cast());
-    from_size(entry::sys_splice(
+    from_size(dispatch::sys_splice(
         fd_in, off_in, fd_out, off_out, len, flags,
     ))
 }
@@ -495,5 +507,5 @@ pub(crate) unsafe extern "C" fn rust_sys_tee(
     len: usize,
     flags: c_uint,
 ) -> isize {
-    from_size(entry::sys_tee(fd_in, fd_out, len, flags))
+    from_size(dispatch::sys_tee(fd_in, fd_out, len, flags))
 }

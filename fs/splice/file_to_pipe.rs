@@ -5,12 +5,18 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    bvec::{FreshPages, PageArray},
     fs::{file::Offset, LocalFile},
     page::PAGE_SIZE,
-    pipe::{Pipe, PipeBuffer, PipeRing},
+    pipe::{Pipe, PipeRing},
     prelude::*,
-    splice::{counters::Counter, room_in_bytes, wait_for_room, SpliceFlags},
+    splice::{
+        room_in_bytes,
+        wait_for_room,
+        Counter,
+        FreshPages,
+        PageArray,
+        SpliceFlags, //
+    },
 };
 
 /// The largest number of bytes that one read or write moves: `INT_MAX`, rounded down to whole
@@ -111,19 +117,12 @@ pub(crate) fn copy_splice_read(
     let mut array = PageArray::new();
     let mut pages = FreshPages::alloc(&mut array, len.div_ceil(PAGE_SIZE))?;
 
-    let bytes = file
-        .call_read_iter(pos, pages.dest(len).as_iter())
-        .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
-
-    // The pages are not zeroed. So that a reader does not get old contents of memory, this frees
-    // the pages without data, and the last buffer ends where the data ends.
-    pages.truncate(bytes.div_ceil(PAGE_SIZE));
-    let mut left = bytes;
-    while let (Some(page), Some(vacancy)) = (pages.pop_front(), ring.vacancy()) {
-        let chunk = left.min(PAGE_SIZE);
-        // CAST: At most PAGE_SIZE.
-        vacancy.fill(PipeBuffer::from_page(page, 0, chunk as u32)?);
-        left -= chunk;
+    let bytes =
+        pages
+            .read_file(file, pos, len)
+            .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
+    while let (Some(buf), Some(vacancy)) = (pages.pop_front(), ring.vacancy()) {
+        vacancy.fill(buf);
     }
     if file.is_direct() {
         // The device has written to the pages that are now in the pipe: no CPU copied the data.

@@ -6,11 +6,10 @@
 
 use core::mem::MaybeUninit;
 use kernel::{
-    bvec::{BioVec, Pieces},
     fs::{file::Offset, LocalFile},
     pipe::{Pipe, PipeRing},
     prelude::*,
-    splice::{counters::Counter, wait_for_data, Progress, SpliceFlags},
+    splice::{wait_for_data, BioVec, Counter, Pieces, Progress, SpliceFlags},
 };
 
 /// Calls the file's `->splice_write`. Returns [`EINVAL`] if it has none. C: `do_splice_from`.

@@ -10,9 +10,9 @@ use kernel::{
     prelude::*,
     splice::{
         broken_pipe,
-        counters::Counter,
         interrupted,
         wait_for_room,
+        Counter,
         SpliceFlag,
         SpliceFlags, //
     },

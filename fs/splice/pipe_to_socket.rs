@@ -6,13 +6,13 @@
 
 use core::mem::MaybeUninit;
 use kernel::{
-    bvec::{BioVec, FreshPages, PageArray, Pieces},
     fs::{file::flags::O_NONBLOCK, LocalFile},
+    net::Socket,
     page::PAGE_SIZE,
     pipe::{Pipe, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     splice::{
-        counters::Counter, user::copy_to_iter, wait_for_data, Progress, Socket, SpliceFlag,
+        wait_for_data, BioVec, Counter, FreshPages, PageArray, Pieces, Progress, SpliceFlag,
         SpliceFlags,
     },
 };
@@ -85,12 +85,12 @@ fn send_some(
     // message ends.
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let gathered = pieces.gather_unless_loaned(ring, wanted);
+    let gathered = pieces.gather_unless_tracked(ring, wanted);
     // Send the buffers in front of one that cannot be read. Its error comes again, with no buffer
     // in front of it, at the next attempt.
     if pieces.is_empty() {
         return match gathered {
-            Ok(true) => send_loaned(ring, socket, wanted, flags, dont_wait, progress, copied),
+            Ok(true) => send_tracked(ring, socket, wanted, flags, dont_wait, progress, copied),
             Err(err) if err != ENODATA => Err(err),
             _ => Ok(false),
         };
@@ -108,11 +108,11 @@ fn send_some(
     Ok(true)
 }
 
-/// Sends the oldest buffers, which have a loan, so that the end of their use is observed: by
+/// Sends the oldest buffers, which are tracked memory, so that the end of their use is observed: by
 /// reference if the protocol reports when it is done with the memory, else as a copy. Returns
 /// `true` if the transfer can continue.
 #[cold]
-fn send_loaned(
+fn send_tracked(
     ring: &mut PipeRing<'_>,
     socket: &Socket,
     wanted: usize,
@@ -123,13 +123,13 @@ fn send_loaned(
 ) -> Result<bool> {
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
     let mut pieces = Pieces::new(&mut vecs);
-    let Some((loan, left_in_pipe)) = pieces.gather_loaned(ring, wanted) else {
+    let Some((memory, left_in_pipe)) = pieces.gather_tracked(ring, wanted) else {
         return Ok(false);
     };
     let more = |bytes| flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted);
-    let sent = match socket.send_loaned(&pieces, loan, more(pieces.bytes()), dont_wait) {
+    let sent = match socket.send_tracked(&pieces, memory, more(pieces.bytes()), dont_wait) {
         // The protocol would keep references to the pages and not report when it drops them, so
-        // the loan would end too early.
+        // the memory would be reported too early.
         Err(err) if err == EOPNOTSUPP => {
             let Some(buf) = ring.front() else {
                 return Ok(false);
@@ -162,12 +162,10 @@ fn send_copy(
     let len = len.min(PAGE_SIZE);
     let mut array = PageArray::new();
     let mut pages = FreshPages::alloc(&mut array, 1)?;
-    let len = copy_to_iter(buf, len, pages.dest(len).as_iter());
-    let page = pages.pop_front().ok_or(ENOMEM)?;
-    // CAST: At most PAGE_SIZE.
-    let copy = PipeBuffer::from_page(page, 0, len as u32)?;
+    pages.copy_buffer(buf, len);
+    let copy = pages.pop_front().ok_or(ENOMEM)?;
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; 1];
     let mut pieces = Pieces::new(&mut vecs);
-    pieces.push(&copy, len);
+    pieces.push(&copy, copy.len());
     socket.send_pages(&pieces, more, dont_wait)
 }

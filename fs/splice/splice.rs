@@ -2,22 +2,22 @@
 
 //! Splice: the transfers between files, pipes and sockets.
 //!
-//! There is one file for each kind of transfer. `ffi` has the functions that C calls, and is the
-//! only file with `unsafe` code.
+//! There is one file for each kind of transfer. `ffi` has the functions that C calls, and the C
+//! structs that they take. Only `ffi` has `unsafe` code.
 //!
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
+mod buffer_ops;
+mod c_buffers_to_pipe;
 mod debugfs;
-mod direct;
-mod entry;
+mod dispatch;
 mod ffi;
+mod file_to_file;
 mod file_to_pipe;
-mod ops;
 mod pipe_to_file;
 mod pipe_to_pipe;
 #[cfg(CONFIG_NET)]
 mod pipe_to_socket;
-mod to_pipe;
 
 use kernel::prelude::*;
 

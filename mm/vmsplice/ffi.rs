@@ -3,7 +3,7 @@
 //! The functions that C calls. They convert pointers to references and results to error numbers,
 //! and decide nothing.
 
-use crate::{entry, fdinfo, notify};
+use crate::{fdinfo, ioctl, syscall};
 use kernel::{
     bindings,
     fs::LocalFile,
@@ -26,7 +26,7 @@ pub(crate) unsafe extern "C" fn rust_sys_vmsplice(
     flags: c_uint,
 ) -> isize {
     let iov = UserPtr::from_ptr(uiov.cast_mut().cast());
-    from_size(entry::sys_vmsplice(fd, iov, nr_segs, flags))
+    from_size(syscall::sys_vmsplice(fd, iov, nr_segs, flags))
 }
 
 /// Runs the ioctls of pipes that `fs/pipe.c` does not know. Returns 0 or a negative error number.
@@ -43,7 +43,7 @@ pub(crate) unsafe extern "C" fn rust_pipe_ioctl(
     // SAFETY: The caller guarantees that `file` is valid. The current task has looked it up, so an
     // `fdget_pos` that did not take the lock is in this task.
     let file = unsafe { LocalFile::from_raw_file(file) };
-    match notify::ioctl(file, cmd, UserPtr::from_addr(arg)) {
+    match ioctl::ioctl(file, cmd, UserPtr::from_addr(arg)) {
         Ok(ret) => ret,
         Err(err) => err.to_errno() as c_long,
     }

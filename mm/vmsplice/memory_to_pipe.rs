@@ -18,19 +18,14 @@
 use kernel::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     fs::LocalFile,
-    mm::gup::{HeldPages, Hold, UserMemoryCharge, UserRange, UserRanges},
+    iov::user::UserSource,
+    mm::gup::{HeldPages, Hold, UserRange, UserRanges},
     page::PAGE_SIZE,
     pipe::{Filler, Pipe, PipeBuffer, PipeRing},
     prelude::*,
-    splice::{
-        counters::Counter,
-        loan::LoanBuilder,
-        notify::NotifiedCall,
-        user::UserSource,
-        wait_for_room,
-        SpliceFlags, //
-    },
+    splice::{wait_for_room, Counter, SpliceFlags},
     sync::Arc,
+    vmsplice::{NotifiedCall, TrackedMemoryBuilder, UserMemoryCharge},
 };
 
 /// Puts user memory into the pipe whose write end is `file`, until the pipe is full. Returns the
@@ -83,7 +78,7 @@ fn splice_observed(
     notify: bool,
     limit: Option<usize>,
 ) -> Result<usize> {
-    let observed = Observed::new(ring, notify, limit)?;
+    let observed = Tracking::new(ring, notify, limit)?;
     splice_with(ring, source, flags, observed)
 }
 
@@ -470,19 +465,19 @@ impl Keeper for Plain {
     }
 }
 
-/// Loans own the memory, because the caller asked for a notification or because user memory is
-/// limited.
-struct Observed {
+/// [`TrackedMemory`](kernel::vmsplice::TrackedMemory) owns the memory, because the caller asked for
+/// a notification or because user memory is limited.
+struct Tracking {
     /// The call that the notification is for, if the caller asked for one.
     call: Option<Arc<NotifiedCall>>,
     /// The limit in pages, if there is one.
     limit: Option<usize>,
-    /// The loan that memory is added to.
-    loan: Option<LoanBuilder>,
+    /// The owner that memory is added to.
+    owner: Option<TrackedMemoryBuilder>,
     copied: Copied,
 }
 
-impl Observed {
+impl Tracking {
     /// Prepares a call. Returns [`ENOMEM`] if there is no memory for the notification.
     fn new(ring: &mut PipeRing<'_>, notify: bool, limit: Option<usize>) -> Result<Self> {
         let call = if notify {
@@ -493,13 +488,13 @@ impl Observed {
         Ok(Self {
             call,
             limit,
-            loan: None,
+            owner: None,
             copied: Copied::default(),
         })
     }
 }
 
-impl Keeper for Observed {
+impl Keeper for Tracking {
     fn look_up(&self, ranges: &mut UserRanges, range: UserRange) -> usize {
         if self.pins() {
             ranges.look_up_pinning(range)
@@ -520,16 +515,16 @@ impl Keeper for Observed {
                 None => return Ok(()),
             }
         }
-        let loan = match &mut self.loan {
-            Some(loan) if !loan.is_full() => loan,
-            full => full.insert(LoanBuilder::new(self.call.clone())?),
+        let owner = match &mut self.owner {
+            Some(owner) if !owner.is_full() => owner,
+            full => full.insert(TrackedMemoryBuilder::new(self.call.clone())?),
         };
-        if self.limit.is_some_and(|limit| !loan.charge(&held, limit)) {
+        if self.limit.is_some_and(|limit| !owner.charge(&held, limit)) {
             return self
                 .copied
                 .copy(held, range, sink, Counter::MemoryToPipeLimit);
         }
-        if let Ok(buf) = loan.lend(held, range) {
+        if let Ok(buf) = owner.track(held, range) {
             sink.push(buf);
         }
         Ok(())

@@ -6,16 +6,10 @@
 
 use kernel::{
     fs::LocalFile,
-    iov::IovIterDest,
+    iov::{user::copy_to_iter, IovIterDest},
     pipe::{BufferRef, Pipe},
     prelude::*,
-    splice::{
-        counters::Counter,
-        from_pipe,
-        user::copy_to_iter,
-        Actor,
-        SpliceFlags, //
-    },
+    splice::{pipe_to_actor, Actor, Counter, SpliceFlags},
 };
 
 /// Copies data of the pipe whose read end is `file` to user memory. Returns the number of bytes.
@@ -50,7 +44,7 @@ pub(crate) fn splice(
     file.clear_nowait();
 
     let len = dest.len();
-    let bytes = from_pipe(&mut pipe.lock().ring(), len, flags, &mut Copy(dest))?;
+    let bytes = pipe_to_actor(&mut pipe.lock().ring(), len, flags, &mut Copy(dest))?;
     if bytes > 0 {
         file.notify_access();
     }

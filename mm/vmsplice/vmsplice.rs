@@ -4,12 +4,12 @@
 //!
 //! `ffi` contains the functions that C calls. It is the only file with `unsafe` code.
 
-mod entry;
 mod fdinfo;
 mod ffi;
+mod ioctl;
 mod memory_to_pipe;
-mod notify;
 mod pipe_to_memory;
+mod syscall;
 
 use kernel::prelude::*;
 

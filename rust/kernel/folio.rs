@@ -53,6 +53,18 @@ impl Folio {
         unsafe { bindings::folio_ref_count(self.as_ptr()) }
     }
 
+    /// Returns whether the folio is on an LRU list, or may be put on one by others because it
+    /// belongs to a file or to anonymous memory. Pages that the kernel allocated for a pipe are
+    /// neither.
+    #[inline]
+    pub fn can_be_on_lru(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe {
+            bindings::folio_test_lru(self.as_ptr())
+                || !bindings::folio_raw_mapping(self.as_ptr()).is_null()
+        }
+    }
+
     /// Locks the folio. Sleeps until the lock is free. C: `folio_lock`.
     ///
     /// The lock of a folio is held while it is read from its file, so this also waits for a read.

@@ -5,24 +5,11 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use super::{
-    ops::{OpsTable, PipeBufferOps},
-    user, //
-};
-use crate::{
-    alloc::{flags::__GFP_ZERO, Flags},
-    bindings,
-    folio::Folio,
-    impl_flags,
-    mm::gup::{HeldPages, Hold, UserRange},
-    page::PAGE_SIZE,
-    prelude::*,
-    splice::loan::{Loan, LOANED},
-    types::Opaque, //
-};
+use super::page::{OwnedFolio, OwnedPage};
+use crate::{bindings, folio::Folio, impl_flags, page::PAGE_SIZE, prelude::*, types::Opaque};
 use core::{
     mem::{ManuallyDrop, MaybeUninit},
-    ptr::{self, NonNull},
+    ptr,
 };
 
 impl_flags!(
@@ -132,150 +119,18 @@ impl PipeBuffer {
         }))
     }
 
-    /// Creates a buffer of `len` bytes at `offset` of `page`, with the operations of `T`.
-    ///
-    /// The buffer keeps the module that `T` is in loaded. Returns [`ENODEV`] if that module is
-    /// being unloaded; the caller keeps the reference to `page` then.
-    ///
-    /// # Safety
-    ///
-    /// `page` must be the first of as many contiguous pages as `offset + len` bytes need. On
-    /// success the caller hands over one reference to it.
-    #[inline]
-    pub unsafe fn with_ops<T: PipeBufferOps>(
-        page: NonNull<bindings::page>,
-        offset: u32,
-        len: u32,
-        flags: BufferFlags,
-    ) -> Result<Self> {
-        let module = OpsTable::<T>::MODULE;
-        // SAFETY: `module` is the module that calls this function, so it is valid. Null stands for
-        // code that is built in, and is not passed.
-        if !module.is_null() && !unsafe { bindings::try_module_get(module) } {
-            return Err(ENODEV);
-        }
-        // INVARIANT: The release operation of this table gives back a page reference, which the
-        // caller handed over, and the module reference in `private`, which was taken above.
-        Ok(Self(bindings::pipe_buffer {
-            page: page.as_ptr(),
-            offset,
-            len,
-            ops: OpsTable::<T>::TABLE.as_raw(),
-            flags: u32::from(flags | BufferFlag::RustOps),
-            private: module as usize,
-        }))
-    }
-
-    /// Creates a buffer of user memory: the beginning of `range` that `pages` covers. `pages` must
-    /// have been found at the beginning of `range`.
-    ///
-    /// The buffer takes over the reference or pin of `pages`.
-    #[inline]
-    pub fn from_user(pages: HeldPages, range: UserRange) -> Self {
-        let ops = match pages.hold() {
-            Hold::Reference => user::REFERENCED.as_raw(),
-            Hold::Pin => user::PINNED.as_raw(),
-        };
-        // INVARIANT: The release operation gives back the reference or pin of `pages`, which
-        // `ManuallyDrop` leaves to the buffer.
-        Self::of_user_memory(&ManuallyDrop::new(pages), range, ops, 0)
-    }
-
-    /// Creates a buffer of user memory as [`Self::from_user`] does, but the memory belongs to a
-    /// loan.
-    ///
-    /// # Safety
-    ///
-    /// `loan` must own `pages`. The caller hands over one reference to `loan`.
-    #[inline]
-    pub(crate) unsafe fn from_loan(
-        pages: &HeldPages,
-        range: UserRange,
-        loan: NonNull<Loan>,
-    ) -> Self {
-        // INVARIANT: The release operation gives back the reference to the loan in `private`. The
-        // loan owns the pages (see `# Safety`), so `page` is valid.
-        Self::of_user_memory(pages, range, LOANED.as_raw(), loan.as_ptr() as usize)
-    }
-
-    #[inline]
-    fn of_user_memory(
-        pages: &HeldPages,
-        range: UserRange,
-        ops: *const bindings::pipe_buf_operations,
-        private: usize,
-    ) -> Self {
-        let offset = range.offset();
-        // Only the first page can have bytes before the ones that are wanted.
-        let len = range.len().min(pages.pages() * PAGE_SIZE - offset);
-        let mut flags = BufferFlag::RustOps as u32;
-        if pages.pages() > 1 && offset + len > PAGE_SIZE {
-            flags |= BufferFlag::Pages as u32;
-        }
-        Self(bindings::pipe_buffer {
-            page: pages.page().as_ptr(),
-            // CAST: `offset` is below `PAGE_SIZE`, and one call transfers less than 2 GiB.
-            offset: offset as u32,
-            len: len as u32,
-            ops,
-            flags,
-            private,
-        })
-    }
-
-    /// Creates a buffer of `len` bytes at `offset` of a driver's page.
-    ///
-    /// # Safety
-    ///
-    /// The bytes must be within `page`. `ops` must fit `private`, and `private` must keep the page
-    /// alive. The caller hands over one reference to `private`.
-    #[inline]
-    pub(crate) unsafe fn received(
-        page: *mut bindings::page,
-        offset: u32,
-        len: u32,
-        ops: *const bindings::pipe_buf_operations,
-        private: *mut c_void,
-    ) -> Self {
-        // INVARIANT: The release operation gives back the reference in `private`, which keeps the
-        // page alive (see `# Safety`).
-        Self(bindings::pipe_buffer {
-            page,
-            offset,
-            len,
-            ops,
-            flags: BufferFlag::RustOps as u32,
-            private: private as usize,
-        })
-    }
-
     /// Returns whether the contents are known to be good without a call of `->confirm`: there is no
     /// such operation, or the page is an up-to-date page of the page cache.
     ///
     /// This is the case for nearly all buffers, and it saves the indirect call.
     #[inline]
-    pub(super) fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         // SAFETY: `ops` points to a valid table by the type invariant.
         if unsafe { (*self.0.ops).confirm.is_none() } {
             return true;
         }
         ptr::eq(self.0.ops, &raw const bindings::page_cache_pipe_buf_ops)
             && self.folio().is_uptodate()
-    }
-
-    /// Returns the loan that owns the memory, if a notification or a limit observes the end of its
-    /// use.
-    ///
-    /// A consumer that uses the memory after it dropped the buffer keeps a reference to the loan
-    /// for as long.
-    #[inline]
-    pub fn loan(&self) -> Option<&Loan> {
-        if !ptr::eq(self.0.ops, LOANED.as_raw()) {
-            return None;
-        }
-        // SAFETY: All buffers with these operations come from `Self::from_loan`, so `private`
-        // points to a loan to which this buffer holds a reference.
-        Some(unsafe { &*(self.0.private as *const Loan) })
     }
 
     /// Returns whether the buffer takes one slot for each of its pages.
@@ -350,9 +205,10 @@ impl PipeBuffer {
         &raw mut self.0
     }
 
+    /// Returns the C struct.
     #[inline]
-    pub(super) fn as_const(&self) -> *const bindings::pipe_buffer {
-        &raw const self.0
+    pub(crate) fn raw(&self) -> &bindings::pipe_buffer {
+        &self.0
     }
 
     /// Returns the number of bytes.
@@ -393,27 +249,6 @@ impl PipeBuffer {
     pub fn flags(&self) -> BufferFlags {
         // Leave out bits that only C knows.
         BufferFlags(self.0.flags & BufferFlags::all_bits())
-    }
-
-    /// Returns the origin of the page, as known from the buffer's operations.
-    pub fn provenance(&self) -> Provenance {
-        let ops = self.0.ops;
-        if self.0.flags & BufferFlag::RustOps as u32 != 0 {
-            // SAFETY: The flag is set, so by the type invariant `ops` is the first field of an
-            // `OpsTable`.
-            return unsafe { super::ops::table_provenance(ops) };
-        }
-        if ptr::eq(ops, &raw const bindings::page_cache_pipe_buf_ops) {
-            Provenance::PageCache
-        } else if ptr::eq(ops, &raw const bindings::anon_pipe_buf_ops)
-            || ptr::eq(ops, &raw const bindings::default_pipe_buf_ops)
-        {
-            Provenance::Private
-        } else if ptr::eq(ops, &raw const bindings::nosteal_pipe_buf_ops) {
-            Provenance::Socket
-        } else {
-            Provenance::Foreign
-        }
     }
 
     /// Drops the first `n` bytes, or all if there are fewer. The reference stays.
@@ -571,12 +406,9 @@ impl PipeBuffer {
         let raw = self.into_raw();
         // Stealing turns the buffer's reference into a plain page reference, which `put_page` gives
         // back.
-        // INVARIANT: `->try_steal` succeeded, so the page is locked and the buffer's reference is
-        // its only one.
-        Ok(OwnedFolio {
-            // SAFETY: The page of a buffer is valid by the type invariant, so it is not null.
-            page: unsafe { NonNull::new_unchecked(raw.page) },
-        })
+        // SAFETY: `->try_steal` succeeded, so the page is locked and the buffer's reference, which
+        // moves to the result, is its only one.
+        Ok(unsafe { OwnedFolio::from_raw(raw.page) })
     }
 }
 
@@ -621,118 +453,3 @@ impl DetachedPipe {
 
 // SAFETY: Nothing writes to the pipe, since its pool of pages is full, see `DETACHED_PIPE`.
 unsafe impl Sync for DetachedPipe {}
-
-/// A newly allocated page to which nothing else refers.
-///
-/// # Invariants
-///
-/// The page is valid and of order 0, and this value owns its only reference.
-pub struct OwnedPage(NonNull<bindings::page>);
-
-impl OwnedPage {
-    /// Allocates a zeroed page. `flags` determine whether this may sleep.
-    ///
-    /// Returns [`ENOMEM`] if there is no memory.
-    #[inline]
-    pub fn alloc(flags: Flags) -> Result<Self> {
-        let flags = flags | __GFP_ZERO;
-        // SAFETY: `alloc_pages` accepts any flags. The caller chooses flags that fit its context.
-        let page = unsafe { bindings::alloc_pages(flags.as_raw(), 0) };
-        // INVARIANT: `alloc_pages` returned a page of order 0 with one reference.
-        Ok(Self(NonNull::new(page).ok_or(ENOMEM)?))
-    }
-
-    /// Takes a page over from C.
-    ///
-    /// # Safety
-    ///
-    /// `page` must be a valid page of order 0 whose only reference the caller hands over.
-    #[inline]
-    pub(crate) unsafe fn from_raw(page: NonNull<bindings::page>) -> Self {
-        // INVARIANT: The caller guarantees that this is a page of order 0 and hands over its only
-        // reference (see `# Safety`).
-        Self(page)
-    }
-
-    #[inline]
-    pub(crate) fn as_ptr(&self) -> *mut bindings::page {
-        self.0.as_ptr()
-    }
-
-    /// Copies `bytes` to the beginning of the page, as many as fit. Returns their number.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> usize {
-        let len = bytes.len().min(PAGE_SIZE);
-        // SAFETY: The page is valid, and mapped while it is written to. `len` is at most
-        // `PAGE_SIZE`. Nothing else accesses the page, since `self` owns its only reference.
-        unsafe {
-            let addr = bindings::kmap_local_page(self.as_ptr());
-            ptr::copy_nonoverlapping(bytes.as_ptr(), addr.cast(), len);
-            bindings::kunmap_local(addr);
-        }
-        len
-    }
-
-    /// Copies `len` bytes at `offset` of `from` to the beginning of this page.
-    ///
-    /// Returns `false` if the bytes are not within one page, or if the memory is damaged (a machine
-    /// check). C: `copy_mc_to_kernel`.
-    ///
-    /// # Safety
-    ///
-    /// `from` must be a valid page.
-    pub(crate) unsafe fn copy_from(
-        &mut self,
-        from: *mut bindings::page,
-        offset: usize,
-        len: usize,
-    ) -> bool {
-        if offset > PAGE_SIZE || len > PAGE_SIZE - offset {
-            return false;
-        }
-        // SAFETY: This page is valid by the type invariant and `from` by the caller's guarantee.
-        // The bytes are within both pages, as checked above. Nothing else accesses this page, since
-        // `self` owns its only reference.
-        unsafe { bindings::copy_page_part(self.as_ptr(), from, offset, len) }
-    }
-
-    #[inline]
-    fn into_raw(self) -> *mut bindings::page {
-        ManuallyDrop::new(self).0.as_ptr()
-    }
-}
-
-impl Drop for OwnedPage {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant `self` owns one reference to the page.
-        unsafe { bindings::put_page(self.0.as_ptr()) };
-    }
-}
-
-/// A folio that was taken over from a buffer. It is locked, in no page cache, and has no other
-/// reference.
-///
-/// # Invariants
-///
-/// `page` belongs to a locked folio, and this value owns the folio's only reference.
-pub struct OwnedFolio {
-    page: NonNull<bindings::page>,
-}
-
-impl OwnedFolio {
-    /// Returns the page that the buffer described. The owner of the folio may write to it.
-    #[inline]
-    pub fn as_ptr(&mut self) -> *mut bindings::page {
-        self.page.as_ptr()
-    }
-}
-
-impl Drop for OwnedFolio {
-    fn drop(&mut self) {
-        // SAFETY: By the type invariant the folio is locked, and `self` owns one reference to it.
-        unsafe {
-            bindings::unlock_page(self.page.as_ptr());
-            bindings::put_page(self.page.as_ptr());
-        }
-    }
-}

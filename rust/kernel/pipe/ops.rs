@@ -10,8 +10,7 @@ use crate::{
     error::{from_result, VTABLE_DEFAULT_ERROR},
     folio::{Folio, Removed},
     prelude::*,
-    warn_on,
-    ModuleMetadata, //
+    warn_on, //
 };
 use core::{marker::PhantomData, mem, ptr};
 
@@ -72,20 +71,29 @@ pub struct Stolen<'a> {
 }
 
 impl<'a> Stolen<'a> {
-    /// Locks the page if the buffer holds its only reference, and returns `None` otherwise. May
+    /// Locks the folio if the buffer holds its only reference, and returns `None` otherwise. May
     /// sleep. C: `generic_pipe_buf_try_steal`.
     ///
-    /// `on_lru` tells whether the page is on an LRU list already. The caller must know this.
-    pub fn if_unique(buf: &'a PipeBuffer, on_lru: bool) -> Option<Self> {
+    /// Also returns `None` if the folio can be on an LRU list: a new owner that adds it to one, as
+    /// FUSE does, would corrupt the list.
+    pub fn if_unique(buf: &'a PipeBuffer) -> Option<Self> {
         // SAFETY: `buf` holds a reference to its page, so the page is valid. The function uses no
         // other field, and ignores the pipe.
-        let stolen = unsafe {
-            bindings::generic_pipe_buf_try_steal(DETACHED_PIPE.as_ptr(), buf.as_const().cast_mut())
+        let is_unique = unsafe {
+            bindings::generic_pipe_buf_try_steal(
+                DETACHED_PIPE.as_ptr(),
+                ptr::from_ref(buf.raw()).cast_mut(),
+            )
         };
-        stolen.then(|| Self {
+        if !is_unique {
+            return None;
+        }
+        // Dropping this unlocks the folio again.
+        let stolen = Self {
             folio: buf.folio(),
-            on_lru,
-        })
+            on_lru: false,
+        };
+        (!stolen.folio.can_be_on_lru()).then_some(stolen)
     }
 }
 
@@ -126,25 +134,6 @@ pub struct PipeBufOperations(bindings::pipe_buf_operations);
 unsafe impl Sync for PipeBufOperations {}
 
 impl<T: PipeBufferOps> OpsTable<T> {
-    /// The module that the operations are in, or null if they are built in.
-    pub(super) const MODULE: *mut bindings::module = T::OwnerModule::THIS_MODULE.as_ptr();
-
-    /// The table for buffers of [`PipeBuffer::with_ops`]. They hold a reference to the module if
-    /// `T` is in one.
-    pub const TABLE: &'static Self = &Self {
-        ops: if Self::MODULE.is_null() {
-            Self::OPERATIONS
-        } else {
-            PipeBufOperations(bindings::pipe_buf_operations {
-                release: Some(release),
-                get: Some(get),
-                ..Self::OPERATIONS.0
-            })
-        },
-        provenance: T::PROVENANCE,
-        _kind: PhantomData,
-    };
-
     /// Creates a table for buffers that hold their memory in another way than by a page reference.
     /// The functions must be built into the kernel.
     ///
@@ -238,56 +227,38 @@ impl<T: PipeBufferOps> OpsTable<T> {
     }
 }
 
-/// Releases the page of a buffer and the module that its operations are in.
-///
-/// This function is built in, so it is not part of the module that it releases.
-///
-/// # Safety
-///
-/// `buf` must be a valid buffer that [`PipeBuffer::with_ops`] made for operations in a module, and
-/// must not be used again. C guarantees this.
-unsafe extern "C" fn release(
-    _pipe: *mut bindings::pipe_inode_info,
-    buf: *mut bindings::pipe_buffer,
-) {
-    // SAFETY: The caller guarantees that `with_ops` made the buffer, so it owns one reference to
-    // the module and one to the page.
-    unsafe {
-        bindings::module_put((*buf).private as *mut bindings::module);
-        bindings::put_page((*buf).page);
-    }
-}
-
-/// Takes another reference to the page and to the module.
-///
-/// # Safety
-///
-/// `buf` must be a valid buffer that [`PipeBuffer::with_ops`] made for operations in a module. C
-/// guarantees this.
-unsafe extern "C" fn get(
-    pipe: *mut bindings::pipe_inode_info,
-    buf: *mut bindings::pipe_buffer,
-) -> bool {
-    // SAFETY: The caller guarantees that `with_ops` made the buffer. So it owns a reference to the
-    // module, and another one can be taken.
-    unsafe {
-        if !bindings::generic_pipe_buf_get(pipe, buf) {
-            return false;
-        }
-        bindings::__module_get((*buf).private as *mut bindings::module);
-    }
-    true
-}
-
 /// Returns the provenance of the table that `ops` belongs to.
 ///
 /// # Safety
 ///
 /// `ops` must point to the first field of an [`OpsTable`].
 #[inline]
-pub(super) unsafe fn table_provenance(ops: *const bindings::pipe_buf_operations) -> Provenance {
+unsafe fn table_provenance(ops: *const bindings::pipe_buf_operations) -> Provenance {
     // The type parameter is a marker only, so that all tables have the same layout.
     // SAFETY: The caller guarantees that `ops` points to the first field of an `OpsTable`, which is
     // `repr(C)`.
     unsafe { (*ops.cast::<OpsTable<()>>()).provenance }
+}
+
+impl PipeBuffer {
+    /// Returns the origin of the page, as known from the buffer's operations.
+    pub fn provenance(&self) -> Provenance {
+        let ops = self.raw().ops;
+        if self.raw().flags & BufferFlag::RustOps as u32 != 0 {
+            // SAFETY: The flag is set, so by the type invariant `ops` is the first field of an
+            // `OpsTable`.
+            return unsafe { table_provenance(ops) };
+        }
+        if ptr::eq(ops, &raw const bindings::page_cache_pipe_buf_ops) {
+            Provenance::PageCache
+        } else if ptr::eq(ops, &raw const bindings::anon_pipe_buf_ops)
+            || ptr::eq(ops, &raw const bindings::default_pipe_buf_ops)
+        {
+            Provenance::Private
+        } else if ptr::eq(ops, &raw const bindings::nosteal_pipe_buf_ops) {
+            Provenance::Socket
+        } else {
+            Provenance::Foreign
+        }
+    }
 }

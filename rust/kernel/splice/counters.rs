@@ -5,7 +5,7 @@
 //! The counters are kept per CPU and are never reset. `/sys/kernel/debug/splice/counters` shows the
 //! sums over all CPUs.
 
-use crate::bindings;
+use crate::{bindings, debugfs::Dir, sync::SetOnce};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -51,8 +51,8 @@ counters! {
     PipeToFileCopied,
     /// Bytes from a pipe to a socket that were sent by reference.
     PipeToSocketReferenced,
-    /// Bytes from a pipe to a socket that were copied. They have a loan, and the socket does not
-    /// report when it is done with the memory.
+    /// Bytes from a pipe to a socket that were copied. They are tracked memory, and the socket
+    /// does not report when it is done with it.
     PipeToSocketCopied,
     /// Bytes that were moved from one pipe to another.
     PipeToPipeReferenced,
@@ -92,4 +92,20 @@ impl Counter {
         // SAFETY: The array has room for all counters, as asserted above.
         unsafe { bindings::splice_counter_sum(self as u32) }
     }
+}
+
+/// Returns the directory of splice in debugfs. It contains the counters and a directory for each
+/// device of a splice driver.
+///
+/// The first call creates the directory. May sleep.
+pub fn debugfs_dir() -> Dir {
+    static DIR: SetOnce<Dir> = SetOnce::new();
+
+    if let Some(dir) = DIR.as_ref() {
+        return dir.clone();
+    }
+    let dir = Dir::new(c"splice");
+    // `fs/splice` makes the first call at boot, when no other caller can run at the same time.
+    DIR.populate(dir.clone());
+    dir
 }

@@ -5,5 +5,5 @@
 //! reservation of pipe slots, for `tests/reservation.rs`.
 
 pub mod reservation;
-#[path = "../../../../rust/kernel/pipe/ring.rs"]
+#[path = "../../../../rust/kernel/pipe/index.rs"]
 pub mod ring;

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The entry points of `splice(2)` and `tee(2)`: select the kind of transfer, and check whether it
+//! is allowed.
+
+#![forbid(unsafe_code)]
+
+use crate::{file_to_pipe::splice_file_to_pipe, pipe_to_file, pipe_to_pipe};
+use kernel::{
+    fs::{
+        file::{
+            flags::{O_APPEND, O_NONBLOCK},
+            Offset,
+        },
+        LocalFile,
+    },
+    pipe::Pipe,
+    prelude::*,
+    splice::{Counter, SpliceFlag, SpliceFlags},
+    uaccess::{UserPtr, UserSlice},
+};
+
+/// Adds [`SpliceFlag::NonBlock`] to `flags` if one of `files` is open with `O_NONBLOCK`.
+#[inline]
+fn inherit_nonblock(flags: SpliceFlags, files: &[&LocalFile]) -> SpliceFlags {
+    if files.iter().any(|file| file.has_flags(O_NONBLOCK)) {
+        flags | SpliceFlag::NonBlock
+    } else {
+        flags
+    }
+}
+
+/// Moves up to `len` bytes between two files, at least one of which is a pipe. C: `do_splice`.
+///
+/// If no offset is given for a file that is not a pipe, the file position is used and advanced.
+///
+/// # Errors
+///
+/// - [`EBADF`]: `input` is not open for reading, or `output` not for writing.
+/// - [`ESPIPE`]: an offset is given for a pipe, or for a
+///   [`SpliceDevice`](kernel::splice::driver::SpliceDevice), which is a stream.
+/// - [`EINVAL`]: neither file is a pipe; both are the same pipe; an offset is given for another
+///   file without positions; `output` is open with `O_APPEND`; the file does not support splice.
+/// - The errors of `rw_verify_area`, and of the transfer.
+#[inline(always)]
+pub(crate) fn do_splice(
+    input: &LocalFile,
+    in_offset: Option<&mut Offset>,
+    output: &LocalFile,
+    out_offset: Option<&mut Offset>,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    if !input.is_readable() || !output.is_writable() {
+        return Err(EBADF);
+    }
+
+    let bytes = match (Pipe::of_file(input), Pipe::of_file(output)) {
+        (Some(mut from), Some(mut to)) => {
+            if in_offset.is_some() || out_offset.is_some() {
+                return Err(ESPIPE);
+            }
+            if from.is_same(&to) {
+                return Err(EINVAL);
+            }
+            let flags = inherit_nonblock(flags, &[input, output]);
+            pipe_to_pipe::splice(&mut from, &mut to, len, flags)?
+        }
+        (Some(from), None) => {
+            if in_offset.is_some() {
+                return Err(ESPIPE);
+            }
+            if out_offset.is_some() && !output.can_pwrite() {
+                return Err(output.no_offset());
+            }
+            let mut pos = out_offset.as_deref().copied().unwrap_or(output.pos());
+            if output.has_flags(O_APPEND) {
+                return Err(EINVAL);
+            }
+            output.verify_write(&pos, len)?;
+            // Only the pipe's `O_NONBLOCK` counts here. That of `output` is for its
+            // `->splice_write`: a socket does not wait for room, but still waits for the pipe.
+            let flags = inherit_nonblock(flags, &[input]);
+            let write = output.start_write();
+            let ret = pipe_to_file::write(from, output, &mut pos, len, flags);
+            drop(write);
+            store_pos(output, out_offset, pos, &ret);
+            ret?
+        }
+        (None, Some(mut to)) => {
+            if out_offset.is_some() {
+                return Err(ESPIPE);
+            }
+            if in_offset.is_some() && !input.can_pread() {
+                return Err(input.no_offset());
+            }
+            let mut pos = in_offset.as_deref().copied().unwrap_or(input.pos());
+            input.verify_read(&pos, len)?;
+            let flags = inherit_nonblock(flags, &[output]);
+            let ret = splice_file_to_pipe(input, &mut to, &mut pos, len, flags);
+            store_pos(input, in_offset, pos, &ret);
+            ret?
+        }
+        (None, None) => return Err(EINVAL),
+    };
+
+    if bytes > 0 {
+        // `->splice_write` may have reported the modification of `output` already. Report it before
+        // the access, because inotify merges an event only with the last one in its queue.
+        output.notify_modify();
+        input.notify_access();
+    }
+    Ok(bytes)
+}
+
+/// Stores the position after a transfer: in `offset` if the caller gave one, else in the file, if
+/// the transfer succeeded.
+#[inline]
+fn store_pos(file: &LocalFile, offset: Option<&mut Offset>, pos: Offset, ret: &Result<usize>) {
+    match offset {
+        Some(offset) => *offset = pos,
+        None if ret.is_ok() => file.set_pos(pos),
+        None => (),
+    }
+}
+
+/// The offset argument of a system call: a pointer to user space, or none.
+struct UserOffset(Option<UserPtr>);
+
+impl UserOffset {
+    fn new(ptr: UserPtr) -> Self {
+        Self((!ptr.as_const_ptr().is_null()).then_some(ptr))
+    }
+
+    fn read(&self) -> Result<Option<Offset>> {
+        let Some(ptr) = self.0 else { return Ok(None) };
+        Ok(Some(
+            UserSlice::new(ptr, size_of::<Offset>()).reader().read()?,
+        ))
+    }
+
+    fn write(&self, offset: Option<Offset>) -> Result {
+        let (Some(ptr), Some(offset)) = (self.0, offset) else {
+            return Ok(());
+        };
+        UserSlice::new(ptr, size_of::<Offset>())
+            .writer()
+            .write(&offset)
+    }
+}
+
+/// `splice(2)`.
+///
+/// Returns 0 if `len` is 0, without a look at the other arguments. Errors besides those of
+/// [`do_splice`]: [`EINVAL`] for unknown flags, [`EBADF`] for a bad descriptor, and [`EFAULT`] if
+/// an offset cannot be read, or cannot be written after the transfer. In the last case the data
+/// was moved.
+pub(crate) fn sys_splice(
+    fd_in: c_int,
+    off_in: UserPtr,
+    fd_out: c_int,
+    off_out: UserPtr,
+    len: usize,
+    flags: u32,
+) -> Result<usize> {
+    Counter::CallsSplice.add(1);
+    if len == 0 {
+        return Ok(0);
+    }
+    let flags = SpliceFlags::from_user(flags)?;
+    let (off_in, off_out) = (UserOffset::new(off_in), UserOffset::new(off_out));
+
+    LocalFile::with_fd(fd_in, |input| {
+        LocalFile::with_fd(fd_out, |output| {
+            for (file, offset) in [(input, &off_in), (output, &off_out)] {
+                if Pipe::of_file(file).is_some() {
+                    if offset.0.is_some() {
+                        return Err(ESPIPE);
+                    }
+                    // Forbid reads and writes with `RWF_NOWAIT` from now on: they would block
+                    // while a transfer sleeps with the pipe locked.
+                    file.clear_nowait();
+                }
+            }
+            let mut out_offset = off_out.read()?;
+            let mut in_offset = off_in.read()?;
+            let bytes = do_splice(
+                input,
+                in_offset.as_mut(),
+                output,
+                out_offset.as_mut(),
+                len,
+                flags,
+            )?;
+            off_out.write(out_offset)?;
+            off_in.write(in_offset)?;
+            Ok(bytes)
+        })
+    })
+}
+
+/// Duplicates up to `len` bytes of one pipe in another. C: `do_tee`.
+///
+/// Returns [`EBADF`] if `input` is not open for reading or `output` is not open for writing,
+/// [`EINVAL`] if they are not two different pipes, and the errors of [`pipe_to_pipe::tee`].
+pub(crate) fn do_tee(
+    input: &LocalFile,
+    output: &LocalFile,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    if !input.is_readable() || !output.is_writable() {
+        return Err(EBADF);
+    }
+    let (Some(mut from), Some(mut to)) = (Pipe::of_file(input), Pipe::of_file(output)) else {
+        return Err(EINVAL);
+    };
+    if from.is_same(&to) {
+        return Err(EINVAL);
+    }
+    let flags = inherit_nonblock(flags, &[input, output]);
+    let bytes = pipe_to_pipe::tee(&mut from, &mut to, len, flags)?;
+    if bytes > 0 {
+        input.notify_access();
+        output.notify_modify();
+    }
+    Ok(bytes)
+}
+
+/// `tee(2)`.
+///
+/// Checks the flags before `len`, as C does and unlike `splice(2)`: unknown flags are [`EINVAL`]
+/// even if `len` is 0. Other errors: [`EBADF`] for a bad descriptor, and those of [`do_tee`].
+pub(crate) fn sys_tee(fd_in: c_int, fd_out: c_int, len: usize, flags: u32) -> Result<usize> {
+    Counter::CallsTee.add(1);
+    let flags = SpliceFlags::from_user(flags)?;
+    if len == 0 {
+        return Ok(0);
+    }
+    LocalFile::with_fd(fd_in, |input| {
+        LocalFile::with_fd(fd_out, |output| do_tee(input, output, len, flags))
+    })
+}

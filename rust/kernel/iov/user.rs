@@ -1,0 +1,216 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! User memory as the source or the sink of a transfer.
+//!
+//! [`UserIov`] imports the iovec of a system call. [`UserSource`] is the memory to read from, which
+//! `vmsplice(2)` references; the memory to write to is an [`IovIterDest`], to which data is copied.
+//!
+//! C header: [`include/linux/uio.h`](srctree/include/linux/uio.h)
+
+use crate::{
+    alloc::flags::GFP_KERNEL_ACCOUNT,
+    bindings,
+    iov::IovIterDest,
+    mm::gup::UserRange,
+    pipe::{OwnedPage, PipeBuffer},
+    prelude::*,
+    uaccess::UserPtr, //
+};
+use core::{marker::PhantomData, mem::MaybeUninit};
+
+/// The vector of user memory ranges of a system call, imported into the kernel.
+///
+/// # Invariants
+///
+/// If `heap` is not null, `import_iovec` allocated it.
+pub struct UserIov {
+    heap: *mut bindings::iovec,
+}
+
+impl UserIov {
+    /// Imports a vector of `segments` ranges to read from, and runs `f` on it. May sleep. C:
+    /// `import_iovec(ITER_SOURCE, ...)`.
+    ///
+    /// At most `MAX_RW_COUNT` bytes are imported; the rest is left out. The vector is freed when
+    /// `f` has returned.
+    ///
+    /// # Errors
+    ///
+    /// - [`EINVAL`]: there are too many ranges, or the length of one is negative.
+    /// - [`EFAULT`]: the vector cannot be read, or a range cannot be user memory.
+    /// - [`ENOMEM`]: a long vector cannot be allocated.
+    /// - Those of `f`.
+    #[inline]
+    pub fn with_source<R>(
+        iov: UserPtr,
+        segments: usize,
+        f: impl FnOnce(&mut UserSource<'_>) -> Result<R>,
+    ) -> Result<R> {
+        Self::with(bindings::ITER_SOURCE, iov, segments, |iter| {
+            // INVARIANT: `iter` was imported as a source of user memory of the current task.
+            f(&mut UserSource {
+                iter,
+                _not_send: PhantomData,
+            })
+        })
+    }
+
+    /// Imports a vector of ranges to write to, and runs `f` on it. Otherwise the same as
+    /// [`Self::with_source`].
+    #[inline]
+    pub fn with_dest<R>(
+        iov: UserPtr,
+        segments: usize,
+        f: impl FnOnce(&mut IovIterDest<'_>) -> Result<R>,
+    ) -> Result<R> {
+        Self::with(bindings::ITER_DEST, iov, segments, |iter| {
+            // SAFETY: `iter` was imported as a destination, and it is valid and not accessed
+            // otherwise until `f` returns.
+            f(unsafe { IovIterDest::from_raw(iter) })
+        })
+    }
+
+    /// Imports the vector for `direction`, which is `ITER_SOURCE` or `ITER_DEST`.
+    ///
+    /// A vector of up to `UIO_FASTIOV` ranges is on the stack, so that a usual call needs no
+    /// allocation.
+    #[inline]
+    fn with<R>(
+        direction: u32,
+        iov: UserPtr,
+        segments: usize,
+        f: impl FnOnce(&mut bindings::iov_iter) -> Result<R>,
+    ) -> Result<R> {
+        const FAST: usize = bindings::UIO_FASTIOV as usize;
+        let mut stack = [const { MaybeUninit::<bindings::iovec>::uninit() }; FAST];
+        let mut heap = stack.as_mut_ptr().cast();
+        let mut iter = MaybeUninit::uninit();
+        // `import_iovec` takes an unsigned int, as the system call always did: C also drops the
+        // upper bits of a larger number.
+        // SAFETY: `heap` points to room for `FAST` ranges. If these are too few, the function
+        // allocates more and sets `heap` to them; otherwise it sets `heap` to null.
+        let ret = unsafe {
+            bindings::import_user_iov(
+                direction as c_int,
+                iov.as_const_ptr().cast(),
+                segments as c_uint,
+                FAST as c_uint,
+                &raw mut heap,
+                iter.as_mut_ptr(),
+            )
+        };
+        if ret < 0 {
+            // CAST: Error numbers fit in an int.
+            return Err(Error::from_errno(ret as c_int));
+        }
+        // INVARIANT: The import succeeded, so `heap` is null or was allocated by it.
+        let _this = Self { heap };
+        // SAFETY: The import succeeded, so it initialized `iter`.
+        f(unsafe { iter.assume_init_mut() })
+    }
+}
+
+impl Drop for UserIov {
+    #[inline]
+    fn drop(&mut self) {
+        // Few calls have so many ranges. This check saves a call of `kfree` for all others.
+        if !self.heap.is_null() {
+            // SAFETY: By the type invariant `import_iovec` allocated the memory, and it is not used
+            // again.
+            unsafe { bindings::kfree(self.heap.cast()) };
+        }
+    }
+}
+
+/// User memory to read from.
+///
+/// It belongs to the current task, so this type is not `Send`.
+///
+/// # Invariants
+///
+/// `iter` is a source of user memory of the current task.
+pub struct UserSource<'a> {
+    iter: &'a mut bindings::iov_iter,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl UserSource<'_> {
+    /// Returns whether no bytes are left.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the number of bytes that are left.
+    #[inline]
+    pub fn len(&self) -> usize {
+        // SAFETY: The union has this member for all kinds of iterators.
+        unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_ref().count }
+    }
+
+    /// Returns an upper bound of the number of address ranges that are left. Empty ranges count as
+    /// well.
+    pub fn ranges(&self) -> usize {
+        // SAFETY: By the type invariant `iter` is a source of user memory.
+        unsafe { bindings::user_iter_ranges(self.iter) }
+    }
+
+    /// Returns the first range of addresses that is not empty, or `None` if no bytes are left.
+    #[inline]
+    pub fn front(&mut self) -> Option<UserRange> {
+        let mut addr = 0;
+        // SAFETY: By the type invariant `iter` is a source of user memory.
+        let len = unsafe { bindings::user_iter_front(self.iter, &raw mut addr) };
+        (len > 0).then(|| UserRange::new(addr, len))
+    }
+
+    /// Returns whether the next byte is in a mapping of a DAX file. Takes `mmap_lock` for reading;
+    /// may sleep.
+    ///
+    /// The mapping may change before the memory is looked up, so look at the page again afterwards.
+    pub fn is_dax(&mut self) -> bool {
+        let front = self.front();
+        // SAFETY: The function accepts any address.
+        front.is_some_and(|range| unsafe { bindings::user_memory_is_dax(range.addr()) })
+    }
+
+    /// Copies the next bytes, up to the end of their page, to a new page and advances past them.
+    /// Returns a buffer of that page. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// - [`EFAULT`]: no byte can be read.
+    /// - [`ENOMEM`]: no page can be allocated.
+    #[cold]
+    pub fn copy_page(&mut self) -> Result<PipeBuffer> {
+        let range = self.front().ok_or(EFAULT)?;
+        let len = range.first_pages(1).len();
+        let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+        // SAFETY: `page` owns a page to which nothing else refers, and `len` is at most its size.
+        // By the type invariant `iter` is a source of user memory.
+        let copied = unsafe { bindings::copy_page_from_iter(page.as_ptr(), 0, len, self.iter) };
+        if copied == 0 {
+            return Err(EFAULT);
+        }
+        // CAST: The value is at most `PAGE_SIZE`.
+        PipeBuffer::from_page(page, 0, copied as u32)
+    }
+
+    /// Advances by `n` bytes, or to the end if there are fewer.
+    #[inline]
+    pub fn advance(&mut self, n: usize) {
+        // SAFETY: By the type invariant `iter` is a source of user memory. C handles an `n` that is
+        // too large.
+        unsafe { bindings::user_iter_advance(self.iter, n) };
+    }
+}
+
+/// Copies the first `len` bytes of `buf` to `dest`. Returns the number of bytes that were copied,
+/// which is smaller if a page of `dest` cannot be written to. May sleep.
+#[inline]
+pub fn copy_to_iter(buf: &PipeBuffer, len: usize, dest: &mut IovIterDest<'_>) -> usize {
+    let len = len.min(buf.len());
+    // SAFETY: The buffer holds its pages, which have at least `len` bytes from the offset on.
+    // `dest` is a valid destination.
+    unsafe { bindings::copy_page_to_iter(buf.page(), buf.offset(), len, dest.as_raw()) }
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Passing the data of a pipe to an [`Actor`].
+
+#![forbid(unsafe_code)]
+
+use super::{
+    flags::SpliceFlags,
+    wait::{cond_resched, wait_for_data, Progress},
+};
+use crate::{
+    pipe::{BufferRef, PipeRing},
+    prelude::*, //
+};
+
+/// A consumer of data from a pipe.
+///
+/// # Examples
+///
+/// A number of bytes beyond the number that the actor was given is not counted.
+///
+/// ```
+/// use kernel::{
+///     pipe::{BufferRef, OwnedPage, PipeBuffer, PrivatePipe},
+///     splice::{pipe_to_actor, Actor, SpliceFlags},
+/// };
+///
+/// struct Boaster;
+///
+/// impl Actor for Boaster {
+///     fn take(&mut self, _buf: BufferRef<'_>, len: usize) -> Result<usize> {
+///         Ok(len + 1)
+///     }
+/// }
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// let page = OwnedPage::alloc(GFP_KERNEL)?;
+/// ring.vacancy().ok_or(EAGAIN)?.fill(PipeBuffer::from_page(page, 0, 10)?);
+/// assert_eq!(pipe_to_actor(&mut ring, 4, SpliceFlags::empty(), &mut Boaster)?, 4);
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(6));
+/// # Ok::<(), Error>(())
+/// ```
+pub trait Actor {
+    /// Takes some of the first `len` bytes of `buf`. Returns the number of bytes that were taken;
+    /// `0` ends the transfer. Called with the pipe locked; may sleep.
+    ///
+    /// The contents can be read, because the buffer was [confirmed](BufferRef::confirm).
+    fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize>;
+}
+
+/// Passes up to `len` bytes to `actor`. Returns the number of bytes that it took, or 0 if the pipe
+/// is empty and has no writer. C: `__splice_from_pipe`.
+///
+/// The caller has locked the pipe. Sleeps with the pipe unlocked while it is empty. Bytes that the
+/// actor does not take stay in the pipe.
+///
+/// # Errors
+///
+/// Those of [`wait_for_data`], of [`BufferRef::confirm`] and of the actor, but only if no bytes
+/// were transferred before.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     pipe::{BufferRef, OwnedPage, PipeBuffer, PrivatePipe},
+///     splice::{pipe_to_actor, Actor, SpliceFlags},
+/// };
+///
+/// /// An actor that counts bytes.
+/// struct Discard(usize);
+///
+/// impl Actor for Discard {
+///     fn take(&mut self, _buf: BufferRef<'_>, len: usize) -> Result<usize> {
+///         self.0 += len;
+///         Ok(len)
+///     }
+/// }
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// for _ in 0..2 {
+///     let page = OwnedPage::alloc(GFP_KERNEL)?;
+///     ring.vacancy().ok_or(EAGAIN)?.fill(PipeBuffer::from_page(page, 0, 1000)?);
+/// }
+/// let mut actor = Discard(0);
+/// assert_eq!(pipe_to_actor(&mut ring, 1200, SpliceFlags::empty(), &mut actor)?, 1200);
+/// assert_eq!(actor.0, 1200);
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(800));
+/// # Ok::<(), Error>(())
+/// ```
+#[inline(always)]
+pub fn pipe_to_actor(
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    flags: SpliceFlags,
+    actor: &mut impl Actor,
+) -> Result<usize> {
+    let mut progress = Progress::default();
+    let ret = loop {
+        cond_resched();
+        match wait_for_data(ring, flags, &mut progress) {
+            Ok(true) => (),
+            Ok(false) => break Ok(0),
+            Err(err) => break Err(err),
+        }
+        match feed(ring, len, &mut progress, actor) {
+            Ok(true) => (),
+            Ok(false) => break Ok(0),
+            Err(err) => break Err(err),
+        }
+    };
+    progress.wake(ring);
+    progress.result(ret)
+}
+
+/// Passes the data that the pipe has now to `actor`. Returns `Ok(true)` if it took all of the data
+/// and the caller wants more.
+#[inline(always)]
+fn feed(
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    progress: &mut Progress,
+    actor: &mut impl Actor,
+) -> Result<bool> {
+    // This does not wrap: never more than `len` bytes are taken.
+    let wanted = len.wrapping_sub(progress.bytes);
+    let mut left = wanted;
+    let mut room = false;
+    let ret = ring.drain(
+        |mut buf| {
+            let most = buf.len().min(left);
+            if most == 0 {
+                return Ok(None);
+            }
+            match buf.confirm_inline() {
+                Ok(()) => (),
+                Err(err) if err == ENODATA => return Ok(None),
+                Err(err) => return Err(err),
+            }
+            let taken = actor.take(buf, most)?.min(most);
+            left = left.wrapping_sub(taken);
+            Ok(Some(taken))
+        },
+        &mut room,
+    );
+    progress.bytes += wanted - left;
+    // Nobody can wait for a pipe without files.
+    progress.wake_writers |= room && ring.has_files();
+    Ok(ret? && left > 0)
+}

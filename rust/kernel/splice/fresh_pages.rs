@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! New pages that a file's `->read_iter` fills for a pipe.
+//!
+//! C headers: [`include/linux/bvec.h`](srctree/include/linux/bvec.h),
+//! [`include/linux/uio.h`](srctree/include/linux/uio.h)
+
+use crate::{
+    bindings,
+    fs::{file::Offset, LocalFile},
+    iov::{user::copy_to_iter, IovIterDest},
+    page::PAGE_SIZE,
+    pipe::{OwnedPage, PipeBuffer},
+    prelude::*,
+    types::Opaque,
+};
+use core::{
+    marker::PhantomData,
+    mem::MaybeUninit,
+    ptr::{self, NonNull},
+};
+
+/// The number of pages that a [`PageArray`] has room for. It is small because the array is on the
+/// stack, on which file systems nest.
+const FEW_PAGES: usize = 8;
+
+/// Memory for the list of [`FreshPages`], if there are at most 8 of them. More pages need an
+/// allocation.
+pub struct PageArray([MaybeUninit<bindings::bio_vec>; FEW_PAGES]);
+
+impl PageArray {
+    /// Creates an empty array. The elements are not initialized.
+    #[inline(always)]
+    #[expect(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self([const { MaybeUninit::uninit() }; FEW_PAGES])
+    }
+}
+
+/// Newly allocated pages that are filled with data and then put into a pipe.
+///
+/// The pages are not zeroed: only the bytes that were filled leave this type.
+///
+/// # Invariants
+///
+/// `vecs` has at least `len` elements, and nothing else refers to them for `'a`. The elements from
+/// `taken` to `len` contain pages of order 0. This value owns their only references. The first
+/// `filled` bytes of these pages are initialized.
+pub struct FreshPages<'a> {
+    vecs: *mut bindings::bio_vec,
+    taken: usize,
+    len: usize,
+    filled: usize,
+    // The memory that `vecs` points to, unless it is the array of the caller.
+    _heap: KVec<bindings::bio_vec>,
+    _array: PhantomData<&'a mut PageArray>,
+}
+
+impl<'a> FreshPages<'a> {
+    /// Allocates `n` pages, or fewer if memory is short. May sleep. C: `alloc_pages_bulk`.
+    ///
+    /// `array` provides the memory for the list of pages if there are few of them.
+    ///
+    /// Returns [`ENOMEM`] if no page or no memory for the list can be allocated, or if `n` is zero.
+    #[inline]
+    pub fn alloc(array: &'a mut PageArray, n: usize) -> Result<Self> {
+        // The list of page pointers is in the second half of the array of bio_vecs.
+        const { assert!(size_of::<*mut bindings::page>() * 2 <= size_of::<bindings::bio_vec>()) };
+
+        let mut heap = KVec::new();
+        let vecs: *mut bindings::bio_vec = if n <= FEW_PAGES {
+            array.0.as_mut_ptr().cast()
+        } else {
+            heap.reserve(n, GFP_KERNEL)?;
+            heap.as_mut_ptr()
+        };
+        // SAFETY: The array has room for `n` bio_vecs, hence for `2 * n` pointers, of which the
+        // second half is used. `alloc_pages_bulk` fills in the pointers that are null, so all of
+        // them are set to null first.
+        let (pages, len) = unsafe {
+            let pages = vecs.cast::<*mut bindings::page>().add(n);
+            ptr::write_bytes(pages, 0, n);
+            (
+                pages,
+                bindings::alloc_pages_bulk(bindings::GFP_USER, n, pages),
+            )
+        };
+        if len == 0 {
+            return Err(ENOMEM);
+        }
+        for i in 0..len {
+            // SAFETY: Both elements are in the array. The bio_vec ends at or before the end of the
+            // pointer that it is made of, so no pointer is overwritten before it is read.
+            unsafe {
+                vecs.add(i).write(bindings::bio_vec {
+                    bv_page: pages.add(i).read(),
+                    bv_len: 0,
+                    bv_offset: 0,
+                })
+            };
+        }
+        // INVARIANT: The loop above initialized the first `len` elements with pages of order 0,
+        // each with one reference, and the array is borrowed or in `heap`.
+        Ok(Self {
+            vecs,
+            taken: 0,
+            len,
+            filled: 0,
+            _heap: heap,
+            _array: PhantomData,
+        })
+    }
+
+    /// Fills the pages with up to `len` bytes of `file` from `pos` on, by one call of its
+    /// `->read_iter`. Returns the number of bytes, and advances `pos`. May sleep.
+    ///
+    /// Errors are those of [`LocalFile::call_read_iter`].
+    #[inline]
+    pub fn read_file(&mut self, file: &LocalFile, pos: &mut Offset, len: usize) -> Result<usize> {
+        let bytes = file.call_read_iter(pos, self.dest(len).as_iter())?;
+        // INVARIANT: `->read_iter` has stored as many bytes as it returned, from the first page on.
+        self.filled = bytes.min(self.len() * PAGE_SIZE);
+        Ok(bytes)
+    }
+
+    /// Fills the pages with a copy of the first `len` bytes of `buf`, or of as many as fit.
+    pub fn copy_buffer(&mut self, buf: &PipeBuffer, len: usize) {
+        // INVARIANT: `copy_to_iter` has stored as many bytes as it returned.
+        self.filled = copy_to_iter(buf, len, self.dest(len).as_iter());
+    }
+
+    /// Returns the number of pages.
+    #[inline]
+    fn len(&self) -> usize {
+        self.len - self.taken
+    }
+
+    /// Returns an iterator that fills the pages from the first one on. It has room for `bytes`
+    /// bytes, or for as many as the pages hold if these are fewer. C: `iov_iter_bvec`.
+    fn dest(&mut self, bytes: usize) -> PageDest<'_> {
+        let bytes = bytes.min(self.len() * PAGE_SIZE);
+        let segments = bytes.div_ceil(PAGE_SIZE);
+
+        // SAFETY: By the type invariant there are `len` elements, and `taken` is not larger than
+        // `len`.
+        let vecs = unsafe { self.vecs.add(self.taken) };
+        for i in 0..segments {
+            // CAST: The length is at most `PAGE_SIZE`.
+            let len = (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
+            // SAFETY: `segments` is at most the number of pages, so the element is one of those
+            // from `taken` to `len`, which are initialized by the type invariant.
+            unsafe { (*vecs.add(i)).bv_len = len };
+        }
+
+        let mut iter = MaybeUninit::uninit();
+        // SAFETY: By the type invariant the first `segments` elements from `taken` on are
+        // initialized. `iov_iter_bvec` initializes the whole of `iter`.
+        let iter = unsafe {
+            bindings::iov_iter_bvec(
+                iter.as_mut_ptr(),
+                bindings::ITER_DEST,
+                vecs,
+                segments,
+                bytes,
+            );
+            iter.assume_init()
+        };
+        // INVARIANT: `iter` is a destination. `self` owns the only references to the pages and
+        // stays borrowed, so nothing else accesses the memory.
+        PageDest {
+            iter: Opaque::new(iter),
+            _pages: PhantomData,
+        }
+    }
+
+    /// Returns the page in an element of `vecs`.
+    ///
+    /// # Safety
+    ///
+    /// The element must have a page whose only reference the caller owns and hands over.
+    #[inline]
+    unsafe fn page(&self, index: usize) -> OwnedPage {
+        // SAFETY: The caller guarantees that the element has a page of order 0 and hands over its
+        // only reference.
+        unsafe { OwnedPage::from_raw(NonNull::new_unchecked((*self.vecs.add(index)).bv_page)) }
+    }
+
+    /// Removes the first page and returns it as a buffer of the bytes that were filled. Returns
+    /// `None` if no filled bytes are left.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<PipeBuffer> {
+        if self.filled == 0 || self.taken == self.len {
+            return None;
+        }
+        let len = self.filled.min(PAGE_SIZE);
+        // INVARIANT: The first page leaves, and its filled bytes with it.
+        self.taken += 1;
+        self.filled -= len;
+        // SAFETY: By the type invariant the element has a page that `self` owned. `taken` was
+        // increased, so the ownership moves to the result.
+        let page = unsafe { self.page(self.taken - 1) };
+        // CAST: At most `PAGE_SIZE`.
+        PipeBuffer::from_page(page, 0, len as u32).ok()
+    }
+}
+
+impl Drop for FreshPages<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        for index in self.taken..self.len {
+            // SAFETY: By the type invariant the element has a page that `self` owns. It is not used
+            // again.
+            drop(unsafe { self.page(index) });
+        }
+    }
+}
+
+/// An iterator that fills [`FreshPages`], for functions that write to an [`IovIterDest`].
+///
+/// # Invariants
+///
+/// `iter` is a valid destination of data for `'a`.
+struct PageDest<'a> {
+    iter: Opaque<bindings::iov_iter>,
+    _pages: PhantomData<&'a mut FreshPages<'a>>,
+}
+
+impl<'a> PageDest<'a> {
+    /// Returns the iterator as the type that writers take.
+    #[inline]
+    fn as_iter(&mut self) -> &mut IovIterDest<'a> {
+        // SAFETY: By the type invariant `iter` is a valid destination for `'a`, and it is borrowed
+        // exclusively through `self`. `IovIterDest` is a transparent wrapper of `struct iov_iter`.
+        unsafe { &mut *self.iter.get().cast() }
+    }
+}
