@@ -121,9 +121,7 @@ pub(crate) fn copy_splice_read(
         pages
             .read_file(file, pos, len)
             .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
-    while let (Some(buf), Some(vacancy)) = (pages.pop_front(), ring.vacancy()) {
-        vacancy.fill(buf);
-    }
+    pages.put_into(ring);
     if file.is_direct() {
         // The device has written to the pages that are now in the pipe: no CPU copied the data.
         Counter::FileToPipeDirect.add(bytes);

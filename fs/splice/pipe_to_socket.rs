@@ -163,7 +163,7 @@ fn send_copy(
     let mut array = PageArray::new();
     let mut pages = FreshPages::alloc(&mut array, 1)?;
     pages.copy_buffer(buf, len);
-    let copy = pages.pop_front().ok_or(ENOMEM)?;
+    let copy = pages.into_buffer().ok_or(ENOMEM)?;
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; 1];
     let mut pieces = Pieces::new(&mut vecs);
     pieces.push(&copy, copy.len());

@@ -10,6 +10,7 @@
 #include <linux/splice.h>
 #include <linux/types.h>
 
+struct iov_iter;
 struct iovec;
 struct pipe_inode_info;
 struct seq_file;
@@ -42,11 +43,17 @@ ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 
 /*
  * Functions that fs/pipe.c calls. They are implemented in mm/vmsplice/ffi.rs
- * and rust/kernel/pipe.rs.
+ * and rust/kernel/vmsplice/notify.rs.
  */
 long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 void rust_pipe_show_fdinfo(struct seq_file *m, struct file *file);
 void rust_pipe_free(struct pipe_inode_info *pipe);
+
+/* Implemented in mm/vmsplice/user_memory.c. */
+ssize_t import_user_iov(int type, const struct iovec __user *uvec,
+			unsigned int nr_segs, unsigned int fast_segs,
+			struct iovec **iovp, struct iov_iter *iter);
+bool user_memory_is_dax(unsigned long addr);
 
 /* The value of fs.pipe-user-memory-pages, see mm/vmsplice/sysctl.c. */
 extern int pipe_user_memory_pages;

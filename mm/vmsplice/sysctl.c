@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The sysctl fs.pipe-user-memory-pages. It is C code because sysctl tables are;
- * rust/kernel/mm/gup.rs uses the value.
+ * rust/kernel/vmsplice/charge.rs uses the value.
  */
 #include <linux/init.h>
 #include <linux/rust_splice.h>

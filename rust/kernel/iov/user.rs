@@ -148,20 +148,64 @@ impl UserSource<'_> {
         unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_ref().count }
     }
 
+    /// Returns whether the memory is one range of addresses, and not a vector of them.
+    #[inline]
+    fn is_single_range(&self) -> bool {
+        u32::from(self.iter.iter_type) == bindings::iter_type_ITER_UBUF
+    }
+
+    /// Returns the member of the iterator that is the address of a single range, or the pointer to
+    /// a vector.
+    #[inline]
+    fn ranges_or_base(&self) -> &bindings::iov_iter__bindgen_ty_1__bindgen_ty_1__bindgen_ty_1 {
+        // SAFETY: The union has this member for all kinds of iterators.
+        unsafe {
+            &self
+                .iter
+                .__bindgen_anon_1
+                .__bindgen_anon_1
+                .as_ref()
+                .__bindgen_anon_1
+        }
+    }
+
     /// Returns an upper bound of the number of address ranges that are left. Empty ranges count as
     /// well.
     pub fn ranges(&self) -> usize {
-        // SAFETY: By the type invariant `iter` is a source of user memory.
-        unsafe { bindings::user_iter_ranges(self.iter) }
+        if self.is_single_range() {
+            return 1;
+        }
+        // SAFETY: By the type invariant `iter` is a source of user memory, and it has several
+        // ranges, so the union has this member.
+        unsafe { self.iter.__bindgen_anon_2.nr_segs }
     }
 
     /// Returns the first range of addresses that is not empty, or `None` if no bytes are left.
     #[inline]
     pub fn front(&mut self) -> Option<UserRange> {
-        let mut addr = 0;
-        // SAFETY: By the type invariant `iter` is a source of user memory.
-        let len = unsafe { bindings::user_iter_front(self.iter, &raw mut addr) };
-        (len > 0).then(|| UserRange::new(addr, len))
+        let left = self.len();
+        if left == 0 {
+            return None;
+        }
+        if self.is_single_range() {
+            // SAFETY: The iterator has a single range, so the union has this member.
+            let base = unsafe { self.ranges_or_base().ubuf };
+            return Some(UserRange::new(base as usize + self.iter.iov_offset, left));
+        }
+        loop {
+            // SAFETY: The iterator has several ranges, so the union has this member. Bytes are left,
+            // so there is a range.
+            let range = unsafe { &*self.ranges_or_base().__iov };
+            // CAST: The length of a range fits in a usize.
+            let len = range.iov_len as usize - self.iter.iov_offset;
+            if len > 0 {
+                let addr = range.iov_base as usize + self.iter.iov_offset;
+                return Some(UserRange::new(addr, len.min(left)));
+            }
+            // A vector may begin with empty ranges. This skips them.
+            // SAFETY: By the type invariant `iter` is a source of user memory.
+            unsafe { bindings::iov_iter_advance(self.iter, 0) };
+        }
     }
 
     /// Returns whether the next byte is in a mapping of a DAX file. Takes `mmap_lock` for reading;
@@ -199,9 +243,15 @@ impl UserSource<'_> {
     /// Advances by `n` bytes, or to the end if there are fewer.
     #[inline]
     pub fn advance(&mut self, n: usize) {
-        // SAFETY: By the type invariant `iter` is a source of user memory. C handles an `n` that is
-        // too large.
-        unsafe { bindings::user_iter_advance(self.iter, n) };
+        if self.is_single_range() && n <= self.len() {
+            self.iter.iov_offset += n;
+            // SAFETY: The union has this member for all kinds of iterators.
+            unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_mut().count -= n };
+        } else {
+            // SAFETY: By the type invariant `iter` is a source of user memory. C handles an `n` that
+            // is too large.
+            unsafe { bindings::iov_iter_advance(self.iter, n) };
+        }
     }
 }
 

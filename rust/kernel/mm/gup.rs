@@ -162,6 +162,13 @@ impl HeldPages {
         self.page
     }
 
+    /// Returns the folio that the pages belong to.
+    #[inline]
+    fn folio(&self) -> *mut bindings::folio {
+        // SAFETY: The page is valid by the type invariant.
+        unsafe { bindings::page_folio(self.page.as_ptr()) }
+    }
+
     /// Returns the number of pages.
     #[inline]
     pub fn pages(&self) -> usize {
@@ -182,7 +189,11 @@ impl HeldPages {
     #[inline]
     pub fn is_private_hugetlb(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
-        self.large && unsafe { bindings::user_page_is_private_hugetlb(self.page.as_ptr()) }
+        self.large
+            && unsafe {
+                let folio = self.folio();
+                bindings::folio_test_hugetlb(folio) && bindings::folio_test_anon(folio)
+            }
     }
 
     /// Returns whether holding the memory by a reference may do harm, so that a closer look is
@@ -194,7 +205,7 @@ impl HeldPages {
     pub fn is_special(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe {
-            (self.large && bindings::user_page_is_hugetlb(self.page.as_ptr()))
+            (self.large && bindings::folio_test_hugetlb(self.folio()))
                 || (self.faulted
                     && (bindings::is_zone_device_page(self.page.as_ptr())
                         || bindings::user_range_refs_exhausted(self.page.as_ptr())))
@@ -205,7 +216,7 @@ impl HeldPages {
     /// references are gone.
     pub fn is_dax(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
-        unsafe { bindings::user_page_is_dax(self.page.as_ptr()) }
+        unsafe { bindings::folio_is_fsdax(self.folio()) }
     }
 
     /// Returns whether the reference count of the folio is so large that no more references should
@@ -236,14 +247,27 @@ impl HeldPages {
     /// `ZONE_MOVABLE` nor in CMA. C: `folio_is_longterm_pinnable`.
     pub fn is_longterm_pinnable(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
-        unsafe { bindings::user_page_is_longterm_pinnable(self.page.as_ptr()) }
+        unsafe { bindings::folio_is_longterm_pinnable(self.folio()) }
     }
 
     /// Returns whether this is anonymous memory that only one process maps. The answer may change
     /// at any time.
     fn is_exclusive(&self) -> bool {
+        let (page, folio) = (self.page.as_ptr(), self.folio());
         // SAFETY: The page is valid by the type invariant.
-        unsafe { bindings::user_page_is_exclusive(self.page.as_ptr()) }
+        unsafe {
+            if !bindings::folio_test_anon(folio) {
+                return false;
+            }
+            // Memory that a single entry of a page table maps has the flag on the first page of the
+            // folio only: hugetlb memory always, a THP sometimes.
+            let first = folio.cast::<bindings::page>();
+            if bindings::folio_test_hugetlb(folio) {
+                return bindings::PageAnonExclusive(first);
+            }
+            bindings::PageAnonExclusive(page)
+                || (bindings::folio_test_large(folio) && bindings::PageAnonExclusive(first))
+        }
     }
 
     /// Returns the number of pages of the whole folio.
@@ -255,15 +279,12 @@ impl HeldPages {
             return 1;
         }
         // SAFETY: The page is valid by the type invariant.
-        unsafe { bindings::user_page_folio_pages(self.page.as_ptr()) }
+        unsafe { bindings::folio_nr_pages(self.folio()) }
     }
 
     /// Returns whether `self` and `other` are parts of the same folio.
     pub fn same_folio(&self, other: &Self) -> bool {
-        // SAFETY: Both pages are valid by the type invariant.
-        unsafe {
-            bindings::page_folio(self.page.as_ptr()) == bindings::page_folio(other.page.as_ptr())
-        }
+        self.folio() == other.folio()
     }
 
     /// Exchanges a pin for a reference if the memory is not anonymous. A pin is of use for
@@ -273,10 +294,15 @@ impl HeldPages {
         if self.hold == Hold::Reference {
             return self;
         }
-        // SAFETY: The page is valid, and `self` owns a pin of it by the type invariant.
-        if unsafe { bindings::user_page_pin_to_reference(self.page.as_ptr()) } {
-            // INVARIANT: The pin was exchanged for a reference.
-            self.hold = Hold::Reference;
+        let folio = self.folio();
+        // SAFETY: The folio is valid, and `self` owns a pin of it by the type invariant.
+        unsafe {
+            if !bindings::folio_test_anon(folio) {
+                bindings::folio_get(folio);
+                bindings::unpin_folio(folio);
+                // INVARIANT: The pin was exchanged for a reference.
+                self.hold = Hold::Reference;
+            }
         }
         self
     }
@@ -310,7 +336,7 @@ impl Drop for HeldPages {
         unsafe {
             match self.hold {
                 Hold::Reference => bindings::put_page(self.page.as_ptr()),
-                Hold::Pin => bindings::unpin_folio(bindings::page_folio(self.page.as_ptr())),
+                Hold::Pin => bindings::unpin_folio(self.folio()),
             }
         }
     }
@@ -324,7 +350,7 @@ impl Drop for HeldPages {
 ///
 /// # Invariants
 ///
-/// C filled in the elements of `ranges` from `next` up to `end`. This value owns one reference or
+/// The elements of `ranges` from `next` up to `end` are initialized. This value owns one reference or
 /// one pin, as `hold` tells, for each of these elements.
 pub struct UserRanges {
     ranges: MaybeUninit<bindings::user_ranges>,
@@ -439,15 +465,48 @@ impl UserRanges {
         self.truncate(self.next);
         (self.next, self.end) = (0, 0);
         (self.faulted, self.hold) = (true, Hold::Reference);
-        // SAFETY: The first `got` elements of `pages` are valid pages with one reference each. The
-        // references move to the elements of `ranges`, of which `got` are enough.
-        // INVARIANT: C filled in the first `nr` elements, each with one reference.
-        unsafe {
-            bindings::user_ranges_of_pages(self.ranges.as_mut_ptr(), pages.as_ptr(), got);
-            self.end = (*self.ranges.as_ptr()).nr;
-        }
         // CAST: The value is positive.
-        Ok(got as usize)
+        let got = got as usize;
+        for &page in &pages[..got] {
+            // SAFETY: GUP stored a valid page with a reference, which moves to `self`.
+            unsafe { self.add_page(page) };
+        }
+        Ok(got)
+    }
+
+    /// Adds a page behind the last range, or to it if the page continues it in the same large
+    /// folio. A range needs one reference only, so then the page's own is given back.
+    ///
+    /// # Safety
+    ///
+    /// `page` must be valid, and the caller hands over one reference to it. There must be less than
+    /// [`Self::MAX`] ranges.
+    unsafe fn add_page(&mut self, page: *mut bindings::page) {
+        let ranges = (&raw mut self.ranges).cast::<bindings::user_ranges>();
+        // SAFETY: The array has room for another element, by the caller's guarantee. Those before
+        // `end` are initialized, and their pages are valid, by the type invariant.
+        unsafe {
+            let folio = bindings::page_folio(page);
+            let array = (&raw mut (*ranges).range).cast::<bindings::user_range>();
+            if self.end > 0 {
+                let last = &mut *array.add(self.end as usize - 1);
+                if last.large != 0
+                    && page == last.page.add(last.nr_pages as usize)
+                    && folio == bindings::page_folio(last.page)
+                {
+                    last.nr_pages += 1;
+                    bindings::put_page(page);
+                    return;
+                }
+            }
+            // INVARIANT: The element is initialized, and owns the reference.
+            array.add(self.end as usize).write(bindings::user_range {
+                page,
+                nr_pages: 1,
+                large: u32::from(bindings::folio_test_large(folio)),
+            });
+        }
+        self.end += 1;
     }
 
     /// Takes up to `most` ranges from the front and passes them to `f`, as long as each is one page

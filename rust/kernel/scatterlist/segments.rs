@@ -364,9 +364,24 @@ impl SGEntry {
     ///
     /// Drivers use this to count copied bytes.
     pub fn is_bounced(&self, dev: &Device<Bound>) -> bool {
-        // SAFETY: `dev` is a bound device and `self` is an entry of a mapped table, so both
-        // pointers are valid.
-        unsafe { bindings::sg_is_bounced(dev.as_raw(), self.as_raw()) }
+        #[cfg(CONFIG_SWIOTLB)]
+        // SAFETY: `dev` is a bound device, so the pointer is valid, and `self` is an entry of a
+        // table that is mapped for it. A device that uses the DMA API's IOMMU has a domain.
+        unsafe {
+            let addr = self.dma_address();
+            let phys = if bindings::use_dma_iommu(dev.as_raw()) {
+                let domain = bindings::iommu_get_domain_for_dev(dev.as_raw());
+                bindings::iommu_iova_to_phys(domain, addr)
+            } else {
+                bindings::dma_to_phys(dev.as_raw(), addr)
+            };
+            bindings::is_swiotlb_buffer(dev.as_raw(), phys)
+        }
+        #[cfg(not(CONFIG_SWIOTLB))]
+        {
+            let _ = dev;
+            false
+        }
     }
 }
 

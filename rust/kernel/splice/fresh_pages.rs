@@ -10,7 +10,7 @@ use crate::{
     fs::{file::Offset, LocalFile},
     iov::{user::copy_to_iter, IovIterDest},
     page::PAGE_SIZE,
-    pipe::{OwnedPage, PipeBuffer},
+    pipe::{OwnedPage, PipeBuffer, PipeRing},
     prelude::*,
     types::Opaque,
 };
@@ -44,11 +44,11 @@ impl PageArray {
 /// # Invariants
 ///
 /// `vecs` has at least `len` elements, and nothing else refers to them for `'a`. The elements from
-/// `taken` to `len` contain pages of order 0. This value owns their only references. The first
-/// `filled` bytes of these pages are initialized.
+/// `start` to `len` contain pages of order 0. This value owns their only references. `start` is 0
+/// until the pages are given away. The first `filled` bytes of the pages are initialized.
 pub struct FreshPages<'a> {
     vecs: *mut bindings::bio_vec,
-    taken: usize,
+    start: usize,
     len: usize,
     filled: usize,
     // The memory that `vecs` points to, unless it is the array of the caller.
@@ -103,7 +103,7 @@ impl<'a> FreshPages<'a> {
         // each with one reference, and the array is borrowed or in `heap`.
         Ok(Self {
             vecs,
-            taken: 0,
+            start: 0,
             len,
             filled: 0,
             _heap: heap,
@@ -119,7 +119,7 @@ impl<'a> FreshPages<'a> {
     pub fn read_file(&mut self, file: &LocalFile, pos: &mut Offset, len: usize) -> Result<usize> {
         let bytes = file.call_read_iter(pos, self.dest(len).as_iter())?;
         // INVARIANT: `->read_iter` has stored as many bytes as it returned, from the first page on.
-        self.filled = bytes.min(self.len() * PAGE_SIZE);
+        self.filled = bytes.min(self.len * PAGE_SIZE);
         Ok(bytes)
     }
 
@@ -129,32 +129,23 @@ impl<'a> FreshPages<'a> {
         self.filled = copy_to_iter(buf, len, self.dest(len).as_iter());
     }
 
-    /// Returns the number of pages.
-    #[inline]
-    fn len(&self) -> usize {
-        self.len - self.taken
-    }
-
     /// Returns an iterator that fills the pages from the first one on. It has room for `bytes`
     /// bytes, or for as many as the pages hold if these are fewer. C: `iov_iter_bvec`.
     fn dest(&mut self, bytes: usize) -> PageDest<'_> {
-        let bytes = bytes.min(self.len() * PAGE_SIZE);
+        let bytes = bytes.min(self.len * PAGE_SIZE);
         let segments = bytes.div_ceil(PAGE_SIZE);
 
-        // SAFETY: By the type invariant there are `len` elements, and `taken` is not larger than
-        // `len`.
-        let vecs = unsafe { self.vecs.add(self.taken) };
+        let vecs = self.vecs;
         for i in 0..segments {
             // CAST: The length is at most `PAGE_SIZE`.
             let len = (bytes - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
-            // SAFETY: `segments` is at most the number of pages, so the element is one of those
-            // from `taken` to `len`, which are initialized by the type invariant.
+            // SAFETY: `segments` is at most the number of pages, so the element is initialized by
+            // the type invariant.
             unsafe { (*vecs.add(i)).bv_len = len };
         }
 
         let mut iter = MaybeUninit::uninit();
-        // SAFETY: By the type invariant the first `segments` elements from `taken` on are
-        // initialized. `iov_iter_bvec` initializes the whole of `iter`.
+        // SAFETY: By the type invariant the first `segments` elements are initialized. `iov_iter_bvec` initializes the whole of `iter`.
         let iter = unsafe {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),
@@ -185,29 +176,47 @@ impl<'a> FreshPages<'a> {
         unsafe { OwnedPage::from_raw(NonNull::new_unchecked((*self.vecs.add(index)).bv_page)) }
     }
 
-    /// Removes the first page and returns it as a buffer of the bytes that were filled. Returns
-    /// `None` if no filled bytes are left.
-    #[inline]
-    pub fn pop_front(&mut self) -> Option<PipeBuffer> {
-        if self.filled == 0 || self.taken == self.len {
+    /// Returns the first page as a buffer of the bytes that were filled, or `None` if there are none.
+    /// The other pages are freed.
+    pub fn into_buffer(mut self) -> Option<PipeBuffer> {
+        if self.filled == 0 || self.len == 0 {
             return None;
         }
-        let len = self.filled.min(PAGE_SIZE);
-        // INVARIANT: The first page leaves, and its filled bytes with it.
-        self.taken += 1;
-        self.filled -= len;
-        // SAFETY: By the type invariant the element has a page that `self` owned. `taken` was
-        // increased, so the ownership moves to the result.
-        let page = unsafe { self.page(self.taken - 1) };
+        // SAFETY: By the type invariant the element has a page that `self` owns. `start` moves past
+        // it, so the ownership moves to the result.
+        let page = unsafe { self.page(0) };
+        self.start = 1;
         // CAST: At most `PAGE_SIZE`.
-        PipeBuffer::from_page(page, 0, len as u32).ok()
+        PipeBuffer::from_page(page, 0, self.filled.min(PAGE_SIZE) as u32).ok()
+    }
+
+    /// Puts the pages that were filled into `ring`, as many as there is room for. The other pages
+    /// are freed.
+    #[inline]
+    pub fn put_into(mut self, ring: &mut PipeRing<'_>) {
+        let mut left = self.filled;
+        let mut index = 0;
+        while left > 0 && index < self.len {
+            let Some(vacancy) = ring.vacancy() else { break };
+            let len = left.min(PAGE_SIZE);
+            left -= len;
+            // SAFETY: By the type invariant the element has a page that `self` owns. `start` moves
+            // past it below, so the ownership moves to the result.
+            let page = unsafe { self.page(index) };
+            index += 1;
+            // CAST: At most `PAGE_SIZE`.
+            if let Ok(buf) = PipeBuffer::from_page(page, 0, len as u32) {
+                vacancy.fill(buf);
+            }
+        }
+        self.start = index;
     }
 }
 
 impl Drop for FreshPages<'_> {
     #[inline]
     fn drop(&mut self) {
-        for index in self.taken..self.len {
+        for index in self.start..self.len {
             // SAFETY: By the type invariant the element has a page that `self` owns. It is not used
             // again.
             drop(unsafe { self.page(index) });

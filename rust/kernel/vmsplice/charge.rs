@@ -4,7 +4,11 @@
 //!
 //! C header: [`include/linux/sched/user.h`](srctree/include/linux/sched/user.h)
 
-use crate::{bindings, prelude::*};
+use crate::{
+    bindings,
+    prelude::*,
+    sync::atomic::{ordering::Relaxed, Atomic}, //
+};
 use core::ptr;
 
 /// Pages that count against `fs.pipe-user-memory-pages` until this is dropped.
@@ -48,6 +52,17 @@ impl UserMemoryCharge {
         }
     }
 
+    /// Returns the number of pages that are counted for `user`.
+    ///
+    /// # Safety
+    ///
+    /// `user` must be valid for `'a`.
+    unsafe fn counter<'a>(user: *mut bindings::user_struct) -> &'a Atomic<isize> {
+        // SAFETY: The caller guarantees that `user` is valid. All code accesses this field
+        // atomically.
+        unsafe { Atomic::from_ptr(&raw mut (*user).pipe_user_memory.counter as *mut isize) }
+    }
+
     /// Adds `pages` pages to the charge and counts them for the real user of the current task.
     ///
     /// Returns `false` and adds nothing if the user would have more than `limit` pages. `pages`
@@ -57,15 +72,34 @@ impl UserMemoryCharge {
         if pages == 0 {
             return true;
         }
-        // SAFETY: By the type invariant `user` is null or a valid reference.
-        // INVARIANT: If the pages are counted and `user` was null, C stores a reference in it.
-        let counted = unsafe {
-            bindings::user_memory_charge(&raw mut self.user, pages, limit) //
+        // SAFETY: `current_user` returns the valid user of the current task. By the type invariant
+        // `self.user` is null or a valid reference.
+        let user = if self.user.is_null() {
+            unsafe { bindings::current_user() }
+        } else {
+            self.user
         };
-        if counted {
-            self.pages += pages;
+        // SAFETY: The user is valid, see above.
+        let counter = unsafe { Self::counter(user) };
+        let mut counted = counter.load(Relaxed);
+        loop {
+            // CAST: The number of counted pages is not negative.
+            if counted as usize > limit.wrapping_sub(pages) || pages > limit {
+                return false;
+            }
+            // CAST: At most `limit`, which comes from an int.
+            match counter.cmpxchg(counted, counted + pages as isize, Relaxed) {
+                Ok(_) => break,
+                Err(now) => counted = now,
+            }
         }
-        counted
+        if self.user.is_null() {
+            // SAFETY: The user is valid, see above.
+            self.user = unsafe { bindings::get_uid(user) };
+        }
+        // INVARIANT: The pages are counted, and `user` is a reference.
+        self.pages += pages;
+        true
     }
 }
 
@@ -74,8 +108,12 @@ impl Drop for UserMemoryCharge {
     fn drop(&mut self) {
         if self.pages != 0 {
             // SAFETY: By the type invariant `user` is a reference that `self` owns, for which
-            // `pages` pages are counted.
-            unsafe { bindings::user_memory_uncharge(self.user, self.pages) };
+            // `pages` pages are counted. Neither is used again.
+            unsafe {
+                // CAST: The number comes from an isize.
+                Self::counter(self.user).add(-(self.pages as isize), Relaxed);
+                bindings::free_uid(self.user);
+            }
         }
     }
 }
