@@ -6,16 +6,18 @@
 //! `run` does that on the kernel at hand. `compare` compares what it printed on
 //! two of them; `explain` finds a short sequence on which they differ.
 
-mod alone;
 mod arena;
+mod compound;
+mod executor;
 mod explain;
+mod folders;
 mod jobs;
 mod memory;
 mod op;
 mod plan;
+mod region;
 mod shrink;
 mod transcript;
-mod world;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -29,12 +31,13 @@ use anyhow::{bail, Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use arena::Pool;
+use executor::{count_sigpipe, Executor};
 use explain::{compare, parse_result, Sides, LOST};
+use folders::Folders;
 use jobs::{parse_keep, supervise, watchdog, Job};
 use memory::Huge;
 use plan::plan;
 use transcript::Transcript;
-use world::{count_sigpipe, Folders, World};
 
 /// Random sequences of splice operations, for comparing two kernels.
 #[derive(Parser)]
@@ -251,7 +254,7 @@ impl Run {
             // A thread of its own has nothing that the kernel keeps for a task from earlier jobs.
             let transcript = std::thread::scope(|scope| {
                 let run = || {
-                    World::new(&folders, &pool, &huge)?.run(&plan, &keep, |entry| {
+                    Executor::new(&folders, &pool, &huge)?.run(&plan, &keep, |entry| {
                         if options.perturb == Some((job.seed, entry.index)) {
                             entry.perturb();
                         }

@@ -3,7 +3,6 @@
 //! All memory that the operations read from and write to, by what it is made of.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -16,106 +15,9 @@ use splice_memory::{hugetlb, hugetlb_file, thp, Mapping, Reserve, HUGE_PAGE, PAG
 use xxhash_rust::xxh64::xxh64;
 
 use crate::arena::{self, Arena, Pool};
+use crate::folders::{unlinked_file, Folders};
 use crate::op::{Address, Segment};
-use crate::world::Folders;
-
-/// What memory is made of.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Region {
-    /// Private memory, with parts that cannot be written, and that are not accessible.
-    Private,
-    /// Private memory that nobody has written to: what is read is a page of zeros that
-    /// everybody has.
-    Fresh,
-    /// Memory that another process could share.
-    Shared,
-    Thp,
-    Hugetlb,
-    /// A file of hugetlb, shared.
-    HugetlbFile,
-    Memfd,
-    TmpfsShared,
-    TmpfsPrivate,
-    Ext4Shared,
-    Ext4Private,
-    /// A shared mapping of a file that is open for reading only.
-    ReadOnly,
-    ReadOnlyPrivate,
-}
-
-impl Region {
-    /// Those in huge pages.
-    pub const HUGE: [Self; 3] = [Self::Thp, Self::Hugetlb, Self::HugetlbFile];
-
-    /// Those in small ones, but for the one that is always there.
-    pub const SMALL: [Self; 9] = [
-        Self::Fresh,
-        Self::Shared,
-        Self::Memfd,
-        Self::TmpfsShared,
-        Self::TmpfsPrivate,
-        Self::Ext4Shared,
-        Self::Ext4Private,
-        Self::ReadOnly,
-        Self::ReadOnlyPrivate,
-    ];
-
-    /// In this one a huge page ends.
-    pub const BOUNDARY: usize = 1 << 19;
-
-    pub fn is_huge(self) -> bool {
-        Self::HUGE.contains(&self)
-    }
-
-    /// How long it is.
-    pub fn len(self) -> usize {
-        match self {
-            Self::Private => arena::LEN,
-            _ if self.is_huge() => 2 * Self::BOUNDARY,
-            _ => 64 * PAGE,
-        }
-    }
-
-    /// So much of it can be read, and but for read-only memory be written.
-    pub fn usual(self) -> usize {
-        match self {
-            Self::Private => arena::WRITABLE,
-            _ => self.len(),
-        }
-    }
-
-    pub fn is_writable(self) -> bool {
-        !matches!(self, Self::ReadOnly | Self::ReadOnlyPrivate)
-    }
-
-    /// Whether a page becomes the program's own only by being written to.
-    ///
-    /// When such a page is in a pipe, the reader sees what is written to it afterwards if it had
-    /// to be made the program's own for that, and not if a reference was enough.
-    fn is_copied_on_write(self) -> bool {
-        matches!(self, Self::Fresh | Self::TmpfsPrivate | Self::Ext4Private)
-    }
-}
-
-impl fmt::Display for Region {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Private => "private",
-            Self::Fresh => "fresh",
-            Self::Shared => "shared",
-            Self::Thp => "thp",
-            Self::Hugetlb => "hugetlb",
-            Self::HugetlbFile => "hugetlb-file",
-            Self::Memfd => "memfd",
-            Self::TmpfsShared => "tmpfs-shared",
-            Self::TmpfsPrivate => "tmpfs-private",
-            Self::Ext4Shared => "ext4-shared",
-            Self::Ext4Private => "ext4-private",
-            Self::ReadOnly => "read-only",
-            Self::ReadOnlyPrivate => "read-only-private",
-        })
-    }
-}
+use crate::region::Region;
 
 /// Huge pages, for all sequences, since they are scarce.
 pub struct Huge {
@@ -280,15 +182,7 @@ impl<'a> Memory<'a> {
             Region::Ext4Shared | Region::Ext4Private | Region::ReadOnly => &self.folders.ext4,
             _ => &self.folders.tmpfs,
         };
-        let path = folder.join("memory");
-        std::fs::write(&path, content).context("file")?;
-        let file = File::options()
-            .read(true)
-            .write(region.is_writable())
-            .open(&path)
-            .context("file")?;
-        std::fs::remove_file(path).context("file")?;
-        Ok(file.into())
+        unlinked_file(folder, content, region.is_writable()).map(OwnedFd::from)
     }
 
     /// The address and length of `segment`. Its region has to be there.

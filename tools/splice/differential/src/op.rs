@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::memory::Region;
+use crate::region::Region;
 
 /// An open file, by the number that the plan gave it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]

@@ -10,7 +10,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::arena;
-use crate::memory::Region;
 use crate::op::{
     Address,
     EndBy,
@@ -24,6 +23,7 @@ use crate::op::{
     TcpFrom,
     WaitIn, //
 };
+use crate::region::Region;
 
 /// How many open files there are at most.
 const MOST_OPEN: usize = 40;

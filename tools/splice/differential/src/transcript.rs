@@ -92,6 +92,11 @@ impl fmt::Display for Transcript {
     }
 }
 
+/// A hash of `bytes`, as transcripts have it.
+pub fn hash_of(bytes: &[u8]) -> String {
+    format!("{:016x}", xxh64(bytes, 0))
+}
+
 /// The number of the first line that is not the same in both, and what each has there.
 pub fn first_difference<'a>(
     left: &'a str,

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -22,8 +22,9 @@ use rustix::pipe::{
 };
 
 use crate::arena::Pool;
+use crate::folders::unlinked_file;
 use crate::op::{EndBy, TcpFrom, WaitIn};
-use crate::world::{hash_of, moment};
+use crate::transcript::hash_of;
 
 const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
 
@@ -35,22 +36,6 @@ fn number(result: Result<usize, Errno>) -> i64 {
         Ok(n) => n as i64,
         Err(errno) => -i64::from(errno.raw_os_error()),
     }
-}
-
-/// A new file with `bytes` in it, that no folder has any more.
-fn file(folder: &Path, bytes: &[u8]) -> Result<File> {
-    let path = folder.join("alone");
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&path)
-        .context("file")?;
-    std::fs::remove_file(path).context("file")?;
-    file.write_all(bytes).context("file")?;
-    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).context("file")?;
-    Ok(file)
 }
 
 /// `bytes` as references to their pages.
@@ -82,6 +67,11 @@ fn drain(fd: &OwnedFd) -> Result<Vec<u8>> {
 
 fn show(name: &str, bytes: &[u8], after: &mut String) {
     let _ = write!(after, " {name}={}:{}", bytes.len(), hash_of(bytes));
+}
+
+/// Waits a moment for something that another thread or the network does.
+fn moment() {
+    std::thread::sleep(Duration::from_micros(300));
 }
 
 /// Waits until the thread `id` of this process sleeps, or is done.
@@ -131,8 +121,8 @@ pub fn wait(
         pool.bytes(len as u32, len)
     };
     // What the thread reads from.
-    let source = file(folder, data)?;
-    let target = file(folder, b"")?;
+    let source = unlinked_file(folder, data, true)?;
+    let target = unlinked_file(folder, b"", true)?;
     let null = File::options()
         .write(true)
         .open("/dev/null")
@@ -200,7 +190,7 @@ pub fn wait(
                 EndBy::Transfer | EndBy::Resize => number(rustix::io::write(&fd, bytes)),
                 EndBy::Splice if amount % 2 == 0 => number(vmsplice_from(fd.as_fd(), bytes)),
                 EndBy::Splice => {
-                    let from = file(folder, bytes)?;
+                    let from = unlinked_file(folder, bytes, true)?;
                     number(splice(&from, None, &fd, None, amount, NO_FLAGS))
                 }
                 EndBy::Close => 0,
@@ -269,7 +259,7 @@ pub fn tcp(
     } else {
         pool.bytes(len as u32 + 3, len)
     };
-    let source = file(folder, bytes)?;
+    let source = unlinked_file(folder, bytes, true)?;
     let (read, write) = pipe().context("pipe")?;
     let flags = if more { SpliceFlags::MORE } else { NO_FLAGS };
 

@@ -5,9 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
@@ -15,10 +14,11 @@ use rustix::fs::{fcntl_getfl, fcntl_setfl, open, openat, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
 use rustix::pipe::{pipe_with, PipeFlags};
-use xxhash_rust::xxh64::{xxh64, Xxh64};
+use xxhash_rust::xxh64::Xxh64;
 
-use crate::alone;
 use crate::arena::{self, Pool};
+use crate::compound;
+use crate::folders::Folders;
 use crate::memory::{Huge, Memory};
 use crate::op::{Fd, Offset, Op, Place, Segment, Slot, Special};
 use crate::transcript::{Entry, Transcript};
@@ -64,14 +64,8 @@ struct Open {
     kind: Kind,
 }
 
-/// The folders that files are made in.
-pub struct Folders {
-    pub tmpfs: PathBuf,
-    pub ext4: PathBuf,
-}
-
 /// What the operations of one sequence are carried out on.
-pub struct World<'a> {
+pub struct Executor<'a> {
     folders: &'a Folders,
     pool: &'a Pool,
     memory: Memory<'a>,
@@ -100,7 +94,7 @@ fn ready(fd: BorrowedFd<'_>) -> PollFlags {
     }
 }
 
-impl<'a> World<'a> {
+impl<'a> Executor<'a> {
     pub fn new(folders: &'a Folders, pool: &'a Pool, huge: &'a Huge) -> Result<Self> {
         for folder in [&folders.tmpfs, &folders.ext4] {
             let _ = std::fs::remove_dir_all(folder);
@@ -139,7 +133,7 @@ impl<'a> World<'a> {
         let mut after = String::new();
         self.memory.need(op.memory())?;
         let result = match op {
-            Op::Wait { .. } | Op::Tcp { .. } => self.alone(op, &mut after),
+            Op::Wait { .. } | Op::Tcp { .. } => self.run_compound(op, &mut after),
             _ => self.carry_out(op, &mut after)?.unwrap_or(0),
         };
         for slot in op.slots() {
@@ -157,7 +151,7 @@ impl<'a> World<'a> {
         })
     }
 
-    fn alone(&self, op: &Op, after: &mut String) -> Raw {
+    fn run_compound(&self, op: &Op, after: &mut String) -> Raw {
         let (folder, pool) = (&self.folders.tmpfs, self.pool);
         let result = match op {
             Op::Wait {
@@ -165,13 +159,13 @@ impl<'a> World<'a> {
                 end,
                 len,
                 amount,
-            } => alone::wait(folder, pool, (*wait, *end), (*len, *amount), after),
+            } => compound::wait(folder, pool, (*wait, *end), (*len, *amount), after),
             Op::Tcp {
                 from,
                 len,
                 piece,
                 more,
-            } => alone::tcp(folder, pool, *from, (*len, *piece), *more, after),
+            } => compound::tcp(folder, pool, *from, (*len, *piece), *more, after),
             _ => unreachable!("{op}"),
         };
         result.unwrap_or_else(|error| {
@@ -419,7 +413,7 @@ impl<'a> World<'a> {
             *after = ABSENT.to_owned();
             return Ok(None);
         }
-        let result = self.on_open(op, after)?;
+        let result = self.run_on_open_files(op, after)?;
         if result.is_none() && after.is_empty() {
             *after = "would block".to_owned();
         }
@@ -427,8 +421,8 @@ impl<'a> World<'a> {
     }
 
     /// On open files, all of which are there. `None`: it might wait for ever.
-    fn on_open(&mut self, op: &Op, after: &mut String) -> Result<Option<Raw>> {
-        let fd = |world: &Self, fd: Fd| world.number(fd).unwrap_or(usize::MAX);
+    fn run_on_open_files(&mut self, op: &Op, after: &mut String) -> Result<Option<Raw>> {
+        let fd = |executor: &Self, fd: Fd| executor.number(fd).unwrap_or(usize::MAX);
         let mut places = [0i64; 2];
         Ok(Some(match op {
             Op::Open { .. }
@@ -815,14 +809,4 @@ fn note_flags(flags: u32, op: &Op, after: &mut String) {
             after.push_str(" forced");
         }
     }
-}
-
-/// A hash of `bytes`, as transcripts have it.
-pub fn hash_of(bytes: &[u8]) -> String {
-    format!("{:016x}", xxh64(bytes, 0))
-}
-
-/// Waits a moment for something that another thread or the network does.
-pub fn moment() {
-    std::thread::sleep(Duration::from_micros(300));
 }
