@@ -8,13 +8,13 @@
 
 mod chart;
 mod clock;
-mod ends;
+mod endpoints;
 mod measure;
 mod memory;
 mod operations;
-mod pairs;
 mod report;
 mod throughput;
+mod throughput_report;
 mod transfers;
 
 use std::fs;
@@ -27,8 +27,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use memory::Source;
-use pairs::Pairs;
 use report::Report;
+use throughput_report::ThroughputReport;
 
 /// Measures splice operations, and compares two kernels.
 #[derive(Parser)]
@@ -110,7 +110,7 @@ enum Command {
     },
 
     /// Joins what `throughput` printed on two kernels in turn: a table, and a CSV file.
-    Pairs {
+    ThroughputReport {
         /// What it printed on the kernel with the C splice, run by run.
         #[arg(long, num_args = 1.., required = true)]
         c: Vec<PathBuf>,
@@ -194,11 +194,13 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
             throughput::measure(&dir, bytes, Duration::from_millis(milliseconds), out)?;
             Ok(true)
         }
-        Command::Pairs { c, rust, csv } => {
-            let pairs = Pairs::join(pairs::read(&c)?, pairs::read(&rust)?)?;
-            write!(out, "{}", pairs.table())?;
+        Command::ThroughputReport { c, rust, csv } => {
+            let c = throughput_report::read(&c)?;
+            let rust = throughput_report::read(&rust)?;
+            let report = ThroughputReport::join(c, rust)?;
+            write!(out, "{}", report.table())?;
             if let Some(path) = csv {
-                fs::write(&path, pairs.csv()).with_context(|| path.display().to_string())?;
+                fs::write(&path, report.csv()).with_context(|| path.display().to_string())?;
             }
             Ok(true)
         }

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 
 use crate::clock;
-use crate::ends::Ends;
+use crate::endpoints::Endpoints;
 use crate::memory::Source;
 use crate::operations::{Operation, OPERATIONS};
 
@@ -79,15 +79,15 @@ fn cost(
 /// The median of one round.
 fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<u64> {
     let expected = operation.error.map_or(Ok(bytes), Err);
-    let mut ends = Ends::with_memory(dir, bytes, operation.memory, source)?;
+    let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, source)?;
     let mut costs = Vec::with_capacity(WARM_UP + ROUND);
     for _ in 0..WARM_UP + ROUND {
-        (operation.before)(&mut ends)?;
-        let (cost, result) = clock::time(operation.call, &mut ends);
+        (operation.before)(&mut endpoints)?;
+        let (cost, result) = clock::time(operation.call, &mut endpoints);
         if result != expected {
             bail!("{result:?} instead of {expected:?}");
         }
-        (operation.after)(&mut ends)?;
+        (operation.after)(&mut endpoints)?;
         costs.push(cost);
     }
     Ok(median(&mut costs[WARM_UP..]))

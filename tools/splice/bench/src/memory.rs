@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use anyhow::{ensure, Context, Result};
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
-use splice_memory::{huge_file, hugetlb, separate, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
+use splice_memory::{huge_file, hugetlb, noncontiguous, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
 
 /// What memory is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +15,7 @@ pub enum Kind {
     /// Small pages, as they come.
     Ordinary,
     /// Small pages of which no two that follow each other are neighbours in physical memory.
-    Separate,
+    Noncontiguous,
     /// Transparent huge pages.
     Thp,
     /// Huge pages of hugetlb.
@@ -59,7 +59,7 @@ impl Memory {
         };
         let mapping = match kind {
             Kind::Ordinary => ordinary(),
-            Kind::Separate => separate(small),
+            Kind::Noncontiguous => noncontiguous(small),
             Kind::Thp => thp(huge),
             Kind::Hugetlb => hugetlb(huge, reserve),
             Kind::SharedFile => {
@@ -170,7 +170,7 @@ mod tests {
     fn memory_starts_at_a_page_and_holds_what_it_was_given() {
         for kind in [
             Kind::Ordinary,
-            Kind::Separate,
+            Kind::Noncontiguous,
             Kind::Thp,
             Kind::Hugetlb,
             Kind::SharedFile,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
 
-use crate::ends::Ends;
+use crate::endpoints::Endpoints;
 use crate::memory::Kind;
 
 /// One operation: a system call that is measured, with what has to be done
@@ -21,12 +21,12 @@ pub struct Operation {
     pub least: usize,
     /// What it may cost at most for so many bytes, as a multiple of what it costs in C.
     pub bound: fn(u64) -> f64,
-    pub before: fn(&mut Ends) -> Result<()>,
-    pub call: fn(&mut Ends) -> rustix::io::Result<usize>,
-    pub after: fn(&mut Ends) -> Result<()>,
+    pub before: fn(&mut Endpoints) -> Result<()>,
+    pub call: fn(&mut Endpoints) -> rustix::io::Result<usize>,
+    pub after: fn(&mut Endpoints) -> Result<()>,
 }
 
-fn nothing(_: &mut Ends) -> Result<()> {
+fn nothing(_: &mut Endpoints) -> Result<()> {
     Ok(())
 }
 
@@ -52,8 +52,8 @@ pub const BOUND: f64 = 1.02;
 /// C refers to each page of the memory once, and so has a buffer for each.
 const VMSPLICE: Operation = Operation {
     name: "vmsplice",
-    call: |ends| ends.vmsplice(),
-    after: |ends| ends.drain(&ends.pipe),
+    call: |endpoints| endpoints.vmsplice(),
+    after: |endpoints| endpoints.drain(&endpoints.pipe),
     ..MOVES
 };
 
@@ -66,8 +66,8 @@ const VMSPLICE_HUGE: Operation = Operation {
 
 const DROP: Operation = Operation {
     name: "drop of user pages",
-    before: |ends| ends.vmsplice().map(drop).map_err(Into::into),
-    call: |ends| ends.splice(&ends.pipe.read, &ends.null),
+    before: |endpoints| endpoints.vmsplice().map(drop).map_err(Into::into),
+    call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.null),
     ..MOVES
 };
 
@@ -89,49 +89,49 @@ pub fn bound(name: &str, bytes: u64) -> f64 {
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "file to pipe",
-        call: |ends| ends.splice_from_start(&ends.source, &ends.pipe.write),
-        after: |ends| ends.drain(&ends.pipe),
+        call: |endpoints| endpoints.splice_from_start(&endpoints.source, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..MOVES
     },
     Operation {
         name: "pipe to /dev/null",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice(&ends.pipe.read, &ends.null),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.null),
         ..MOVES
     },
     Operation {
         name: "/dev/zero to pipe",
-        call: |ends| ends.splice(&ends.zero, &ends.pipe.write),
-        after: |ends| ends.drain(&ends.pipe),
+        call: |endpoints| endpoints.splice(&endpoints.zero, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..MOVES
     },
     Operation {
         name: "pipe to file",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice_to_start(&ends.pipe.read, &ends.target),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice_to_start(&endpoints.pipe.read, &endpoints.target),
         ..MOVES
     },
     Operation {
         name: "pipe to pipe",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice(&ends.pipe.read, &ends.other_pipe.write),
-        after: |ends| ends.drain(&ends.other_pipe),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.other_pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.other_pipe),
         ..MOVES
     },
     Operation {
         name: "tee",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.tee(),
-        after: |ends| {
-            ends.drain(&ends.pipe)?;
-            ends.drain(&ends.other_pipe)
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.tee(),
+        after: |endpoints| {
+            endpoints.drain(&endpoints.pipe)?;
+            endpoints.drain(&endpoints.other_pipe)
         },
         ..MOVES
     },
     VMSPLICE,
     Operation {
         name: "vmsplice of separate pages",
-        memory: Kind::Separate,
+        memory: Kind::Noncontiguous,
         ..VMSPLICE
     },
     Operation {
@@ -152,7 +152,7 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "vmsplice of untouched memory",
-        before: |ends| ends.forget_memory(),
+        before: |endpoints| endpoints.forget_memory(),
         ..VMSPLICE
     },
     Operation {
@@ -164,7 +164,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "vmsplice with notification",
         bound: |_| 1.05,
-        call: |ends| ends.vmsplice_with(ends.notify),
+        call: |endpoints| endpoints.vmsplice_with(endpoints.notify),
         ..VMSPLICE
     },
     Operation {
@@ -180,7 +180,7 @@ pub const OPERATIONS: &[Operation] = &[
     DROP,
     Operation {
         name: "drop of separate pages",
-        memory: Kind::Separate,
+        memory: Kind::Noncontiguous,
         ..DROP
     },
     Operation {
@@ -195,87 +195,87 @@ pub const OPERATIONS: &[Operation] = &[
     },
     Operation {
         name: "pipe to memory",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.vmsplice_out(),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.vmsplice_out(),
         ..MOVES
     },
     Operation {
         name: "pipe to TCP",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice(&ends.pipe.read, &ends.tcp.near),
-        after: |ends| ends.drain_tcp(),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.tcp.near),
+        after: |endpoints| endpoints.drain_tcp(),
         ..MOVES
     },
     Operation {
         name: "TCP to pipe",
-        before: |ends| ends.tcp.fill(ends.memory()),
-        call: |ends| ends.splice(&ends.tcp.far, &ends.pipe.write),
-        after: |ends| ends.drain(&ends.pipe),
+        before: |endpoints| endpoints.tcp.fill(endpoints.memory()),
+        call: |endpoints| endpoints.splice(&endpoints.tcp.far, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..MOVES
     },
     Operation {
         name: "pipe to AF_UNIX",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice(&ends.pipe.read, &ends.unix.near),
-        after: |ends| ends.drain_unix(),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.unix.near),
+        after: |endpoints| endpoints.drain_unix(),
         ..MOVES
     },
     Operation {
         name: "AF_UNIX to pipe",
-        before: |ends| ends.unix.fill(ends.memory()),
-        call: |ends| ends.splice(&ends.unix.far, &ends.pipe.write),
-        after: |ends| ends.drain(&ends.pipe),
+        before: |endpoints| endpoints.unix.fill(endpoints.memory()),
+        call: |endpoints| endpoints.splice(&endpoints.unix.far, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..MOVES
     },
     Operation {
         name: "sendfile to file",
-        before: |ends| {
-            seek(&ends.target, SeekFrom::Start(0))
+        before: |endpoints| {
+            seek(&endpoints.target, SeekFrom::Start(0))
                 .map(drop)
                 .map_err(Into::into)
         },
-        call: |ends| ends.sendfile(&ends.target),
+        call: |endpoints| endpoints.sendfile(&endpoints.target),
         ..MOVES
     },
     Operation {
         name: "sendfile to TCP",
-        call: |ends| ends.sendfile(&ends.tcp.near),
-        after: |ends| ends.drain_tcp(),
+        call: |endpoints| endpoints.sendfile(&endpoints.tcp.near),
+        after: |endpoints| endpoints.drain_tcp(),
         ..MOVES
     },
     Operation {
         name: "sendfile to AF_UNIX",
-        call: |ends| ends.sendfile(&ends.unix.near),
-        after: |ends| ends.drain_unix(),
+        call: |endpoints| endpoints.sendfile(&endpoints.unix.near),
+        after: |endpoints| endpoints.drain_unix(),
         ..MOVES
     },
     Operation {
         name: "sendfile to /dev/null",
-        call: |ends| ends.sendfile(&ends.null),
+        call: |endpoints| endpoints.sendfile(&endpoints.null),
         ..MOVES
     },
     Operation {
         name: "EAGAIN: splice from empty",
-        call: |ends| ends.splice(&ends.pipe.read, &ends.null),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.null),
         ..FAILS
     },
     Operation {
         name: "EAGAIN: tee from empty",
-        call: |ends| ends.tee(),
+        call: |endpoints| endpoints.tee(),
         ..FAILS
     },
     Operation {
         name: "EAGAIN: splice into full",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.splice_from_start(&ends.source, &ends.pipe.write),
-        after: |ends| ends.drain(&ends.pipe),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice_from_start(&endpoints.source, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..FAILS
     },
     Operation {
         name: "EAGAIN: vmsplice into full",
-        before: |ends| ends.fill_pipe(),
-        call: |ends| ends.vmsplice(),
-        after: |ends| ends.drain(&ends.pipe),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.vmsplice(),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
         ..FAILS
     },
 ];

@@ -8,11 +8,11 @@ use std::path::Path;
 
 use anyhow::{bail, Result};
 
-use crate::ends::Ends;
+use crate::endpoints::Endpoints;
 
-/// The ends, and the memory that a program without splice takes data through.
+/// The endpoints, and the memory that a program without splice takes data through.
 pub struct Mover {
-    ends: Ends,
+    endpoints: Endpoints,
     buffer: Vec<u8>,
 }
 
@@ -64,7 +64,7 @@ impl Transfer {
 impl Mover {
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
         Ok(Self {
-            ends: Ends::new(dir, bytes)?,
+            endpoints: Endpoints::new(dir, bytes)?,
             buffer: vec![1; bytes],
         })
     }
@@ -76,31 +76,31 @@ impl Mover {
     }
 
     fn read_source(&mut self) -> Result<()> {
-        let read = rustix::io::pread(&self.ends.source, &mut self.buffer[..], 0);
-        self.ends.all(read)
+        let read = rustix::io::pread(&self.endpoints.source, &mut self.buffer[..], 0);
+        self.endpoints.all(read)
     }
 
     fn read_target(&mut self) -> Result<()> {
-        let read = rustix::io::pread(&self.ends.target, &mut self.buffer[..], 0);
-        self.ends.all(read)
+        let read = rustix::io::pread(&self.endpoints.target, &mut self.buffer[..], 0);
+        self.endpoints.all(read)
     }
 
     fn write_target(&mut self) -> Result<()> {
-        let written = rustix::io::pwrite(&self.ends.target, &self.buffer, 0);
-        self.ends.all(written)
+        let written = rustix::io::pwrite(&self.endpoints.target, &self.buffer, 0);
+        self.endpoints.all(written)
     }
 
     fn read_pipe(&mut self) -> Result<()> {
-        let read = rustix::io::read(&self.ends.pipe.read, &mut self.buffer[..]);
-        self.ends.all(read)
+        let read = rustix::io::read(&self.endpoints.pipe.read, &mut self.buffer[..]);
+        self.endpoints.all(read)
     }
 
     fn write(&self, data: &[u8], to: impl AsFd) -> Result<()> {
-        self.ends.all(rustix::io::write(to, data))
+        self.endpoints.all(rustix::io::write(to, data))
     }
 
     fn receive(&mut self) -> Result<()> {
-        self.ends.tcp.receive(&mut self.buffer)
+        self.endpoints.tcp.receive(&mut self.buffer)
     }
 }
 
@@ -110,14 +110,14 @@ fn nothing(_: &mut Mover) -> Result<()> {
 
 /// What the source file holds.
 fn source(mover: &mut Mover) -> Result<Vec<u8>> {
-    let mut data = vec![0; mover.ends.bytes()];
-    let read = rustix::io::pread(&mover.ends.source, &mut data[..], 0);
-    mover.ends.all(read)?;
+    let mut data = vec![0; mover.endpoints.bytes()];
+    let read = rustix::io::pread(&mover.endpoints.source, &mut data[..], 0);
+    mover.endpoints.all(read)?;
     Ok(data)
 }
 
 fn memory(mover: &mut Mover) -> Result<Vec<u8>> {
-    Ok(mover.ends.memory().to_vec())
+    Ok(mover.endpoints.memory().to_vec())
 }
 
 const FILE_TO_FILE: Transfer = Transfer {
@@ -139,7 +139,7 @@ const MEMORY_TO_NULL: Transfer = Transfer {
 
 const FILE_TO_TCP: Transfer = Transfer {
     name: "file to TCP",
-    after: |mover| mover.ends.drain_tcp(),
+    after: |mover| mover.endpoints.drain_tcp(),
     take: Mover::receive,
     ..FILE_TO_FILE
 };
@@ -149,9 +149,11 @@ pub const TRANSFERS: &[Transfer] = &[
     Transfer {
         by: "splice, splice",
         put: |mover| {
-            mover.ends.fill_pipe()?;
-            let (pipe, target) = (&mover.ends.pipe.read, &mover.ends.target);
-            mover.ends.all(mover.ends.splice_to_start(pipe, target))
+            mover.endpoints.fill_pipe()?;
+            let (pipe, target) = (&mover.endpoints.pipe.read, &mover.endpoints.target);
+            mover
+                .endpoints
+                .all(mover.endpoints.splice_to_start(pipe, target))
         },
         ..FILE_TO_FILE
     },
@@ -165,32 +167,36 @@ pub const TRANSFERS: &[Transfer] = &[
     },
     Transfer {
         by: "vmsplice, splice",
-        put: |mover| mover.ends.all(mover.ends.vmsplice()),
+        put: |mover| mover.endpoints.all(mover.endpoints.vmsplice()),
         drop: |mover| {
-            let (pipe, null) = (&mover.ends.pipe.read, &mover.ends.null);
-            mover.ends.all(mover.ends.splice(pipe, null))
+            let (pipe, null) = (&mover.endpoints.pipe.read, &mover.endpoints.null);
+            mover.endpoints.all(mover.endpoints.splice(pipe, null))
         },
         ..MEMORY_TO_NULL
     },
     Transfer {
         by: "write, read, write",
-        put: |mover| mover.write(mover.ends.memory(), &mover.ends.pipe.write),
+        put: |mover| mover.write(mover.endpoints.memory(), &mover.endpoints.pipe.write),
         drop: |mover| {
             mover.read_pipe()?;
-            mover.write(&mover.buffer, &mover.ends.null)
+            mover.write(&mover.buffer, &mover.endpoints.null)
         },
         ..MEMORY_TO_NULL
     },
     Transfer {
         by: "sendfile",
-        put: |mover| mover.ends.all(mover.ends.sendfile(&mover.ends.tcp.near)),
+        put: |mover| {
+            mover
+                .endpoints
+                .all(mover.endpoints.sendfile(&mover.endpoints.tcp.near))
+        },
         ..FILE_TO_TCP
     },
     Transfer {
         by: "read, write",
         put: |mover| {
             mover.read_source()?;
-            mover.write(&mover.buffer, &mover.ends.tcp.near)
+            mover.write(&mover.buffer, &mover.endpoints.tcp.near)
         },
         ..FILE_TO_TCP
     },

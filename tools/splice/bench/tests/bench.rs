@@ -81,11 +81,19 @@ fn throughput_can_be_compared() {
 
     let [input, csv] = ["in", "csv"].map(|name| format!("{dir}/{name}"));
     fs::write(&input, &measured.stdout).unwrap();
-    let pairs = bench(&[
-        "pairs", "--c", &input, &input, "--rust", &input, &input, "--csv", &csv,
+    let report = bench(&[
+        "throughput-report",
+        "--c",
+        &input,
+        &input,
+        "--rust",
+        &input,
+        &input,
+        "--csv",
+        &csv,
     ]);
-    assert!(pairs.status.success(), "{}", text(&pairs.stderr));
-    assert!(text(&pairs.stdout).ends_with("of 2 pairs of runs; more is better\n"));
+    assert!(report.status.success(), "{}", text(&report.stderr));
+    assert!(text(&report.stdout).ends_with("of 2 pairs of runs; more is better\n"));
     let csv = fs::read_to_string(csv).unwrap();
     let lines: Vec<_> = csv.lines().collect();
     assert_eq!(lines.len(), text(&measured.stdout).lines().count());

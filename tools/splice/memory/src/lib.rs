@@ -4,11 +4,11 @@
 
 mod huge;
 mod mapping;
-mod separate;
+mod noncontiguous;
 
 pub use huge::{huge_file, hugetlb, hugetlb_file, thp, Reserve};
 pub use mapping::Mapping;
-pub use separate::separate;
+pub use noncontiguous::noncontiguous;
 
 /// A page.
 pub const PAGE: usize = 4096;

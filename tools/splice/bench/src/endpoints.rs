@@ -151,7 +151,7 @@ fn pattern(bytes: usize, start: u64) -> Vec<u8> {
 }
 
 /// All that an operation may need, for moving `bytes` bytes at a time.
-pub struct Ends {
+pub struct Endpoints {
     bytes: usize,
     /// A file with something in it, on tmpfs.
     pub source: File,
@@ -171,7 +171,7 @@ pub struct Ends {
 /// `SPLICE_F_NOTIFY`.
 const NOTIFY: SpliceFlags = SpliceFlags::from_bits_retain(0x10);
 
-impl Ends {
+impl Endpoints {
     /// Makes them, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
         Self::with_memory(dir, bytes, Kind::Ordinary, Source::Any)

@@ -15,7 +15,7 @@ const MORE: usize = 64;
 
 /// Private memory of `pages` small pages, of which no two that follow each other are neighbours in
 /// physical memory.
-pub fn separate(pages: usize) -> Result<Mapping> {
+pub fn noncontiguous(pages: usize) -> Result<Mapping> {
     let all = 2 * pages + MORE;
     let mut mapping = Mapping::anonymous(all * PAGE, MapFlags::PRIVATE)?;
     // Where the kernel has no huge pages, they need not be refused.
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn pages_are_separate_where_that_can_be_seen() {
         for pages in [1, 2, 16, 256] {
-            match separate(pages) {
+            match noncontiguous(pages) {
                 Ok(mapping) => {
                     assert_eq!(mapping.len(), pages * PAGE);
                     assert_eq!(neighbours(&frames(&mapping, pages).unwrap()), None);

@@ -111,12 +111,12 @@ struct Row {
 }
 
 /// All transfers on both kernels.
-pub struct Pairs {
+pub struct ThroughputReport {
     runs: usize,
     rows: Vec<Row>,
 }
 
-impl Pairs {
+impl ThroughputReport {
     /// Fails where the runs are not about the same transfers.
     pub fn join(c: Vec<Vec<Speed>>, rust: Vec<Vec<Speed>>) -> Result<Self> {
         if c.len() != rust.len() {
@@ -268,7 +268,7 @@ mod tests {
             (vec![short()], vec![run([1, 1])]),
             (vec![run([1, 1])], vec![swapped()]),
         ] {
-            assert!(Pairs::join(c, rust).is_err());
+            assert!(ThroughputReport::join(c, rust).is_err());
         }
     }
 
@@ -277,8 +277,8 @@ mod tests {
         // The machine got four times as fast in between, and Rust is at two thirds of C.
         let c = vec![run([3, 1]), run([6, 1]), run([12, 1])];
         let rust = vec![run([2, 3]), run([4, 1]), run([8, 2])];
-        let pairs = Pairs::join(c, rust).unwrap();
-        let csv = pairs.csv();
+        let report = ThroughputReport::join(c, rust).unwrap();
+        let csv = report.csv();
         let lines: Vec<_> = csv.lines().skip(1).collect();
         assert_eq!(
             lines,
@@ -287,7 +287,7 @@ mod tests {
                 "file,\"sendfile\",1.00,1.00,1.00,2.00,1.50,2.50,2.000,1.500,2.500,1.000,3.000",
             ]
         );
-        let table = pairs.table();
+        let table = report.table();
         assert!(
             table.contains(" 2.000 (1.500 to 2.500)  1.000 to 3.000\n"),
             "{table}"
