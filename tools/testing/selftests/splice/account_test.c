@@ -22,8 +22,9 @@
 #define OTHER 65501
 
 /*
- * Does vmsplice() refer to the memory, so that later writes to it are seen, or
- * copy it? Leaves nothing behind; a negated errno on failure.
+ * Returns 1 if vmsplice() referred to the memory, so that later writes to it
+ * are seen, 0 if it copied the memory, and a negated errno on failure. The pipe
+ * is empty again.
  */
 static ssize_t refers(char *mem, unsigned int flags)
 {
@@ -43,7 +44,7 @@ static ssize_t refers(char *mem, unsigned int flags)
 	return ret < 0 ? ret : c == 2;
 }
 
-/* The same for a newly mapped page. */
+/* The same for a new mapping of one page. */
 static ssize_t probe(void)
 {
 	char *mem = mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
@@ -206,7 +207,10 @@ FIXTURE_SETUP(account)
 	self->m = self->mem.p;
 }
 
-/* In the parent, so that a test that was killed does not limit the others. */
+/*
+ * The parent restores the sysctl, so that a test that was killed does not limit
+ * the others.
+ */
 FIXTURE_TEARDOWN_PARENT(account)
 {
 	if (!access(LIMIT, F_OK))
@@ -220,8 +224,9 @@ static void set_limit(struct __test_metadata *_metadata, ssize_t pages)
 }
 
 /*
- * Exactly @pages are charged to the user: with as many allowed the next page is
- * copied, with one more it is referred to. Leaves the limit far above that.
+ * Expects that exactly @pages are charged to the user: with a limit of @pages
+ * the next page is copied, with a limit of @pages + 1 it is referred to. Sets
+ * the limit far above that.
  */
 static void expect_charged(struct __test_metadata *_metadata, ssize_t pages)
 {
@@ -240,7 +245,7 @@ static void expect_charged(struct __test_metadata *_metadata, ssize_t pages)
 	set_limit(_metadata, 1000000);
 }
 
-/* The same once what is under way has come to its end. */
+/* The same, after waiting until outstanding charges are returned. */
 static void expect_charged_soon(struct __test_metadata *_metadata,
 				ssize_t pages)
 {
@@ -425,7 +430,9 @@ TEST_F(account, unmapped)
 	expect_charged(_metadata, 0);
 }
 
-/* Data in the queue of a socket is still charged, or the socket has a copy. */
+/*
+ * Data in the queue of a socket is still charged, unless the socket has a copy.
+ */
 static void expect_socket_charged(struct __test_metadata *_metadata,
 				  int pipe[2], int fd, const char *mem,
 				  unsigned int flags)
@@ -460,7 +467,7 @@ TEST_F(account, unix_stream)
 	}
 }
 
-/* The receiver drops all that arrives, so that TCP goes on sending it. */
+/* The receiver drops all packets, so that TCP retransmits. */
 TEST_F_TIMEOUT(account, tcp, 60)
 {
 	ssize_t size = 4 * self->page;
@@ -486,7 +493,10 @@ TEST_F(account, changed)
 {
 	ssize_t size = 8 * self->page;
 
-	/* Memory that came without a limit was not charged: nothing to uncharge. */
+	/*
+	 * Memory that was put into the pipe without a limit was not charged:
+	 * nothing is uncharged.
+	 */
 	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
 	set_limit(_metadata, 1000);
 	expect_charged(_metadata, 0);
@@ -526,7 +536,7 @@ static ssize_t probe_as(struct __test_metadata *_metadata, uid_t ruid,
 }
 
 /*
- * The real uid is charged, in all of its processes. A new user namespace gives
+ * The real uid is charged for all of its processes. A new user namespace gives
  * it no additional pages.
  */
 TEST_F(account, users)
@@ -693,8 +703,8 @@ TEST_F(account_huge, whole_folio)
 #define GROUP "splice_account_test"
 
 /*
- * Kilobytes of kernel memory that a cgroup is charged for. Small changes show when
- * the kernel flushes its statistics, every two seconds.
+ * Returns the kilobytes of kernel memory that the cgroup is charged for. Small
+ * changes show when the kernel flushes its statistics, every two seconds.
  */
 static ssize_t group_kernel_kib(const char *dir)
 {
@@ -707,7 +717,10 @@ static ssize_t group_kernel_kib(const char *dir)
 	return ret < 0 ? ret : ret / 1024;
 }
 
-/* The cgroup is charged for copies, and for the object of each call. */
+/*
+ * The cgroup is charged for copies, and for one object for each call with a
+ * notification.
+ */
 TEST_F_TIMEOUT(account, cgroup, 60)
 {
 	char dir[] = "/tmp/cgroup.XXXXXX", path[PATH_MAX], pid[16];

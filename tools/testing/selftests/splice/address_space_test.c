@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vmsplice(2) only reads: cases in which a call that unshares, migrates or pins
- * memory is visible to its process or to another one.
+ * vmsplice(2) only reads the memory. These are the cases in which a call that
+ * unshares, migrates or pins memory would be visible to its process or to
+ * another one.
  *
- * The pipe is drained into /dev/null where only the memory matters.
+ * If only the memory matters, the pipe is drained into /dev/null.
  */
 #include "splice_memory.h"
 #include "../../../../mm/gup_test.h"
@@ -13,7 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 
-/* Seeds: of the memory, and of what is written to it later. */
+/* Seeds: of the memory, and of the data written to it later. */
 #define DATA MEMORY_DATA
 #define OTHER 2
 
@@ -31,7 +32,7 @@ FIXTURE(address_space) {
 	ssize_t page;
 	int p[2];		/* 1 MiB */
 	int null;
-	enum memory_kind kind;	/* what is to be given back */
+	enum memory_kind kind;	/* the kind of memory to restore after the test */
 	struct memory mem;
 };
 
@@ -55,7 +56,7 @@ FIXTURE_TEARDOWN(address_space)
 	memory_give_back(_metadata, self->kind);
 }
 
-/* Maps memory of this kind; returns why there is none, or NULL. */
+/* Maps memory of this kind; returns the reason if there is none, or NULL. */
 static const char *map_kind(struct __test_metadata *_metadata,
 			    struct _test_data_address_space *self,
 			    enum memory_kind kind)
@@ -83,7 +84,10 @@ static void vmsplice_and_drop(struct __test_metadata *_metadata,
 	}
 }
 
-/* Memory of its own mapping, aligned to 2 MiB, with nothing beside it. */
+/*
+ * Returns a new mapping of memory, aligned to 2 MiB, that merges with no other
+ * one.
+ */
 static char *map_alone(struct __test_metadata *_metadata, ssize_t size, int prot,
 		       int flags, int fd)
 {
@@ -98,7 +102,7 @@ static char *map_alone(struct __test_metadata *_metadata, ssize_t size, int prot
 	return m;
 }
 
-/* How many folios of 2 MiB the page cache has for this file. */
+/* Returns how many folios of 2 MiB the page cache has for this file. */
 static int count_large_folios(struct __test_metadata *_metadata, int fd,
 			      ssize_t size)
 {
@@ -115,8 +119,9 @@ static int count_large_folios(struct __test_metadata *_metadata, int fd,
 }
 
 /*
- * Makes a file on ext4 whose page cache consists of large folios, each with the
- * pattern DATA from its beginning on. Returns -1 if there are none to be had.
+ * Creates a file on ext4 whose page cache consists of large folios, each with
+ * the pattern DATA from its beginning on. Returns -1 if the page cache has no
+ * large folios.
  */
 static int make_large_folios(struct __test_metadata *_metadata, ssize_t size)
 {
@@ -141,8 +146,8 @@ static int make_large_folios(struct __test_metadata *_metadata, ssize_t size)
 #define NO_LARGE_FOLIOS "no folio of 2 MiB for a file to be had"
 
 /*
- * A file whose page cache consists of large folios, mapped privately and
- * read-only, by an ordinary user.
+ * A private, read-only mapping of a file whose page cache consists of large
+ * folios, in a process of an ordinary user.
  */
 TEST_F_TIMEOUT(address_space, large_folios_private, 60)
 {
@@ -169,8 +174,9 @@ TEST_F_TIMEOUT(address_space, large_folios_private, 60)
 }
 
 /*
- * Such memory pinned for long, as drivers of RDMA do: its pages are unshared, one
- * by one. The fault that does so must not map the entry for 2 MiB again.
+ * A long-term pin of such memory, as RDMA drivers take it, unshares its pages
+ * one by one. The fault that unshares a page must not map the 2 MiB entry
+ * again.
  */
 TEST_F_TIMEOUT(address_space, large_folios_longterm_pin, 30)
 {
@@ -198,7 +204,7 @@ TEST_F_TIMEOUT(address_space, large_folios_longterm_pin, 30)
 	free(copy);
 }
 
-/* The zero page is not replaced by memory of one's own. */
+/* vmsplice() does not replace the zero page by a page of the process. */
 TEST_F_TIMEOUT(address_space, untouched, 60)
 {
 	static const int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE };
@@ -257,7 +263,7 @@ TEST_F_TIMEOUT(address_space, private_file_ext4, 60)
 	private_file(_metadata, self, END_EXT4);
 }
 
-/* hugetlb memory, and no free page. */
+/* vmsplice() of hugetlb memory when no hugetlb page is free. */
 FIXTURE(no_hugepage) {
 	ssize_t nr;		/* pages before the test */
 	ssize_t page;
@@ -316,8 +322,9 @@ static void my_turn(int turn[2])
 }
 
 /*
- * The parent of a child with the same page calls vmsplice(). To unshare the page
- * would take it from the child, which is killed when it reads its memory.
+ * A parent and its child share a page, and the parent calls vmsplice(). If the
+ * call unshared the page, the child would lose it and be killed when it reads
+ * its memory.
  */
 static void hugetlb_child_goes_on(struct __test_metadata *_metadata,
 				  struct _test_data_no_hugepage *self,
@@ -359,9 +366,9 @@ TEST_F(no_hugepage, notify_child_goes_on)
 }
 
 /*
- * A page that is pinned is copied by fork(), which fails if there is no other one.
- * Nobody is killed, and once the pipe is empty fork() succeeds. On stock C the
- * page is not pinned.
+ * fork() copies a pinned page, and fails if there is no second one. No process
+ * is killed, and fork() succeeds once the pipe is empty. On stock C the page is
+ * not pinned.
  */
 static void hugetlb_fork(struct __test_metadata *_metadata,
 			 struct _test_data_no_hugepage *self,
@@ -397,7 +404,7 @@ static void hugetlb_fork(struct __test_metadata *_metadata,
 			      MEMORY_SIZE);
 		ASSERT_EQ(pid, waitpid(pid, &status, 0));
 		EXPECT_EQ(0, status);
-		/* It is the parent's alone again once it has written to it. */
+		/* The parent's write makes the page exclusive to it again. */
 		self->m[0] = pattern_byte(DATA, 0);
 	}
 }
@@ -420,7 +427,7 @@ static ssize_t private_kb(const char *m)
 	       smaps_kb(getpid(), m, "Private_Clean");
 }
 
-/* Memory that is shared since a fork is not made private by vmsplice(). */
+/* vmsplice() does not make memory private that a fork() has shared. */
 static void child_vmsplices(struct __test_metadata *_metadata,
 			    struct _test_data_address_space *self, int advice)
 {
@@ -464,7 +471,7 @@ TEST_F_TIMEOUT(address_space, child_vmsplices_thp, 60)
 	child_vmsplices(_metadata, self, MADV_HUGEPAGE);
 }
 
-/* Memory in ZONE_MOVABLE stays there. */
+/* vmsplice() does not migrate memory out of ZONE_MOVABLE. */
 TEST_F_TIMEOUT(address_space, zone_movable, 60)
 {
 	ssize_t pages = MEMORY_SIZE / self->page, i;
@@ -491,7 +498,10 @@ TEST_F_TIMEOUT(address_space, zone_movable, 60)
 	free(after);
 }
 
-/* userfaultfd, with a range of 2 MiB registered; returns why not, or NULL. */
+/*
+ * Opens a userfaultfd and registers 2 MiB; returns the reason for failure, or
+ * NULL.
+ */
 static const char *open_userfaultfd(struct __test_metadata *_metadata, char *m,
 				    int mode, unsigned long long features,
 				    int *fd)
@@ -512,8 +522,8 @@ static const char *open_userfaultfd(struct __test_metadata *_metadata, char *m,
 }
 
 /*
- * Memory in a pipe can be moved by UFFDIO_MOVE. Pinned memory cannot, which is an
- * effect of SPLICE_F_NOTIFY.
+ * UFFDIO_MOVE can move memory that is in a pipe. It cannot move pinned memory,
+ * which is an effect of SPLICE_F_NOTIFY.
  */
 static void uffdio_move(struct __test_metadata *_metadata,
 			struct _test_data_address_space *self,
@@ -553,7 +563,7 @@ static void uffdio_move(struct __test_metadata *_metadata,
 		EXPECT_EQ(MEMORY_SIZE,
 			  match_pattern(to.p, MEMORY_SIZE, DATA, 0));
 		EXPECT_EQ(half, read_pattern(self->p[0], half, DATA, 0));
-		/* The reader sees what is written at the new place. */
+		/* The reader sees a write at the new address. */
 		fill_pattern(to.p, MEMORY_SIZE, OTHER, 0);
 		EXPECT_EQ(half, read_pattern(self->p[0], half, OTHER, half));
 	}
@@ -579,7 +589,9 @@ TEST_F(address_space, notify_uffdio_move)
 	uffdio_move(_metadata, self, MEMORY_PAGES, SPLICE_F_NOTIFY);
 }
 
-/* Pages of that memory that were written since the last clear_refs. */
+/*
+ * Returns how many pages of the memory were written since the last clear_refs.
+ */
 static ssize_t count_soft_dirty(const char *m, ssize_t size)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -593,9 +605,9 @@ static ssize_t count_soft_dirty(const char *m, ssize_t size)
 }
 
 /*
- * Memory in a pipe is tracked as other memory is: a second pre-dump of CRIU
- * writes no page that was not written to. The tracking of pinned memory does not
- * start again, which is an effect of SPLICE_F_NOTIFY.
+ * Writes to memory in a pipe are tracked as usual: a second pre-dump of CRIU
+ * saves no page that was not written to. Tracking of pinned memory cannot be
+ * restarted, which is an effect of SPLICE_F_NOTIFY.
  */
 static void soft_dirty(struct __test_metadata *_metadata,
 		       struct _test_data_address_space *self,
@@ -641,7 +653,7 @@ TEST_F(address_space, notify_soft_dirty)
 	soft_dirty(_metadata, self, MEMORY_PAGES, SPLICE_F_NOTIFY);
 }
 
-/* Pages of that memory that were written, which are write-protected again. */
+/* Returns how many pages were written, and write-protects these again. */
 static ssize_t scan_written(struct __test_metadata *_metadata, const char *m)
 {
 	struct page_region region[16];
@@ -667,7 +679,7 @@ static ssize_t scan_written(struct __test_metadata *_metadata, const char *m)
 	return pages;
 }
 
-/* The same with the tracking of userfaultfd. */
+/* The same with the write tracking of userfaultfd. */
 TEST_F(address_space, write_tracking)
 {
 	ssize_t pages = MEMORY_SIZE / self->page;
@@ -753,8 +765,8 @@ TEST_F(address_space, notify_fork_copies)
 }
 
 /*
- * A process that calls vmsplice(), writes to its memory and forks, at the same
- * time, and children that write to the memory.
+ * A process calls vmsplice(), writes to its memory and forks at the same time,
+ * and its children write to the memory.
  */
 #define OWNER 'a'
 #define CHILD 'z'
@@ -849,7 +861,7 @@ static void *race_write(void *data)
 	return NULL;
 }
 
-/* Reads to the end; the result is how many bytes a child has written. */
+/* Reads until the end of file; returns how many bytes a child has written. */
 static void *race_read(void *data)
 {
 	struct race *race = data;
@@ -888,7 +900,7 @@ static void fork_beside(struct __test_metadata *_metadata,
 	do {
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		pid = fork();
-		/* A pinned hugetlb page needs a second one. */
+		/* fork() needs a second hugetlb page to copy a pinned one. */
 		if (pid < 0 && errno == ENOMEM && memory_is_hugetlb(kind))
 			continue;
 		ASSERT_LE(0, pid);
@@ -908,7 +920,7 @@ static void fork_beside(struct __test_metadata *_metadata,
 	EXPECT_LT(0, race[0].ret);
 	EXPECT_LT(0, race[1].ret);
 	EXPECT_EQ(NULL, memchr(self->mem.p, CHILD, MEMORY_SIZE));
-	/* The child may take over a page that its parent has just copied. */
+	/* A child may reuse the page after its parent has copied it. */
 	if (memory_is_hugetlb(kind) && !have_counters() && race[2].ret > 0)
 		XFAIL(return, HUGETLB_LEAKS);
 	EXPECT_EQ(0, race[2].ret);
@@ -927,8 +939,9 @@ TEST_F_TIMEOUT(fork_beside, notify_child_writes, 60)
 }
 
 /*
- * Memory that the owner holds alone when it calls vmsplice() with SPLICE_F_NOTIFY:
- * whatever children do, the reader never misses the owner's next write.
+ * Memory that the owner holds alone when it calls vmsplice() with
+ * SPLICE_F_NOTIFY: the reader sees the owner's next write, whatever the
+ * children do.
  */
 TEST_F_TIMEOUT(fork_beside, notify_owner_writes, 60)
 {
@@ -942,7 +955,7 @@ TEST_F_TIMEOUT(fork_beside, notify_owner_writes, 60)
 	ASSERT_NE(NULL, buf);
 	for (i = 0; i < 200; i++) {
 		at = i * len % MEMORY_SIZE;
-		/* After this the memory is nobody else's. */
+		/* After this write the memory is exclusive to the owner. */
 		memset(self->mem.p + at, OWNER, len);
 		ASSERT_EQ(len, xvmsplice1(self->p[1], self->mem.p + at,
 					  len, SPLICE_F_NOTIFY));

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What /sys/kernel/debug/splice/counters says of a transfer: which way it took
- * through the splice code, and whether bytes were copied on it.
+ * The values in /sys/kernel/debug/splice/counters after a transfer: which path
+ * it took through the splice code, and whether bytes were copied.
  *
- * A test names every counter that its calls change, and by how much; all the
- * others must stay as they were. The counters are the whole system's, so
- * nothing else may use splice meanwhile.
+ * A test names every counter that its calls change, and by how much; all other
+ * counters must be unchanged. The counters are system-wide, so nothing else may
+ * use splice at the same time.
  */
 #include "splice_common.h"
 
@@ -77,7 +77,7 @@ struct counters {
 	long long value[NR_COUNTERS];
 };
 
-/* One line each, every name exactly once. */
+/* Every name appears exactly once, with one value. */
 static void read_counters(struct __test_metadata *_metadata,
 			  struct counters *c)
 {
@@ -108,9 +108,9 @@ static void read_counters(struct __test_metadata *_metadata,
 }
 
 /*
- * Checks how the counters have changed since @before, and makes @before what
- * they are now. A pipe buffer may span any number of pages, so where a file or
- * memory is linked into a pipe, @change says by 1 that there were some.
+ * Checks how the counters have changed since @before, and updates @before. A
+ * pipe buffer may span any number of pages, so for calls that link a file or
+ * memory into a pipe a @change of 1 means at least one buffer.
  */
 static void check_counters(struct __test_metadata *_metadata,
 			   struct counters *before,
@@ -138,7 +138,7 @@ FIXTURE(counters) {
 	int q[2];
 };
 
-/* An array of changes, the rest of them nought. */
+/* An array of changes; all counters that it does not name are 0. */
 #define CHANGES(...) (&(struct counters) { .value = { __VA_ARGS__ } })
 
 FIXTURE_SETUP(counters)
@@ -154,7 +154,7 @@ FIXTURE_TEARDOWN(counters)
 {
 }
 
-/* Reading, writing and asking count for nothing. */
+/* read(), write() and poll() change no counter. */
 TEST_F(counters, untouched)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -184,7 +184,10 @@ TEST_F(counters, pipe_to_null)
 			       [PIPE_TO_ACTOR_REFERENCED] = SOME));
 }
 
-/* Two buffers move; of one of two pages, a part gets a second reference. */
+/*
+ * Two buffers move; a part of one of them, of two pages, gets a second
+ * reference.
+ */
 TEST_F(counters, pipe_to_pipe)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -224,7 +227,7 @@ TEST_F(counters, vmsplice)
 	free(mem);
 }
 
-/* A failing call moves nothing, and so counts no bytes. */
+/* A call that fails moves nothing and counts no bytes. */
 TEST_F(counters, nothing_moved)
 {
 	struct counters now;
@@ -243,7 +246,10 @@ TEST_F(counters, nothing_moved)
 	}
 }
 
-/* Past the page cache: the device has filled the very pages, or reads them. */
+/*
+ * Direct I/O: the device reads or writes the referenced pages without the page
+ * cache.
+ */
 TEST_F(counters, direct_io)
 {
 	const char *missing = end_missing(END_EXT4);
@@ -281,7 +287,10 @@ TEST_F(counters, direct_io)
 	EXPECT_EQ(page, read_pattern(file, page, DATA, 0));
 }
 
-/* Direct I/O by sendfile(), which has a pipe of its own, and at the file's end. */
+/*
+ * Direct I/O by sendfile(), which uses an internal pipe, up to the end of the
+ * file.
+ */
 TEST_F(counters, direct_sendfile)
 {
 	const char *missing = end_missing(END_EXT4);
@@ -301,7 +310,9 @@ TEST_F(counters, direct_sendfile)
 			       [PIPE_TO_ACTOR_REFERENCED] = page + 100));
 }
 
-/* A file without a device is read by O_DIRECT as well, not referred to. */
+/*
+ * O_DIRECT reads a file that has no device into new pages, without references.
+ */
 TEST_F(counters, direct_tmpfs)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -325,7 +336,7 @@ TEST_F(counters, direct_tmpfs)
 	EXPECT_EQ(page, read_pattern(self->p[0], page, DATA, 0));
 }
 
-/* A copy is counted as such, and again by its reason. */
+/* A copy is counted as copied bytes, and once more by its reason. */
 TEST_F(counters, copied_limit)
 {
 	static const char limit[] = "/proc/sys/fs/pipe-user-memory-pages";
@@ -342,7 +353,7 @@ TEST_F(counters, copied_limit)
 	free(mem);
 }
 
-/* Both kinds of stream socket, both ways. */
+/* Both kinds of stream socket, in both directions. */
 FIXTURE(counters_socket) {
 	struct counters before;
 	struct end end;
@@ -435,7 +446,7 @@ FIXTURE_TEARDOWN(counters_file)
 {
 }
 
-/* The page cache is referred to. */
+/* Reading from a file refers to the page cache. */
 TEST_F(counters_file, to_pipe)
 {
 	ASSERT_EQ(SOME, xsplice(self->fd, NULL, self->p[1], NULL, SOME, 0));
@@ -444,7 +455,7 @@ TEST_F(counters_file, to_pipe)
 			       [FILE_TO_PIPE_REFERENCED] = SOME));
 }
 
-/* Into the page cache, data is copied. */
+/* Writing to a file copies data into the page cache. */
 TEST_F(counters_file, from_pipe)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -497,7 +508,7 @@ TEST_F(counters_file, sendfile_to_file)
 			       [PIPE_TO_FILE_COPIED] = SOME));
 }
 
-/* For two files of one file system it falls back to do_splice_direct(). */
+/* copy_file_range() on one file system falls back to do_splice_direct(). */
 TEST_F(counters_file, copy_file_range)
 {
 	ASSERT_EQ(SOME, xcopy_file_range(self->fd, NULL, self->empty, NULL,

@@ -4,21 +4,25 @@
  *
  * The pipe refers to the pages. Writing to memory that the caller owns alone
  * takes no fault, and the reader sees the write. Memory that was shared by
- * fork(), and private mappings of files, are copied by the first write to them,
+ * fork(), and private mappings of files are copied by the first write to them,
  * and the pipe keeps the old page. With SPLICE_F_NOTIFY memory that the caller
  * owned alone is pinned, so fork() copies it for the child, and the reader sees
  * the owner's writes after that, too.
  *
  * Private hugetlb memory differs. The kernel reuses a hugetlb page that has one
- * mapping, whatever refers to it, so with a plain reference the reader would see
- * the writes of another process. vmsplice() pins it if the caller owns it alone,
- * and copies it otherwise. Stock fs/splice.c takes the plain reference.
+ * mapping even if there are other references to it. With a plain reference the
+ * reader would therefore see the writes of another process. vmsplice() pins it
+ * if the caller owns it alone, and copies it otherwise. Stock fs/splice.c takes
+ * the plain reference.
  */
 #include "splice_memory.h"
 
 #include <sys/resource.h>
 
-/* Seeds: of the memory, and of what is written to it by one and another. */
+/*
+ * Seeds: of the memory, and of data written to it by one process and by
+ * another.
+ */
 #define DATA MEMORY_DATA
 #define OTHER 2
 #define THIRD 3
@@ -29,10 +33,10 @@
 
 struct state {
 	struct memory mem;
-	char *m;		/* where it is */
+	char *m;		/* start of the memory under test */
 	ssize_t size;
-	int p[2];		/* has room for all of it */
-	int turn[2][2];		/* parent to child, and back */
+	int p[2];		/* capacity of at least MEMORY_SIZE */
+	int turn[2][2];		/* parent to child, and child to parent */
 	unsigned int flags;	/* of vmsplice() */
 };
 
@@ -56,7 +60,7 @@ static void tear_down(struct __test_metadata *_metadata, struct state *self)
 	memory_give_back(_metadata, self->mem.kind);
 }
 
-/* Memory of any kind. */
+/* Every kind of memory. */
 FIXTURE(cow) {
 	struct state s;
 };
@@ -127,7 +131,7 @@ FIXTURE_TEARDOWN(cow)
 	tear_down(_metadata, &self->s);
 }
 
-/* Memory that can be written to. */
+/* Memory that is writable. */
 FIXTURE(cow_write) {
 	struct state s;
 };
@@ -280,7 +284,7 @@ FIXTURE_TEARDOWN(cow_private)
 	tear_down(_metadata, &self->s);
 }
 
-/* Private memory with pages of its own, and SPLICE_F_NOTIFY. */
+/* Anonymous memory, put into the pipe with SPLICE_F_NOTIFY. */
 FIXTURE(cow_notify) {
 	struct state s;
 };
@@ -332,7 +336,7 @@ static void put(struct __test_metadata *_metadata, struct state *self)
 					 self->flags));
 }
 
-/* Checks that the next @len bytes in the pipe are those of @seed. */
+/* Checks that the next @len bytes in the pipe are the pattern of @seed. */
 static void expect_read(struct __test_metadata *_metadata,
 			struct state *self, ssize_t len,
 			unsigned int seed, loff_t pos)
@@ -353,7 +357,9 @@ static void expect_memory(struct __test_metadata *_metadata,
 	EXPECT_EQ(self->size, match_pattern(self->m, self->size, seed, 0));
 }
 
-/* Puts all of it into the pipe, and has the reader see what comes after. */
+/*
+ * Puts the memory into the pipe and checks that the reader sees a later write.
+ */
 static void put_and_write(struct __test_metadata *_metadata,
 			  struct state *self)
 {
@@ -367,7 +373,7 @@ static void put_and_write(struct __test_metadata *_metadata,
 	fill_pattern(self->m, self->size, DATA, 0);
 }
 
-/* Turns of two processes. */
+/* Synchronization of two processes that take turns. */
 static void your_turn(int turn[2])
 {
 	while (xwrite(turn[1], "", 1) != 1)
@@ -390,7 +396,7 @@ static void finish(struct __test_metadata *_metadata, pid_t pid)
 	EXPECT_EQ(0, status);
 }
 
-/* A process on its own processor that uses this memory. */
+/* A process on its own CPU that uses this memory. */
 static bool spinning, stop_spinning;
 
 static void on_cpu(int cpu)
@@ -429,7 +435,7 @@ static void end_spinning(struct __test_metadata *_metadata, pthread_t thread)
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 }
 
-/* Interrupts that told a processor to flush translations, or -1. */
+/* Returns the number of TLB shootdown interrupts, or -1. */
 static long shootdowns(void)
 {
 	static char line[4096];
@@ -458,7 +464,7 @@ static long faults(void)
 	return usage.ru_minflt + usage.ru_majflt;
 }
 
-/* How much of the memory at @m, all of its mapping, is huge pages, in kB. */
+/* Returns how many kB of the mapping at @m are huge pages. */
 static ssize_t mapped_huge(const char *m)
 {
 	FILE *f = fopen("/proc/self/smaps", "r");
@@ -479,10 +485,13 @@ static ssize_t mapped_huge(const char *m)
 	return kb;
 }
 
-/* What others do meanwhile is not ours: the quietest of some rounds counts. */
+/*
+ * Other activity of the system is not counted: the lowest count of several
+ * rounds is used.
+ */
 #define ROUNDS 5
 
-/* Neither putting memory into a pipe nor writing to it then takes a fault. */
+/* Neither vmsplice() nor a later write to the memory causes a page fault. */
 TEST_F_TIMEOUT(cow_write, no_fault, 60)
 {
 	long least_faults = LONG_MAX, least_shootdowns = LONG_MAX, n, s;
@@ -513,7 +522,7 @@ TEST_F_TIMEOUT(cow_write, no_fault, 60)
 		EXPECT_EQ(self->s.size / 1024, mapped_huge(self->s.m));
 }
 
-/* If there were any, that test would see them. */
+/* Checks that the test above would notice a fault. */
 TEST_F(cow_write, faults_are_seen)
 {
 	pthread_t thread;
@@ -544,7 +553,10 @@ TEST_F(cow_write, faults_are_seen)
 		EXPECT_EQ(self->s.size / 1024, mapped_huge(self->s.m));
 }
 
-/* A write in flight is what the reader sees, and more than one, and in part. */
+/*
+ * The reader sees writes to memory in a pipe: one, several, and of parts of a
+ * page.
+ */
 TEST_F(cow_write, write_in_flight)
 {
 	put_and_write(_metadata, &self->s);
@@ -552,7 +564,7 @@ TEST_F(cow_write, write_in_flight)
 	expect_all(_metadata, &self->s, DATA);
 }
 
-/* By way of the file, too, which a private mapping need not show. */
+/* The same for write() to the file, which a private mapping need not show. */
 TEST_F(cow, file_write_in_flight)
 {
 	char *buf = alloc_pattern(_metadata, self->s.size, OTHER);
@@ -571,8 +583,8 @@ TEST_F(cow, file_write_in_flight)
 }
 
 /*
- * Made writable and written to, a private mapping gets pages of its own. The
- * file and the pipe keep the old ones.
+ * A private mapping that is made writable and written to gets its own pages.
+ * The file and the pipe keep the old ones.
  */
 TEST_F(cow_private, private_made_writable)
 {
@@ -585,7 +597,7 @@ TEST_F(cow_private, private_made_writable)
 	expect_memory(_metadata, &self->s, OTHER);
 }
 
-/* Fork. What a child writes is seen where the memory is shared, and only there. */
+/* fork(): a child's write is seen in shared memory only. */
 static void child_writes(struct __test_metadata *_metadata,
 			 struct state *self, bool fork_first)
 {
@@ -625,15 +637,18 @@ TEST_F(cow_write, child_writes_after_vmsplice)
 	child_writes(_metadata, &self->s, false);
 }
 
-/* Would a plain reference to this memory show the writes of another process? */
+/*
+ * Whether a plain reference to this memory would show the writes of another
+ * process.
+ */
 static bool leaks(enum memory_kind kind)
 {
 	return memory_is_anon_hugetlb(kind) && !have_counters();
 }
 
 /*
- * Does the reader see what the caller wrote to memory that it owned alone when it
- * called vmsplice(), and shares with a child at the time of the write?
+ * Whether the reader sees a write of the caller, if the caller owned the memory
+ * alone when it called vmsplice(), and shares it with a child when it writes.
  */
 static bool shows_writes_after_fork(const struct state *self)
 {
@@ -644,7 +659,7 @@ static bool shows_writes_after_fork(const struct state *self)
 	return self->flags || memory_is_anon_hugetlb(self->mem.kind);
 }
 
-/* The parent writes while there is a child, which never sees it. */
+/* The parent writes while a child exists. The child never sees the write. */
 static void parent_writes(struct __test_metadata *_metadata,
 			  struct state *self, bool fork_first)
 {
@@ -670,14 +685,17 @@ static void parent_writes(struct __test_metadata *_metadata,
 	finish(_metadata, pid);
 	expect_memory(_metadata, self, OTHER);
 	if (leaks(self->mem.kind)) {
-		/* The child's write, in the page that is still in the pipe. */
+		/* The child writes to the page that is still in the pipe. */
 		expect_all(_metadata, self, THIRD);
 		XFAIL(return, HUGETLB_LEAKS);
 	}
 	expect_all(_metadata, self, shown ? OTHER : DATA);
 }
 
-/* Memory of two processes is copied by the write, and the pipe has the old page. */
+/*
+ * A write to memory of two processes copies the page, and the pipe keeps the
+ * old one.
+ */
 TEST_F(cow_write, parent_writes_after_fork)
 {
 	parent_writes(_metadata, &self->s, true);
@@ -695,7 +713,7 @@ TEST_F(cow_notify, parent_writes_after_fork)
 	parent_writes(_metadata, &self->s, true);
 }
 
-/* A pin never misses the owner's write. */
+/* With a pin the reader always sees the owner's write. */
 TEST_F(cow_notify, parent_writes_after_vmsplice)
 {
 	if (!have_notify(self->s.p[1]))
@@ -718,9 +736,9 @@ TEST_F(cow_notify, child_writes_after_vmsplice)
 }
 
 /*
- * The child is gone, and the memory is the parent's alone when it writes. The
- * reference of the pipe makes anonymous memory be copied. A hugetlb page that has
- * no other mapping is written in place on stock C.
+ * The child is gone when the parent writes, so the memory is exclusive to the
+ * parent. The pipe's reference causes a copy of anonymous memory. On stock C, a
+ * hugetlb page that has no other mapping is written in place.
  */
 static void child_exits_first(struct __test_metadata *_metadata,
 			      struct state *self, bool fork_first)
@@ -766,7 +784,7 @@ TEST_F(cow_notify, child_of_vmsplice_exits_first)
 }
 
 /*
- * The process of the call is gone, and its child, which has the memory now,
+ * The process that called vmsplice() is gone. Its child owns the memory now and
  * writes to it.
  */
 static void parent_exits_first(struct __test_metadata *_metadata,
@@ -823,8 +841,8 @@ TEST_F(cow_write, parent_of_vmsplice_exits_first)
 }
 
 /*
- * CVE-2020-29374: a child puts memory into a pipe that it shares with its parent
- * since the fork, and gives its own mapping up. The parent, with the only mapping
+ * CVE-2020-29374: a child puts memory into a pipe that it shares with its
+ * parent since the fork, and unmaps it. The parent, which has the only mapping
  * left, writes a secret.
  */
 static void child_vmsplices(struct __test_metadata *_metadata,
@@ -887,8 +905,8 @@ TEST_F(cow_notify, child_leaves_no_later_write)
 }
 
 /*
- * The child puts memory into the pipe that it shares with its parent. Its write
- * copies the page, which neither the reader nor the parent see.
+ * The child puts memory that it shares with its parent into the pipe. Its write
+ * copies the page, and neither the reader nor the parent see it.
  */
 TEST_F(cow_write, child_vmsplices_and_writes)
 {
@@ -907,7 +925,10 @@ TEST_F(cow_write, child_vmsplices_and_writes)
 	expect_all(_metadata, &self->s, shared ? OTHER : DATA);
 }
 
-/* Both put the memory that they share into pipes, and each sees its own. */
+/*
+ * Both processes put the memory that they share into pipes. Each reader sees
+ * the writes of one process only.
+ */
 TEST_F(cow_write, both_vmsplice)
 {
 	bool shared = memory_is_shared(variant->kind);
@@ -930,7 +951,9 @@ TEST_F(cow_write, both_vmsplice)
 	}
 	put(_metadata, &self->s);
 	my_turn(self->s.turn[1]);
-	/* Copied or not, this is nothing to the child. */
+	/*
+	 * Whether the page was copied or not, the child does not see the write.
+	 */
 	fill_pattern(self->s.m, self->s.size, OTHER, 0);
 	your_turn(self->s.turn[0]);
 	finish(_metadata, pid);
@@ -938,7 +961,7 @@ TEST_F(cow_write, both_vmsplice)
 	EXPECT_EQ(self->s.size, read_pattern(q[0], self->s.size, OTHER, 0));
 }
 
-/* Mappings. */
+/* Changes of the mapping. */
 
 TEST_F(cow, mprotect)
 {
@@ -960,7 +983,7 @@ TEST_F(cow, mprotect)
 	put_and_write(_metadata, &self->s);
 }
 
-/* The memory is gone, and other memory where it was. */
+/* The memory is unmapped, and other memory is mapped at its address. */
 TEST_F(cow, munmap)
 {
 	struct memory other = { .p = self->s.m, .fd = -1 };
@@ -974,7 +997,10 @@ TEST_F(cow, munmap)
 	expect_memory(_metadata, &self->s, OTHER);
 }
 
-/* Some of it is unmapped, which splits what was mapped as one, if it can be. */
+/*
+ * A part of the memory is unmapped, which splits a huge mapping if it can be
+ * split.
+ */
 TEST_F(cow, munmap_part)
 {
 	ssize_t page = page_size(), at = 100 * page;
@@ -995,7 +1021,7 @@ TEST_F(cow, munmap_part)
 	expect_read(_metadata, &self->s, self->s.size - at, DATA, at);
 }
 
-/* What is written where the memory is now is seen. */
+/* The reader sees a write at the new address after mremap(). */
 TEST_F(cow, mremap)
 {
 	struct memory to = { .fd = -1 };
@@ -1013,7 +1039,7 @@ TEST_F(cow, mremap)
 	memory_unmap(&to);
 }
 
-/* Anonymous memory is new after this, that of a file is the same. */
+/* After this, anonymous memory is new, and memory of a file is the same. */
 TEST_F(cow, dontneed)
 {
 	put(_metadata, &self->s);
@@ -1027,7 +1053,7 @@ TEST_F(cow, dontneed)
 		   memory_is_shared(variant->kind) ? OTHER : DATA);
 }
 
-/* A process that ends, in whatever way, takes nothing away. */
+/* The data stays in the pipe when the process exits or is killed. */
 enum end_of_process {
 	BY_EXIT,
 	BY_SIGNAL,
@@ -1044,7 +1070,7 @@ static void process_ends(struct __test_metadata *_metadata,
 	pid = fork();
 	ASSERT_LE(0, pid);
 	if (!pid) {
-		/* Nobody else's. */
+		/* Memory that no other process shares. */
 		memory_unmap(&self->mem);
 		memory_map(_metadata, &self->mem, kind);
 		self->m = self->mem.p;
@@ -1057,7 +1083,10 @@ static void process_ends(struct __test_metadata *_metadata,
 	}
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(how == BY_SIGNAL ? SIGKILL : 0, status);
-	/* Whoever gets the memory, if it were free, has something else in it. */
+	/*
+	 * If the memory had been freed, its new owner would have overwritten
+	 * it.
+	 */
 	if (is_writable(kind))
 		fill_pattern(self->m, self->size, OTHER, 0);
 	expect_all(_metadata, self, DATA);
@@ -1078,7 +1107,7 @@ TEST_F(cow, exec)
 	process_ends(_metadata, &self->s, BY_EXEC);
 }
 
-/* Files. */
+/* Changes of the file. */
 
 TEST_F(cow_file, hole_punch)
 {
@@ -1104,9 +1133,9 @@ TEST_F(cow_file, truncate)
 	expect_read(_metadata, &self->s, self->s.size / 2, DATA, self->s.size / 2);
 }
 
-/* What the system does on its own. */
+/* Changes by the memory management. */
 
-/* Memory in the pipe stays where it is, while other memory goes to swap. */
+/* Memory in the pipe stays in place while other memory is swapped out. */
 TEST_F_TIMEOUT(cow, pageout, 60)
 {
 	ssize_t half = self->s.size / 2;
@@ -1134,19 +1163,19 @@ TEST_F_TIMEOUT(cow, pageout, 60)
 	memory_unmap(&other);
 }
 
-/* Pages in the pipe are neither collapsed into huge pages ... */
+/* Pages in the pipe are not collapsed into huge pages ... */
 TEST_F(cow_write, collapse)
 {
 	put(_metadata, &self->s);
 	madvise(self->s.m, self->s.size, MADV_HUGEPAGE);
-	/* It need not have done it. */
+	/* The kernel is free not to collapse them. */
 	madvise(self->s.m, self->s.size, MADV_COLLAPSE);
 	fill_pattern(self->s.m, self->s.size, OTHER, 0);
 	expect_all(_metadata, &self->s, OTHER);
 	expect_memory(_metadata, &self->s, OTHER);
 }
 
-/* ... nor moved by compaction. */
+/* ... and not moved by compaction. */
 TEST_F_TIMEOUT(cow, compaction, 60)
 {
 	put(_metadata, &self->s);

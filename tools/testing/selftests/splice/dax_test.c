@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Files on DAX: what is mapped, read and written is the device itself. A file
- * system that truncates such a file waits until nobody refers to its pages any
- * more, and data can stay in a pipe for any time. So vmsplice(2) copies memory of
- * such a file. It refers to pages that were written to in a private mapping.
+ * Files on DAX: mmap(), read() and write() access the memory of the device
+ * directly. A file system that truncates such a file waits until all other
+ * references to its pages are dropped, and data can stay in a pipe for any
+ * time. So vmsplice(2) copies memory of such a file. It refers to pages that
+ * were written to in a private mapping.
  *
- * Stock C takes references, and whoever truncates the file waits for the reader.
- * Closing it would wait as well, and not be interrupted: there, a pipe with such
- * memory in it is emptied first, and no socket is given any.
+ * Stock C takes references, so that truncate() waits for the reader. The last
+ * close() of the file would wait as well, uninterruptibly: on stock C, a pipe
+ * with such memory is emptied before, and no socket gets any.
  *
- * SPLICE_DAX_DEVICE is a block device that can do DAX, such as /dev/pmem0. What is
- * there is overwritten, but for a file system on which files can be on DAX.
+ * SPLICE_DAX_DEVICE is a block device that supports DAX, such as /dev/pmem0.
+ * The test overwrites it, unless it has a file system with DAX.
  */
 #include "splice_memory.h"
 #include "splice_notify.h"
@@ -18,15 +19,15 @@
 #include <linux/fs.h>
 #include <sys/resource.h>
 
-/* Seeds: of the file, of what is written to it later, and of other memory. */
+/* Seeds: of the file, of the data written to it later, and of other memory. */
 #define DATA MEMORY_DATA
 #define OTHER 2
 #define THIRD 3
 
-/* Data that takes more than one page, the last of them partly filled. */
+/* Data of more than one page, with a partly filled last page. */
 #define SOME 5000
 
-/* Pages in a pipe that nobody resized. */
+/* Slots of a pipe of the default size. */
 #define SLOTS 16
 
 /* A user that owns nothing else. */
@@ -36,28 +37,28 @@
 
 #define DEVICE "SPLICE_DAX_DEVICE"
 
-#define WAITS_FOR_READER "whoever truncates a file waits for readers: " NO_COUNTERS
+#define WAITS_FOR_READER "truncate() waits for readers: " NO_COUNTERS
 
 struct state {
-	struct memory mem;	/* the file, and room for its mapping */
-	char *m;		/* where it is mapped */
+	struct memory mem;	/* the file, and address space for its mapping */
+	char *m;		/* address of the mapping */
 	ssize_t size;
 	ssize_t page;
 	bool private;
-	bool huge;		/* by entries for 2 MiB each */
-	int p[2];		/* has room for all of it */
+	bool huge;		/* mapped by entries for 2 MiB each */
+	int p[2];		/* capacity for the whole file */
 	int q[2];
 };
 
-/* Mounts @device below @dir, for files on DAX only. */
+/* Mounts @device on @dir, with DAX for all files. */
 static int mount_dax(const char *device, const char *dir)
 {
 	return mount(device, dir, "ext4", 0, "dax=always") ? -errno : 0;
 }
 
 /*
- * A nameless file on a file system of its own, which goes with it. Returns why
- * there is none, or NULL.
+ * Creates a file without a name on a file system that is unmounted when the
+ * file is closed. Returns the reason for failure, or NULL.
  */
 static const char *open_dax(struct __test_metadata *_metadata, int *fd)
 {
@@ -81,7 +82,10 @@ static const char *open_dax(struct __test_metadata *_metadata, int *fd)
 	ASSERT_NE(NULL, mkdtemp(dir));
 	ret = mount_dax(device, dir);
 	if (ret == -EINVAL) {
-		/* Blocks are to be pages, and files begin where 2 MiB do. */
+		/*
+		 * Blocks have the size of pages, and files start at multiples
+		 * of 2 MiB.
+		 */
 		snprintf(command, sizeof(command),
 			 "mkfs.ext4 -q -F -b %zd -E stride=%zd,stripe_width=%zd %s",
 			 page_size(), MEMORY_SIZE / page_size(),
@@ -95,7 +99,7 @@ static const char *open_dax(struct __test_metadata *_metadata, int *fd)
 		TH_LOG("%s: %s", device, strerror(-ret));
 	}
 	*fd = make_file(_metadata, dir);
-	/* It stays mounted for as long as there is the file. */
+	/* The file system stays mounted until the file is closed. */
 	EXPECT_EQ(0, umount2(dir, MNT_DETACH));
 	EXPECT_EQ(0, rmdir(dir));
 	ASSERT_EQ(0, statx(*fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
@@ -106,7 +110,7 @@ static const char *open_dax(struct __test_metadata *_metadata, int *fd)
 	return NULL;
 }
 
-/* Is all of that memory there, and mapped by entries for 2 MiB each? */
+/* Whether all of the memory is present and mapped by entries for 2 MiB each. */
 static bool is_mapped_huge(const char *m, ssize_t size)
 {
 	struct page_region region = {};
@@ -127,8 +131,8 @@ static bool is_mapped_huge(const char *m, ssize_t size)
 }
 
 /*
- * Maps the file, and touches all of it. Where 2 MiB of the file are not 2 MiB of
- * memory as well, entries of page tables are for 4 KiB each.
+ * Maps the file and touches all of it. If file and mapping are not aligned to
+ * each other, page table entries are for 4 KiB each.
  */
 static void map_file(struct __test_metadata *_metadata, struct state *s,
 		     int prot, int flags)
@@ -170,7 +174,7 @@ static const char *set_up(struct __test_metadata *_metadata, struct state *s,
 	return NULL;
 }
 
-/* The pipes first, each on its own, see above. */
+/* Closes the pipes first, each on its own: see the top of the file. */
 static void tear_down(struct __test_metadata *_metadata, struct state *s)
 {
 	int i;
@@ -257,7 +261,7 @@ FIXTURE_TEARDOWN(shared)
 	tear_down(_metadata, &self->s);
 }
 
-/* A private one. */
+/* A private mapping. */
 FIXTURE(private) {
 	struct state s;
 };
@@ -287,7 +291,7 @@ FIXTURE_TEARDOWN(private)
 	tear_down(_metadata, &self->s);
 }
 
-/* The file, and splice(2) itself: how it is mapped makes no difference. */
+/* The file itself, with splice(2): the kind of mapping makes no difference. */
 FIXTURE(file) {
 	struct state s;
 };
@@ -308,8 +312,9 @@ FIXTURE_TEARDOWN(file)
 #define COPIED_DAX "bytes.memory_to_pipe.copied.dax"
 
 /*
- * Puts memory into the pipe. Where the kernel counts, that many bytes of it have
- * been referenced, and the rest is copied, because it is on DAX.
+ * Puts memory into the pipe. If the kernel has counters, expects that
+ * @referenced bytes are referenced and that the rest is copied because it is on
+ * DAX.
  */
 static void put(struct __test_metadata *_metadata, struct state *s,
 		const struct iovec *iov, int nr, ssize_t referenced,
@@ -355,7 +360,7 @@ static void expect_file(struct __test_metadata *_metadata, int fd, ssize_t len,
 	expect_data(_metadata, fd, len, seed, pos);
 }
 
-/* Bytes, pages, and all of it. */
+/* Single bytes, whole pages, and the whole file. */
 TEST_F_TIMEOUT(dax, copied, 120)
 {
 	struct state *s = &self->s;
@@ -377,13 +382,13 @@ TEST_F_TIMEOUT(dax, copied, 120)
 	}
 	EXPECT_EQ(s->size, match_pattern(s->m, s->size, DATA, 0));
 
-	/* What may be read, but not be written to. */
+	/* A read-only mapping. */
 	ASSERT_EQ(0, mprotect(s->m, s->size, PROT_READ));
 	put1(_metadata, s, 10, s->size - 10);
 	expect_data(_metadata, s->p[0], s->size - 10, DATA, 10);
 }
 
-/* What no page table has an entry for yet. */
+/* A mapping that has no page table entries yet. */
 TEST_F(dax, untouched)
 {
 	struct state *s = &self->s;
@@ -395,7 +400,7 @@ TEST_F(dax, untouched)
 	expect_data(_metadata, s->p[0], s->size / 2, DATA, 0);
 }
 
-/* What does not fit is not copied. */
+/* vmsplice() does not copy more than fits into the pipe. */
 TEST_F(dax, cut_where_pipe_is_full)
 {
 	struct state *s = &self->s;
@@ -413,7 +418,7 @@ TEST_F(dax, cut_where_pipe_is_full)
 	expect_data(_metadata, s->p[0], len, DATA, 100);
 }
 
-/* Memory before and behind it that is not on DAX is referenced. */
+/* Memory before and after the mapping that is not on DAX is referenced. */
 TEST_F(dax, mixed)
 {
 	struct state *s = &self->s;
@@ -434,14 +439,14 @@ TEST_F(dax, mixed)
 		expect_data(_metadata, s->p[0], iov[i].iov_len, DATA, pos);
 	EXPECT_EQ(0, pins_held());
 
-	/* And the other way round. */
+	/* The opposite order. */
 	put(_metadata, s, iov + 1, 3, SOME, 0);
 	expect_data(_metadata, s->p[0], 2 * SOME + 1, DATA, 100 + 5 * s->page);
 	memory_unmap(&anon);
 	memory_unmap(&memfd);
 }
 
-/* Memory that is copied does not count against the limit of its user. */
+/* Copied memory does not count against the limit of the user. */
 TEST_F(dax, limit)
 {
 	struct state *s = &self->s;
@@ -470,7 +475,7 @@ TEST_F(dax, limit)
 	memory_unmap(&anon);
 }
 
-/* RLIMIT_MEMLOCK makes no difference to either kind of memory. */
+/* RLIMIT_MEMLOCK has no effect on either kind of memory. */
 TEST_F(dax, memlock)
 {
 	struct state *s = &self->s;
@@ -515,7 +520,7 @@ TEST_F(dax, consumers)
 	free(buf);
 }
 
-/* A socket keeps what it refers to for as long as it likes, after it was read. */
+/* A socket may keep its references for any time after the data was read. */
 TEST_F(dax, sockets)
 {
 	struct state *s = &self->s;
@@ -543,7 +548,10 @@ TEST_F(dax, sockets)
 	free(buf);
 }
 
-/* The file is not given away, and not what another file is written with. */
+/*
+ * SPLICE_F_GIFT and SPLICE_F_MOVE do not move pages of the file to another
+ * file.
+ */
 TEST_F(dax, gift)
 {
 	struct state *s = &self->s;
@@ -568,7 +576,7 @@ TEST_F(dax, gift)
 	expect_file(_metadata, s->mem.fd, s->size, DATA, 0);
 }
 
-/* A copy is the kernel's own: the memory is free when the call returns. */
+/* The copy belongs to the kernel: the memory is free when the call returns. */
 TEST_F(dax, notify)
 {
 	struct state *s = &self->s;
@@ -588,7 +596,10 @@ TEST_F(dax, notify)
 	EXPECT_EQ(2, issued(s->p[1]));
 }
 
-/* The notice of a call that is partly copied reports the other part. */
+/*
+ * The notification of a call that copies a part of its memory covers the other
+ * part.
+ */
 TEST_F(dax, notify_mixed)
 {
 	struct state *s = &self->s;
@@ -617,7 +628,7 @@ TEST_F(dax, notify_mixed)
 	memory_unmap(&anon);
 }
 
-/* A mapping may be longer than its file: the rest is not there. */
+/* A mapping may be longer than its file: there is no page behind the end. */
 TEST_F(dax, behind_end)
 {
 	struct state *s = &self->s;
@@ -633,7 +644,7 @@ TEST_F(dax, behind_end)
 	EXPECT_EQ(0, pipe_bytes(s->p[0]));
 }
 
-/* A hole of a file is zeroes, and stays that in the pipe. */
+/* A hole of the file is zeroes, and its data in the pipe stays zeroes. */
 TEST_F(dax, hole)
 {
 	struct state *s = &self->s;
@@ -651,9 +662,12 @@ TEST_F(dax, hole)
 	free(buf);
 }
 
-/* What happens to the file, while its data is in a pipe. */
+/* Changes of the file while its data is in a pipe. */
 
-/* The data is that of the time of the call; mainline's reader sees the write. */
+/*
+ * The reader sees the data at the time of the call; on mainline it sees later
+ * writes.
+ */
 TEST_F(shared, write_in_flight)
 {
 	struct state *s = &self->s;
@@ -687,11 +701,11 @@ TEST_F_TIMEOUT(dax, truncate_in_flight, 120)
 	put1(_metadata, s, 0, s->size);
 	ASSERT_EQ(0, ftruncate(s->mem.fd, s->size / 2 + 1));
 	ASSERT_EQ(0, ftruncate(s->mem.fd, 0));
-	/* The blocks may be used for something else now. */
+	/* The blocks may be reused now. */
 	ASSERT_EQ(0, lseek(s->mem.fd, 0, SEEK_SET));
 	ASSERT_EQ(s->size, write_pattern(s->mem.fd, s->size, OTHER, 0));
 	expect_data(_metadata, s->p[0], s->size, DATA, 0);
-	/* The mapping has what the file has. */
+	/* The mapping shows the content of the file. */
 	put1(_metadata, s, 0, s->size);
 	expect_data(_metadata, s->p[0], s->size, OTHER, 0);
 }
@@ -723,7 +737,9 @@ TEST_F_TIMEOUT(dax, punch_hole_in_flight, 120)
 	}
 }
 
-/* The file is gone, its blocks are free, and the file system is unmounted. */
+/*
+ * The file is deleted, its blocks are free, and the file system is unmounted.
+ */
 TEST_F(dax, close_in_flight)
 {
 	struct state *s = &self->s;
@@ -738,7 +754,7 @@ TEST_F(dax, close_in_flight)
 	expect_data(_metadata, s->p[0], s->size, DATA, 0);
 }
 
-/* Truncates the file and writes it again, until told to stop. */
+/* Truncates the file and writes it again until @stop is set. */
 struct truncater {
 	int fd;
 	ssize_t size;
@@ -765,7 +781,10 @@ static void *truncater_run(void *data)
 	return t->rounds ? t : NULL;
 }
 
-/* Bytes of the file, or of a hole, but nobody else's, and no one waits long. */
+/*
+ * The reader sees bytes of the file or zeroes of a hole, and no task waits
+ * long.
+ */
 TEST_F(dax, truncate_race)
 {
 	struct state *s = &self->s;
@@ -784,7 +803,7 @@ TEST_F(dax, truncate_race)
 	ASSERT_EQ(0, pthread_create(&t.thread, NULL, truncater_run, &t));
 	do {
 		ret = xvmsplice1(s->p[1], s->m, len, 0);
-		/* The file may have no such page now. */
+		/* The file may have no page at this offset now. */
 		ASSERT_TRUE(ret == -EFAULT || (ret > 0 && ret <= len)) {
 			TH_LOG("vmsplice: %zd", ret);
 		}
@@ -807,7 +826,7 @@ TEST_F(dax, truncate_race)
 	free(buf);
 }
 
-/* A page that was written to is memory like any other, and referenced. */
+/* A page that was written to is anonymous memory, and referenced. */
 TEST_F(private, written_pages)
 {
 	static const int written[] = { 0, 3, 4, 7 };
@@ -820,7 +839,7 @@ TEST_F(private, written_pages)
 		fill_pattern(s->m + written[i] * s->page, s->page, DATA,
 			     written[i] * s->page);
 	put(_metadata, s, &iov, 1, referenced, 0);
-	/* The reader sees what is written to it. */
+	/* The reader sees later writes to it. */
 	fill_pattern(s->m + 3 * s->page, 2 * s->page, OTHER, 3 * s->page);
 	expect_data(_metadata, s->p[0], 3 * s->page - 10, DATA, 10);
 	expect_data(_metadata, s->p[0], 2 * s->page, OTHER, 3 * s->page);
@@ -829,7 +848,7 @@ TEST_F(private, written_pages)
 	expect_file(_metadata, s->mem.fd, s->size, DATA, 0);
 }
 
-/* Nobody waits for them, since they are not the file's. */
+/* truncate() does not wait for such pages, which do not belong to the file. */
 TEST_F(private, truncate_written_pages)
 {
 	struct state *s = &self->s;
@@ -844,8 +863,8 @@ TEST_F(private, truncate_written_pages)
 }
 
 /*
- * So is a page that is shared since a fork. It is copied by the next write, and
- * the pipe has the old one.
+ * The same for a page that is shared since a fork. The next write copies it,
+ * and the pipe keeps the old page.
  */
 TEST_F(private, after_fork)
 {
@@ -875,7 +894,10 @@ TEST_F(private, after_fork)
 	EXPECT_EQ(0, status);
 }
 
-/* Data from a file is a copy on any kernel, and whoever truncates it waits not. */
+/*
+ * splice() copies data from the file on any kernel, and truncate() does not
+ * wait.
+ */
 TEST_F(file, splice_from)
 {
 	struct state *s = &self->s;
@@ -898,7 +920,7 @@ TEST_F(file, splice_from)
 	expect_data(_metadata, s->p[0], len, DATA, SOME);
 }
 
-/* What is written goes to the device, so there is no copy in between. */
+/* Data from a pipe is written directly to the device. */
 TEST_F(file, splice_to)
 {
 	struct state *s = &self->s;
@@ -920,14 +942,14 @@ TEST_F(file, splice_to)
 		EXPECT_EQ(copied, read_counter("bytes.pipe_to_file.copied"));
 	}
 	EXPECT_EQ(0, pins_held());
-	/* Those who map it see it. */
+	/* The mapping shows the data. */
 	EXPECT_EQ(page + 10, match_pattern(s->m, page + 10, DATA, 0));
 	EXPECT_EQ(10 * page, match_pattern(s->m + page + 10, 10 * page, OTHER,
 					   0));
 	EXPECT_EQ(page, match_pattern(s->m + 11 * page + 10, page, DATA,
 				      11 * page + 10));
 
-	/* From its own memory, which mainline would have to wait for. */
+	/* From memory of the same file, for which mainline would wait. */
 	if (have_counters()) {
 		off = 0;
 		put1(_metadata, s, 20 * page, 4 * page);
@@ -940,7 +962,7 @@ TEST_F(file, splice_to)
 	free(buf);
 }
 
-/* Out of a pipe into memory on DAX. */
+/* vmsplice() from a pipe into memory on DAX. */
 TEST_F(file, vmsplice_to)
 {
 	struct state *s = &self->s;
@@ -979,7 +1001,7 @@ TEST_F(file, sendfile)
 	EXPECT_EQ(len, job_finish(_metadata, &job));
 	EXPECT_EQ(len, match_pattern(buf, len, DATA, SOME));
 
-	/* And back, by way of the same copies. */
+	/* And back into a pipe, where it is copied again. */
 	back = reopen(_metadata, s->mem.fd, O_WRONLY);
 	off = 0;
 	EXPECT_EQ(len, xsendfile(back, file, &off, s->size));

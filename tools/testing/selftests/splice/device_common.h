@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/*
- * Helpers for the tests of drivers that take pages out of pipes, or put theirs
- * there.
- */
+/* Helpers for the tests of drivers that splice. */
 #ifndef DEVICE_COMMON_H
 #define DEVICE_COMMON_H
 
 #include "splice_common.h"
 
-/* Is /dev/@node there, once the module is loaded that has it? */
+/* Whether /dev/@node exists, after its module is loaded if necessary. */
 static inline bool have_node(const char *node, const char *module)
 {
 	char path[64], command[128];
@@ -20,7 +17,7 @@ static inline bool have_node(const char *node, const char *module)
 	return !system(command) && !access(path, F_OK);
 }
 
-/* Why a test cannot unload @module, and load it again; or NULL. */
+/* Returns the reason why @module cannot be unloaded and reloaded, or NULL. */
 static inline const char *module_is_fixed(const char *module)
 {
 	char path[PATH_MAX], command[128];
@@ -52,7 +49,7 @@ static inline int open_node(struct __test_metadata *_metadata,
 	return fd;
 }
 
-/* A counter of the driver for /dev/@node, or the negated errno. */
+/* Returns a counter of the driver of /dev/@node, or the negated errno. */
 static inline ssize_t node_counter(const char *node, const char *name)
 {
 	char path[PATH_MAX];
@@ -62,7 +59,9 @@ static inline ssize_t node_counter(const char *node, const char *name)
 	return read_line_of(path, name);
 }
 
-/* What poll() says of @fd once it says anything; 0 after @ms without. */
+/*
+ * Returns the events that poll() reports for @fd, or 0 after @ms without one.
+ */
 static inline int poll_for(int fd, int events, int ms)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };
@@ -75,13 +74,13 @@ static inline struct job job_fsync(int fd)
 	return (struct job) { .nr = SYS_fsync, .arg = { fd } };
 }
 
-/* Takes @len bytes from @in to @out by way of a pipe of its own. */
+/* Moves @len bytes from @in to @out through a pipe of its own. */
 struct relay {
 	int in;
 	int out;
 	ssize_t len;
-	ssize_t done;		/* bytes that @out has taken so far */
-	ssize_t error;		/* what stopped it, or 0 */
+	ssize_t done;		/* bytes that @out has taken */
+	ssize_t error;		/* reason for an early end, or 0 */
 	pthread_t thread;
 };
 
@@ -90,7 +89,7 @@ static inline ssize_t relay_done(struct relay *r)
 	return __atomic_load_n(&r->done, __ATOMIC_SEQ_CST);
 }
 
-/* Fills the pipe, and empties it; returns 0, or why there was no more. */
+/* Fills the pipe and drains it; returns 0, or the reason for an early end. */
 static inline ssize_t relay_once(struct relay *r, int p[2])
 {
 	ssize_t left, ret;
@@ -133,7 +132,7 @@ static inline ssize_t relay_result(const struct relay *r)
 	return r->error ? r->error : r->done;
 }
 
-/* The bytes that were moved, or what stopped it. */
+/* Returns the number of bytes moved, or the reason for an early end. */
 static inline ssize_t relay_finish(struct __test_metadata *_metadata,
 				   struct relay *r)
 {
@@ -149,7 +148,7 @@ static inline ssize_t relay_bytes(int in, int out, ssize_t len)
 	return relay_result(&r);
 }
 
-/* The whole of @file is @len bytes of the pattern, from @pos on. */
+/* Expects that @file is exactly @len bytes of the pattern from @pos on. */
 static inline void expect_file(struct __test_metadata *_metadata, int file,
 			       ssize_t len, unsigned int seed, loff_t pos)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The sample driver for splice: /dev/splice-source gives pages of its own, which
- * it uses again once the last reader is done with them, and /dev/splice-sink
- * drops what it is given.
+ * The sample driver for splice: /dev/splice-source gives pages of its own,
+ * which it reuses when their last reader has released them, and
+ * /dev/splice-sink drops all data.
  */
 #include "device_common.h"
 #include "splice_memory.h"
@@ -19,12 +19,12 @@
 
 #define FIFO_EVENTS (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
 
-/* What the source has to give, all in all. */
+/* The total size of all pages of the source. */
 #define SOURCE_PAGE	4096
 #define SOURCE_PAGES	32
 #define SOURCE_SIZE	(SOURCE_PAGES * SOURCE_PAGE)
 
-/* Its stream starts over after so many bytes. */
+/* The data of the source repeats after this many bytes. */
 #define PERIOD 251
 
 /* Two buffers, the second one partly filled. */
@@ -32,7 +32,7 @@
 
 #define DATA 1
 
-/* How many bytes at @buf, of @len, are the source's from position @pos on. */
+/* Returns how many of the @len bytes at @buf are the source's from @pos on. */
 static ssize_t match_source(const char *buf, ssize_t len, loff_t pos)
 {
 	ssize_t i;
@@ -43,7 +43,7 @@ static ssize_t match_source(const char *buf, ssize_t len, loff_t pos)
 	return i;
 }
 
-/* As read_pattern(). */
+/* Like read_pattern(), for the data of the source. */
 static ssize_t read_source(int fd, ssize_t len, loff_t pos)
 {
 	char *buf = malloc(len);
@@ -73,7 +73,7 @@ FIXTURE(source) {
 	int fd;
 	int sink;
 	int p[2];		/* a slot for each page of the source */
-	int q[2];		/* likewise */
+	int q[2];		/* the same */
 };
 
 FIXTURE_SETUP(source)
@@ -93,7 +93,7 @@ FIXTURE_TEARDOWN(source)
 {
 }
 
-/* Has all pages of the source in the first pipe. */
+/* Moves all pages of the source to the first pipe. */
 static void take_all(struct __test_metadata *_metadata,
 		     struct _test_data_source *self)
 {
@@ -119,7 +119,7 @@ TEST_F(source, sizes)
 	}
 }
 
-/* Each open file is a stream of its own, whoever has it. */
+/* Each open file description has a stream of its own; a dup() shares it. */
 TEST_F(source, positions)
 {
 	int other = open_node(_metadata, SOURCE, O_RDONLY);
@@ -133,7 +133,7 @@ TEST_F(source, positions)
 	EXPECT_EQ(SOME, read_source(self->p[0], SOME, SOME));
 }
 
-/* All pages are out: who asks for more waits, until one is back. */
+/* All pages are in use: a request for more waits until one is released. */
 TEST_F(source, runs_out)
 {
 	struct job job = job_splice(self->fd, self->p[1], SOURCE_PAGE);
@@ -145,7 +145,9 @@ TEST_F(source, runs_out)
 	set_nonblock(_metadata, self->fd, true);
 	EXPECT_EQ(-EAGAIN, xsplice(self->fd, NULL, self->p[1], NULL, 1, 0));
 	set_nonblock(_metadata, self->fd, false);
-	/* Into another pipe, since a pipe that is waited for is locked. */
+	/*
+	 * Use another pipe: a splice() that waits holds the lock of its pipe.
+	 */
 	job.arg[2] = self->q[1];
 	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
 	kill_waiting(_metadata, job_fork_waiting(_metadata, &job));
@@ -159,7 +161,7 @@ TEST_F(source, runs_out)
 			      SOURCE_PAGE));
 }
 
-/* The same pages, over and over. */
+/* The source reuses the same pages. */
 TEST_F(source, recycles)
 {
 	ssize_t allocated, recycled, lost, sum;
@@ -181,7 +183,7 @@ TEST_F(source, recycles)
 	EXPECT_EQ(lost, source_counter(_metadata, "pages.lost"));
 }
 
-/* Pages that two pipes have are back when both are done with them. */
+/* A page that two pipes refer to is released when both have been read. */
 TEST_F(source, tee)
 {
 	take_all(_metadata, self);
@@ -201,7 +203,7 @@ TEST_F(source, tee)
 			      SOURCE_PAGE));
 }
 
-/* Writing to the pipe does not write to the source's pages. */
+/* write() to the pipe does not write to the source's pages. */
 TEST_F(source, is_not_merged_with)
 {
 	ASSERT_EQ(100, xsplice(self->fd, NULL, self->p[1], NULL, 100, 0));
@@ -210,7 +212,10 @@ TEST_F(source, is_not_merged_with)
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 0));
 }
 
-/* Pages in pipes outlive the open file, and those who have them the pipe. */
+/*
+ * Pages in a pipe outlive the open file, and pages in a second pipe the first
+ * one.
+ */
 TEST_F(source, closed)
 {
 	take_all(_metadata, self);
@@ -225,7 +230,7 @@ TEST_F(source, closed)
 	EXPECT_EQ(SOURCE_SIZE, read_source(self->p[0], SOURCE_SIZE, 0));
 }
 
-/* To a socket, which keeps the pages when the pipe is done with them. */
+/* A socket keeps the pages after they have left the pipe. */
 FIXTURE(socket) {
 	int fd;
 	int sink;
@@ -260,7 +265,7 @@ FIXTURE_TEARDOWN(socket)
 {
 }
 
-/* What is in the socket is not overwritten, however much is taken meanwhile. */
+/* The driver does not overwrite data in the socket when more data is taken. */
 TEST_F_TIMEOUT(socket, keeps_pages, 60)
 {
 	ssize_t lost = source_counter(_metadata, "pages.lost");
@@ -281,7 +286,9 @@ TEST_F_TIMEOUT(socket, keeps_pages, 60)
 	ASSERT_TRUE(ret > 0 || ret == -EAGAIN);
 	EXPECT_LT(lost, source_counter(_metadata, "pages.lost"));
 
-	/* From another position, so that it would be seen. */
+	/*
+	 * Data from another position, so that an overwritten page would show.
+	 */
 	ASSERT_EQ(1, relay_bytes(other, self->sink, 1));
 	ASSERT_EQ(4 * SOURCE_SIZE,
 		  relay_bytes(other, self->sink, 4 * SOURCE_SIZE));
@@ -291,7 +298,10 @@ TEST_F_TIMEOUT(socket, keeps_pages, 60)
 		EXPECT_EQ(ret, read_source(self->p[0], ret, sent));
 }
 
-/* Those that it lost are replaced: there are as many as before. */
+/*
+ * The driver replaces pages that the socket keeps: the source still has them
+ * all.
+ */
 TEST_F_TIMEOUT(socket, does_not_run_out, 60)
 {
 	struct relay out = {
@@ -307,7 +317,10 @@ TEST_F_TIMEOUT(socket, does_not_run_out, 60)
 				   SPLICE_F_NONBLOCK));
 }
 
-/* To a file, which may not have the pages, even if it is told to move them. */
+/*
+ * Splicing to a file does not give the pages to the file, even with
+ * SPLICE_F_MOVE.
+ */
 FIXTURE(files) {
 	int fd;
 	int sink;
@@ -358,7 +371,7 @@ TEST_F(files, move)
 					       SPLICE_F_MOVE));
 	}
 	EXPECT_EQ(lost, source_counter(_metadata, "pages.lost"));
-	/* From another position, into the same pages. */
+	/* Data from another position, into the same pages. */
 	ASSERT_EQ(1, relay_bytes(self->fd, self->sink, 1));
 	ASSERT_EQ(2 * SOURCE_SIZE,
 		  relay_bytes(self->fd, self->sink, 2 * SOURCE_SIZE));
@@ -395,7 +408,7 @@ TEST_F(sink, takes_all)
 					    sizes[i], 0));
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
 	}
-	/* And no more than it is to have. */
+	/* The sink takes no more than the requested length. */
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
 	EXPECT_EQ(100, xsplice(self->p[0], NULL, self->fd, NULL, 100, 0));
 	EXPECT_EQ(SOME - 100, read_pattern(self->p[0], SOME - 100, DATA, 100));
@@ -411,7 +424,7 @@ TEST_F(sink, sendfile)
 	expect_unreferenced(_metadata, file);
 }
 
-/* Dropped is dropped: memory is free when the call returns. */
+/* The sink drops data at once: the memory is free when the call returns. */
 TEST_F(sink, notices)
 {
 	const char *missing = memory_missing(MEMORY_THP);
@@ -432,7 +445,7 @@ TEST_F(sink, notices)
 	expect_no_pins(_metadata);
 }
 
-/* It waits for data, as others do, and for the end of it. */
+/* The sink waits for data in the pipe, and returns 0 at the end of file. */
 TEST_F(sink, empty_pipe)
 {
 	struct job job = job_splice(self->p[0], self->fd, SOME);
@@ -448,7 +461,7 @@ TEST_F(sink, empty_pipe)
 	EXPECT_EQ(0, job_call(&job));
 }
 
-/* Who waits for room in the pipe is told. */
+/* A writer that waits for room in the pipe is woken. */
 TEST_F(sink, wakes_writer)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], DATA);
@@ -461,7 +474,7 @@ TEST_F(sink, wakes_writer)
 	EXPECT_EQ(1, job_finish(_metadata, &writer));
 }
 
-/* Calls that are refused move nothing. */
+/* Calls that fail move nothing. */
 TEST_F(source, errors)
 {
 	int fd = open_node(_metadata, SOURCE, O_RDWR);
@@ -472,7 +485,7 @@ TEST_F(source, errors)
 	char c = 0;
 
 	ASSERT_EQ(SOME, write_pattern(p[1], SOME, DATA, 0));
-	/* Each goes one way only. */
+	/* The source can only be spliced from, the sink only to. */
 	EXPECT_EQ(-EINVAL, xsplice(p[0], NULL, fd, NULL, SOME, 0));
 	EXPECT_EQ(-EINVAL, xsendfile(fd, file, NULL, SOME));
 	EXPECT_EQ(-EINVAL, xsplice(sink, NULL, q[1], NULL, SOME, 0));
@@ -496,7 +509,7 @@ TEST_F(source, errors)
 	EXPECT_EQ(0, lseek(file, 0, SEEK_CUR));
 	EXPECT_EQ(0, pipe_bytes(q[0]));
 	EXPECT_EQ(SOME, read_pattern(p[0], SOME, DATA, 0));
-	/* The stream has not moved on. */
+	/* The position in the stream is unchanged. */
 	EXPECT_EQ(SOME, splice_full(fd, q[1], SOME));
 	EXPECT_EQ(SOME, read_source(q[0], SOME, 0));
 }
@@ -511,7 +524,7 @@ TEST_F(source, pipe_without_reader)
 	EXPECT_EQ(SOME, read_source(self->q[0], SOME, 0));
 }
 
-/* Many readers share the pages, and each has a stream that is right. */
+/* Many readers share the pages, and each gets a correct stream. */
 #define THREADS 4
 
 struct reader {
@@ -553,7 +566,7 @@ TEST_F_TIMEOUT(source, threads, 120)
 	}
 }
 
-/* The driver can be unloaded only where nothing of it is in use. */
+/* The module cannot be unloaded while it is in use. */
 TEST_F(source, module)
 {
 	const char *fixed = module_is_fixed(SAMPLE_MODULE);
@@ -565,7 +578,7 @@ TEST_F(source, module)
 	ASSERT_EQ(SOME, splice_full(self->fd, self->p[1], SOME));
 	close(self->fd);
 	close(self->sink);
-	/* Of the two, pages in a pipe may be an obstacle as well. */
+	/* Open files and pages in a pipe both keep the module in use. */
 	ret = unload_module(SAMPLE_MODULE);
 	EXPECT_TRUE(!ret || ret == -EWOULDBLOCK);
 	EXPECT_EQ(SOME, read_source(self->p[0], SOME, 0));
@@ -578,15 +591,15 @@ TEST_F(source, module)
 }
 
 /*
- * The driver that the documentation has, which was built from there: it gives the
- * buffers back that it was given.
+ * The driver in Documentation/filesystems/splice-drivers.rst, built from the
+ * text of that page. It returns the buffers that it was given.
  */
 FIXTURE(fifo) {
 	int fd;
 	int p[2];
 	int q[2];
 	ssize_t page;
-	struct job receive;	/* of 100 bytes */
+	struct job receive;	/* reads 100 bytes */
 };
 
 FIXTURE_SETUP(fifo)
@@ -607,7 +620,7 @@ FIXTURE_TEARDOWN(fifo)
 {
 }
 
-/* Has the driver keep @len bytes of the pattern, from position @pos on. */
+/* Sends @len bytes of the pattern, from @pos on, to the driver. */
 static void fifo_keep(struct __test_metadata *_metadata,
 		      struct _test_data_fifo *self, ssize_t len, loff_t pos)
 {
@@ -615,7 +628,7 @@ static void fifo_keep(struct __test_metadata *_metadata,
 	ASSERT_EQ(len, xsplice(self->p[0], NULL, self->fd, NULL, len, 0));
 }
 
-/* Of a buffer that is larger than wanted the driver gives a part. */
+/* If a buffer is larger than requested, the driver gives a part of it. */
 TEST_F_TIMEOUT(fifo, part, 10)
 {
 	ssize_t pos = 0;
@@ -634,7 +647,7 @@ TEST_F_TIMEOUT(fifo, part, 10)
 				   SPLICE_F_NONBLOCK));
 }
 
-/* A pipe with room for less than the driver has, and one that is full. */
+/* A pipe with less room than the driver has data, and a pipe that is full. */
 TEST_F_TIMEOUT(fifo, room, 10)
 {
 	ssize_t len = 4 * self->page;
@@ -661,7 +674,7 @@ TEST_F_TIMEOUT(fifo, waits, 10)
 	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &self->receive));
 	job_start(_metadata, &self->receive);
 	job_wait_blocked(&self->receive);
-	/* Others can use the pipe. */
+	/* Other tasks can use the pipe. */
 	ASSERT_EQ(1, write_full(self->q[1], "x", 1));
 	ASSERT_EQ(1, read_full(self->q[0], &c, 1));
 	fifo_keep(_metadata, self, SOME, 0);

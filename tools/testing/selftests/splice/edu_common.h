@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Helpers for the tests of splice_edu, the driver of a PCI device of QEMU that
- * has a DMA engine (qemu -device edu). What is spliced to /dev/splice-eduN
- * comes back from it.
+ * Helpers for the tests of splice_edu, the driver of an emulated PCI device
+ * with a DMA engine (qemu -device edu). Data that is spliced to
+ * /dev/splice-eduN can be spliced from it again.
  *
- * A transfer of a page takes the device 100 ms, so tests that fill it are not
- * about speed.
+ * The device takes 100 ms to transfer a page, so these tests do not measure
+ * speed.
  */
 #ifndef EDU_COMMON_H
 #define EDU_COMMON_H
@@ -20,23 +20,23 @@
 
 #define NO_EDU		"no PCI device 1234:11e8 (qemu -device edu)"
 
-/* What the driver takes until somebody reads, at most. */
+/* The limits of the data that the driver accepts before a task reads. */
 #define EDU_PAGE	4096
 #define EDU_REQUESTS	16
 #define EDU_WAITING	(16 * EDU_PAGE)
 #define EDU_MEMORY	EDU_PAGE
 
-/* All pages that it has to put into pipes. */
+/* The number of pages that the driver has for data from the device. */
 #define EDU_PAGES	32
 
-/* So much that the device has to stop, until somebody reads. */
+/* So many bytes that the device stops until a task reads. */
 #define STALL		(EDU_WAITING + EDU_MEMORY + 3 * EDU_PAGE)
 
-/* Seeds: of the data, and of what is in front of it. */
+/* Seeds: of the data, and of the filler before it. */
 #define DATA 1
 #define FILLER 2
 
-/* Where nothing has happened for so long, in milliseconds, nothing will. */
+/* Milliseconds without an event after which the device is idle or stopped. */
 #define QUIET 500
 
 static inline long pci_id(const char *bdf, const char *which)
@@ -48,7 +48,7 @@ static inline long pci_id(const char *bdf, const char *which)
 	       strtol(text, NULL, 0);
 }
 
-/* Where a device is on the bus, such as 0000:00:04.0. */
+/* The address of a device on the bus, such as 0000:00:04.0. */
 struct bdf {
 	char name[32];
 };
@@ -90,7 +90,9 @@ static inline int edu_open(struct __test_metadata *_metadata, int nr, int flags)
 	return open_node(_metadata, edu_node(nr), flags);
 }
 
-/* Opens a device for both directions, and empties it of what others left. */
+/*
+ * Opens a device for both directions, and drains data that others left in it.
+ */
 static inline int edu_open_empty(struct __test_metadata *_metadata, int nr)
 {
 	int fd = edu_open(_metadata, nr, O_RDWR), p[2];
@@ -101,7 +103,9 @@ static inline int edu_open_empty(struct __test_metadata *_metadata, int nr)
 	have_counters();
 	make_pipe(_metadata, p);
 	job_start(_metadata, &sync);
-	/* Once all of it has been read, the last of it is still to come. */
+	/*
+	 * After everything has been read, the last transfer may still complete.
+	 */
 	do {
 		usleep(1000);
 		synced = !pthread_tryjoin_np(sync.thread, NULL);
@@ -115,8 +119,8 @@ static inline int edu_open_empty(struct __test_metadata *_metadata, int nr)
 }
 
 /*
- * Takes @len bytes from the device, and returns how many are the pattern from
- * @pos on, or the errno of the first call.
+ * Takes @len bytes from the device; returns how many of them match the pattern
+ * from @pos on, or the negated errno of the first call.
  */
 static inline ssize_t edu_receive(int fd, ssize_t len, unsigned int seed,
 				  loff_t pos)
@@ -141,14 +145,14 @@ static inline ssize_t edu_receive(int fd, ssize_t len, unsigned int seed,
 	return done ? done : ret;
 }
 
-/* Nothing more comes out of the device, and all that was sent has. */
+/* Expects that the device has no more data, and that all data was sent. */
 static inline void edu_expect_empty(struct __test_metadata *_metadata, int fd)
 {
 	EXPECT_EQ(0, poll_for(fd, POLLIN, QUIET));
 	EXPECT_EQ(POLLOUT, poll_now(fd, POLLIN | POLLOUT));
 }
 
-/* Sends the pattern, no more than fits into the pipe, in one request. */
+/* Sends the pattern in one request. The pipe has room for @len bytes. */
 static inline void edu_send(struct __test_metadata *_metadata, int fd,
 			    int p[2], ssize_t len, unsigned int seed,
 			    loff_t pos)
@@ -157,7 +161,10 @@ static inline void edu_send(struct __test_metadata *_metadata, int fd,
 	ASSERT_EQ(len, xsplice(p[0], NULL, fd, NULL, len, 0));
 }
 
-/* Sends STALL bytes of filler: no later request is begun before a reader comes. */
+/*
+ * Sends STALL bytes of filler: no later request starts before a task reads
+ * them.
+ */
 static inline void edu_stall(struct __test_metadata *_metadata, int fd,
 			     int p[2])
 {
@@ -165,13 +172,13 @@ static inline void edu_stall(struct __test_metadata *_metadata, int fd,
 	edu_send(_metadata, fd, p, STALL - EDU_WAITING, FILLER, EDU_WAITING);
 }
 
-/* Reads that; what is behind it goes on. */
+/* Reads the filler, so that later requests start. */
 static inline void edu_unstall(struct __test_metadata *_metadata, int fd)
 {
 	ASSERT_EQ(STALL, edu_receive(fd, STALL, FILLER, 0));
 }
 
-/* Waits until the device has stopped, as it has no room for what it read. */
+/* Waits until the device has stopped because its pages are all in use. */
 static inline void edu_wait_stalled(struct __test_metadata *_metadata, int nr)
 {
 	ssize_t now = -1, before;
@@ -186,8 +193,8 @@ static inline void edu_wait_stalled(struct __test_metadata *_metadata, int nr)
 }
 
 /*
- * Queues page after page of filler, until the queue is full and stays so.
- * Returns how many bytes; another page of filler is left in the pipe.
+ * Queues pages of filler until the queue is full and stays full. Returns the
+ * number of bytes queued; one more page of filler is in the pipe.
  */
 static inline ssize_t edu_fill(struct __test_metadata *_metadata, int fd,
 			       int p[2])

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device with a DMA engine, and every allocation of a call that uses it
- * failing, one after the other: the call says ENOMEM, or what it moved; the rest
- * is where it was, complete and in order, and moves when called again.
+ * A device with a DMA engine. Each allocation of a call that uses it is made to
+ * fail, one after the other: the call returns ENOMEM or the number of bytes
+ * moved. The rest of the data stays where it was, complete and in order, and a
+ * second call moves it.
  */
 #include "edu_common.h"
 #include "splice_fault.h"
@@ -12,7 +13,7 @@
 /* Three buffers, the last one partly filled. */
 #define LEN 10000
 
-/* More buffers than a pipe has by default, of one byte each. */
+/* More buffers of one byte than a pipe of the default size can hold. */
 #define MANY 20
 
 enum call {
@@ -25,9 +26,9 @@ enum call {
 struct scene {
 	const struct _fixture_variant_edu_fault *v;
 	ssize_t len;
-	int fd;			/* not failing */
-	int end;		/* that of the call */
-	int memfd;		/* where data comes from */
+	int fd;			/* descriptor that no fault is injected into */
+	int end;		/* descriptor of the call */
+	int memfd;		/* source of the data */
 	int p[2];
 	int q[2];
 	char *mem;
@@ -39,7 +40,7 @@ FIXTURE(edu_fault) {
 
 FIXTURE_VARIANT(edu_fault) {
 	enum call call;
-	int flags;		/* of the device's descriptor */
+	int flags;		/* flags of the device's descriptor */
 	bool many;		/* MANY small buffers */
 };
 
@@ -101,16 +102,16 @@ static ssize_t call_scene(void *arg)
 	return -EINVAL;
 }
 
-/* What the call may say if something failed. */
+/* Whether the call may return this after a failed allocation. */
 static bool is_expected(const struct scene *s, ssize_t ret)
 {
-	/* A path is copied from user memory. */
+	/* The path is copied from user memory. */
 	if (ret == -EFAULT)
 		return s->v->call == OPEN;
 	return ret > 0 || ret == -ENOMEM;
 }
 
-/* Where the call finds data. */
+/* Puts data where the call reads it. */
 static void prepare(struct __test_metadata *_metadata, struct scene *s)
 {
 	int i;
@@ -130,7 +131,7 @@ static void prepare(struct __test_metadata *_metadata, struct scene *s)
 	}
 }
 
-/* The rest moves, by calls that do not fail; all of it arrives. */
+/* Calls without a fault move the rest, and all of the data arrives. */
 static void finish(struct __test_metadata *_metadata, struct scene *s,
 		   ssize_t ret)
 {

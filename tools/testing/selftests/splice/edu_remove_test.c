@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A device with a DMA engine that is taken away while it is in use: everybody
- * who waits for it is told, what it had of others is given back, and once it is
- * there again it works.
+ * Removal of a device with a DMA engine while it is in use. All waiting calls
+ * return an error, memory that it used is released, and the device works again
+ * after it is added again.
  */
 #include "edu_common.h"
 #include "splice_memory.h"
@@ -11,7 +11,9 @@
 /* Two buffers, the second one partly filled. */
 #define SOME 5000
 
-/* More than the driver takes: who sends it still does when it ends. */
+/*
+ * More than the driver accepts: the sender still waits at the time of removal.
+ */
 #define MUCH (2 << 20)
 
 #define ROUNDS 5
@@ -19,8 +21,8 @@
 #define PCI_RESCAN "/sys/bus/pci/rescan"
 
 enum how {
-	UNBIND,			/* from its driver */
-	REMOVE,			/* from the bus, to be found again */
+	UNBIND,			/* unbinds the device from its driver */
+	REMOVE,			/* removes the device from the bus until a rescan */
 };
 
 FIXTURE(gone) {
@@ -80,23 +82,23 @@ static void bring_back(struct __test_metadata *_metadata, enum how how,
 		expect_written(_metadata, PCI_RESCAN, "1");
 }
 
-/* Whatever a test that failed has left: all devices with their driver. */
+/* Restores all devices and their drivers after a test that failed. */
 static void bring_all_back(void)
 {
 	struct bdf bdf[8];
 	int nr, i;
 
-	/* Without it there was never anything to take away. */
+	/* If the driver is not loaded, no test has removed a device. */
 	if (access(EDU_DRIVER, F_OK))
 		return;
 	write_text(PCI_RESCAN, "1");
 	nr = edu_find(bdf, ARRAY_LEN(bdf));
-	/* Fails for those that have it. */
+	/* This fails for devices that are bound to the driver. */
 	for (i = 0; i < nr; i++)
 		write_text(EDU_DRIVER "bind", bdf[i].name);
 }
 
-/* The device whose node disappears with it. */
+/* Finds the device whose node disappears with it. */
 static struct bdf find_first(struct __test_metadata *_metadata)
 {
 	struct bdf bdf[8];
@@ -133,13 +135,13 @@ FIXTURE_TEARDOWN(gone)
 		bring_all_back();
 }
 
-/* What a call says whose transfer was under way, or had yet to begin. */
+/* Whether a call may return this if its transfer was in progress or queued. */
 static bool is_cut_off(ssize_t ret)
 {
 	return ret == -EIO || ret == -ENODEV;
 }
 
-/* The open descriptor is of no use, and a new one works. */
+/* The open descriptor returns errors, and a new one works. */
 static void check_gone(struct __test_metadata *_metadata,
 		       struct _test_data_gone *self, enum how how)
 {
@@ -156,7 +158,10 @@ static void check_gone(struct __test_metadata *_metadata,
 	bring_back(_metadata, how, &self->bdf);
 	ASSERT_TRUE(is_there());
 	EXPECT_EQ(-ENODEV, xsplice(self->fd, NULL, r[1], NULL, SOME, 0));
-	/* Once, if a transfer was cut off and nobody was told. */
+	/*
+	 * One error is reported if a transfer was cut off and no call has
+	 * returned it.
+	 */
 	EXPECT_TRUE(is_cut_off(or_errno(fsync(self->fd))));
 	EXPECT_EQ(-ENODEV, or_errno(fsync(self->fd)));
 	close(self->fd);
@@ -172,7 +177,7 @@ TEST_F_TIMEOUT(gone, idle, 60)
 	check_gone(_metadata, self, variant->how);
 }
 
-/* One thread waits for data, and one for poll() to say that there is some. */
+/* One thread waits for data, another waits in poll() for POLLIN. */
 TEST_F_TIMEOUT(gone, waiting_for_data, 60)
 {
 	struct pollfd pfd = { .fd = self->fd, .events = POLLIN };
@@ -190,7 +195,7 @@ TEST_F_TIMEOUT(gone, waiting_for_data, 60)
 	check_gone(_metadata, self, variant->how);
 }
 
-/* With the queue full. What had no room in it stays in the pipe. */
+/* The queue is full. Data that had no room in the queue stays in the pipe. */
 TEST_F_TIMEOUT(gone, waiting_for_room, 60)
 {
 	struct pollfd pfd = { .fd = self->fd, .events = POLLOUT };
@@ -216,7 +221,7 @@ TEST_F_TIMEOUT(gone, waiting_for_room, 60)
 	check_gone(_metadata, self, variant->how);
 }
 
-/* A synchronous call, the transfer of which does not take place. */
+/* A synchronous call whose transfer does not take place. */
 TEST_F_TIMEOUT(gone, waiting_for_transfer, 60)
 {
 	int sync = edu_open(_metadata, 0, O_WRONLY | O_SYNC);
@@ -233,7 +238,7 @@ TEST_F_TIMEOUT(gone, waiting_for_transfer, 60)
 	check_gone(_metadata, self, variant->how);
 }
 
-/* Killed, while the device that it waits for is being taken away. */
+/* The caller is killed while the device that it waits for is being removed. */
 TEST_F_TIMEOUT(gone, killed, 60)
 {
 	struct job job = job_splice(self->fd, self->q[1], SOME);
@@ -241,12 +246,12 @@ TEST_F_TIMEOUT(gone, killed, 60)
 
 	ASSERT_EQ(0, kill(pid, SIGKILL));
 	take_away(_metadata, variant->how, &self->bdf);
-	/* It may have been told in time. */
+	/* The call may have returned before it was killed. */
 	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
 	check_gone(_metadata, self, variant->how);
 }
 
-/* What was queued is given back to its owners, and they are told. */
+/* Queued memory is released, and its owner gets the notification. */
 TEST_F_TIMEOUT(gone, gives_back, 60)
 {
 	int file = make_memfd(_metadata, SOME, DATA);
@@ -254,7 +259,10 @@ TEST_F_TIMEOUT(gone, gives_back, 60)
 
 	if (xnotify(self->p[1], mem, 0) == -EINVAL)
 		SKIP(return, "this kernel has no SPLICE_F_NOTIFY");
-	/* The device may have begun with the first, and will not with the others. */
+	/*
+	 * The device may have read from the first request, but reads none of
+	 * the others.
+	 */
 	ASSERT_EQ(SOME, xnotify(self->p[1], mem, SOME));
 	ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
 	edu_stall(_metadata, self->fd, self->p);
@@ -269,7 +277,7 @@ TEST_F_TIMEOUT(gone, gives_back, 60)
 	free(mem);
 }
 
-/* What pipes have got from it is theirs, whatever becomes of the device. */
+/* Data from the device that is in a pipe stays valid after the removal. */
 TEST_F_TIMEOUT(gone, leaves_pages, 60)
 {
 	ssize_t len = 2 * EDU_PAGE, got = 0, ret;
@@ -288,7 +296,10 @@ TEST_F_TIMEOUT(gone, leaves_pages, 60)
 	EXPECT_EQ(len, read_pattern(self->q[0], len, FILLER, 0));
 }
 
-/* In the middle of it, again and again. What has arrived is right. */
+/*
+ * Removes the device during transfers, repeatedly. All data that arrives is
+ * correct.
+ */
 TEST_F_TIMEOUT(gone, busy, 240)
 {
 	int i;
@@ -320,7 +331,7 @@ TEST_F_TIMEOUT(gone, busy, 240)
 	}
 }
 
-/* The driver itself can be unloaded only where nothing of it is in use. */
+/* The module cannot be unloaded while it is in use. */
 TEST_F_TIMEOUT(gone, module, 60)
 {
 	const char *fixed = module_is_fixed(EDU_MODULE);
@@ -332,7 +343,7 @@ TEST_F_TIMEOUT(gone, module, 60)
 	edu_send(_metadata, self->fd, self->p, 100, DATA, 0);
 	ASSERT_EQ(100, xsplice(self->fd, NULL, self->q[1], NULL, 100, 0));
 	close(self->fd);
-	/* Of the two, the page in the pipe may be an obstacle as well. */
+	/* Open files and pages in a pipe both keep the module in use. */
 	ret = unload_module(EDU_MODULE);
 	EXPECT_TRUE(!ret || ret == -EWOULDBLOCK);
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Data through a device with a DMA engine: pages of all kinds that a pipe can
- * have are read by the device where they are, and what it writes to pages of
- * its driver goes on from there.
+ * Data through a device with a DMA engine: the device reads pages of every kind
+ * directly from the pipe, and writes to pages of its driver, which then move
+ * through pipes.
  */
 #include "edu_common.h"
 #include "splice_memory.h"
@@ -14,7 +14,7 @@
 FIXTURE(edu) {
 	int fd;
 	int p[2];		/* to the device */
-	int q[2];		/* from it */
+	int q[2];		/* from the device */
 };
 
 FIXTURE_SETUP(edu)
@@ -43,7 +43,7 @@ TEST_F_TIMEOUT(edu, sizes, 60)
 	edu_expect_empty(_metadata, self->fd);
 }
 
-/* A call gives what there is, and does not wait for more. */
+/* A call returns the data that is available, and does not wait for more. */
 TEST_F(edu, short_count)
 {
 	edu_send(_metadata, self->fd, self->p, 100, DATA, 0);
@@ -51,7 +51,7 @@ TEST_F(edu, short_count)
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 }
 
-/* Of a page that was read in part, the rest is next. */
+/* The next call returns the rest of a page that was read partly. */
 TEST_F(edu, page_in_parts)
 {
 	edu_send(_metadata, self->fd, self->p, EDU_PAGE, DATA, 0);
@@ -64,7 +64,7 @@ TEST_F(edu, page_in_parts)
 	edu_expect_empty(_metadata, self->fd);
 }
 
-/* And of what is in a pipe, a part may be sent. */
+/* A call may send a part of the data in the pipe. */
 TEST_F(edu, buffers_in_parts)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -77,7 +77,7 @@ TEST_F(edu, buffers_in_parts)
 	EXPECT_EQ(100, edu_receive(self->fd, 100, DATA, 4900));
 }
 
-/* More buffers than one request has. */
+/* More buffers than fit into one request. */
 TEST_F_TIMEOUT(edu, small_buffers, 180)
 {
 	char *mem = alloc_pattern(_metadata, 260, DATA);
@@ -97,7 +97,7 @@ TEST_F_TIMEOUT(edu, small_buffers, 180)
 	free(mem);
 }
 
-/* From a file to a file, from any offset, the device in between. */
+/* From a file through the device to a file, from every offset. */
 FIXTURE(file) {
 	int fd;
 	int in;
@@ -181,7 +181,7 @@ TEST_F_TIMEOUT(file, sendfile, 120)
 	EXPECT_EQ(variant->offset + len, lseek(self->in, 0, SEEK_CUR));
 }
 
-/* What came over a network, in the network's own buffers. */
+/* Data from a network, in buffers of the network stack. */
 TEST_F_TIMEOUT(edu, sockets, 60)
 {
 	static const enum end_kind kinds[] = { END_TCP, END_UNIX };
@@ -197,7 +197,7 @@ TEST_F_TIMEOUT(edu, sockets, 60)
 	}
 }
 
-/* A buffer of many pages, wherever in a page it begins. */
+/* A buffer of many pages, from every offset into the first page. */
 TEST_F_TIMEOUT(edu, huge_pages, 120)
 {
 	static const enum memory_kind kinds[] = { MEMORY_THP, MEMORY_HUGETLB };
@@ -216,7 +216,7 @@ TEST_F_TIMEOUT(edu, huge_pages, 120)
 			len = (j ? 20000 : 65536) - offsets[j];
 			ASSERT_EQ(len, xvmsplice1(self->p[1], m.p + offsets[j],
 						  len, 0));
-			/* Not all of it at once. */
+			/* Only a part of the data at first. */
 			ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->fd,
 						NULL, SOME, 0));
 			ASSERT_EQ(len - SOME,
@@ -231,7 +231,7 @@ TEST_F_TIMEOUT(edu, huge_pages, 120)
 	expect_no_pins(_metadata);
 }
 
-/* The device reads one copy, and a program the other. */
+/* The device reads one of two references, and a program the other. */
 TEST_F(edu, tee)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -241,7 +241,7 @@ TEST_F(edu, tee)
 	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
 }
 
-/* The device's own pages, sent round once more. */
+/* Pages of the device are sent to the device again. */
 TEST_F(edu, round_twice)
 {
 	edu_send(_metadata, self->fd, self->p, SOME, DATA, 0);
@@ -249,7 +249,7 @@ TEST_F(edu, round_twice)
 	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
 }
 
-/* Memory of a program that is no more, the pages all the device's. */
+/* Memory of a process that has exited; all pages of the device are in use. */
 TEST_F(edu, exited_process)
 {
 	int status;
@@ -273,7 +273,9 @@ TEST_F(edu, exited_process)
 	expect_no_pins(_metadata);
 }
 
-/* Memory is reported free once the device has read it, and not before. */
+/*
+ * The notification comes when the device has read the memory, and not earlier.
+ */
 TEST_F(edu, notices)
 {
 	char *mem = alloc_pattern(_metadata, SOME, FILLER);
@@ -287,7 +289,7 @@ TEST_F(edu, notices)
 	EXPECT_EQ(1, issued(self->p[1]));
 	EXPECT_EQ(0, released(self->p[1]));
 
-	/* It is this memory that the device reads, and no copy of it. */
+	/* The device reads this memory and not a copy of it. */
 	fill_pattern(mem, SOME, DATA, 0);
 	edu_unstall(_metadata, self->fd);
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
@@ -297,7 +299,10 @@ TEST_F(edu, notices)
 	free(mem);
 }
 
-/* All pages in pipes: the device stops, and goes on once some are back. */
+/*
+ * All pages are in pipes: the device stops, and goes on when a page is
+ * released.
+ */
 TEST_F_TIMEOUT(edu, pages_run_out, 120)
 {
 	ssize_t sent = 40 * EDU_PAGE, got = 0, ret;
@@ -318,7 +323,7 @@ TEST_F_TIMEOUT(edu, pages_run_out, 120)
 	EXPECT_EQ(EDU_PAGES * EDU_PAGE, got);
 	ASSERT_EQ(got, xtee(self->q[0], r[1], got, 0));
 
-	/* A page is back when the last of its readers is done with it. */
+	/* A page is released when its last reader has released it. */
 	ASSERT_EQ(EDU_PAGE, read_pattern(self->q[0], EDU_PAGE, DATA, 0));
 	EXPECT_EQ(0, poll_for(self->fd, POLLIN, QUIET));
 	ASSERT_EQ(EDU_PAGE, read_pattern(r[0], EDU_PAGE, DATA, 0));
@@ -332,7 +337,7 @@ TEST_F_TIMEOUT(edu, pages_run_out, 120)
 	edu_expect_empty(_metadata, self->fd);
 }
 
-/* Pages that a socket keeps do not come back; others take their place. */
+/* Pages that a socket keeps are replaced by new ones. */
 TEST_F_TIMEOUT(edu, pages_lost, 120)
 {
 	ssize_t part = 10 * EDU_PAGE, len = 4 * part, got = 0, sent = 0, ret;
@@ -352,7 +357,7 @@ TEST_F_TIMEOUT(edu, pages_lost, 120)
 			ASSERT_LT(0, ret);
 		}
 	}
-	/* Nobody has read any of it yet, and the device goes on. */
+	/* Nobody has read this data yet, and the device goes on. */
 	edu_send(_metadata, self->fd, self->p, SOME, FILLER, 0);
 	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, FILLER, 0));
 	EXPECT_EQ(len, read_pattern(sv[1], len, DATA, 0));
@@ -360,7 +365,7 @@ TEST_F_TIMEOUT(edu, pages_lost, 120)
 	close(sv[1]);
 }
 
-/* The pages stay what they are when nobody has the device open any more. */
+/* The pages keep their data after the last close() of the device. */
 TEST_F(edu, pages_after_close)
 {
 	edu_send(_metadata, self->fd, self->p, SOME, DATA, 0);
@@ -374,7 +379,7 @@ TEST_F(edu, pages_after_close)
 	EXPECT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
 }
 
-/* What went by DMA is counted to the byte, and none was copied. */
+/* The counters of DMA match to the byte, and no byte was copied. */
 TEST_F(edu, counters)
 {
 	static const char * const copied[] = {
@@ -423,7 +428,7 @@ TEST_F(edu, counters)
 	free(mem);
 }
 
-/* Calls that are refused take nothing out of the pipe, or the device. */
+/* Calls that fail take nothing out of the pipe or the device. */
 TEST_F(edu, errors)
 {
 	int file = make_memfd(_metadata, SOME, DATA);
@@ -450,7 +455,7 @@ TEST_F(edu, errors)
 	EXPECT_EQ(-EINVAL, xsplice(fd, NULL, fd, NULL, SOME, 0));
 	EXPECT_EQ(-EINVAL, xsplice(file, NULL, fd, NULL, SOME, 0));
 	EXPECT_EQ(-EINVAL, xtee(p[0], fd, SOME, 0));
-	/* What could not be delivered would be lost. */
+	/* The data would be lost, because it cannot be delivered. */
 	EXPECT_EQ(-EINVAL, xsendfile(file, fd, NULL, SOME));
 	EXPECT_EQ(-EINVAL, xcopy_file_range(file, NULL, fd, NULL, SOME, 0));
 
@@ -489,7 +494,7 @@ TEST_F(edu, pipe_without_writer)
 	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
 }
 
-/* Two devices that have nothing to do with each other. */
+/* Two independent devices. */
 FIXTURE(both) {
 	int fd[2];
 	int p[2][2];
@@ -511,7 +516,7 @@ FIXTURE_TEARDOWN(both)
 {
 }
 
-/* One page, read by both. */
+/* Both devices read the same page. */
 TEST_F(both, tee)
 {
 	int i;
@@ -525,7 +530,7 @@ TEST_F(both, tee)
 		EXPECT_EQ(SOME, edu_receive(self->fd[i], SOME, DATA, 0));
 }
 
-/* What one device wrote is read by the other, from the same pages. */
+/* The second device reads pages that the first one has written. */
 TEST_F_TIMEOUT(both, chain, 60)
 {
 	ssize_t len = 20000;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Waiting for a device with a DMA engine: for room in its queue, for data, for
- * a transfer to be through; what ends such a wait, what poll(2) and epoll(7)
- * say, and what is where it was afterwards.
+ * Waiting for a device with a DMA engine: for room in its queue, for data, and
+ * for the end of a transfer. Which events end a wait, which events poll(2) and
+ * epoll(7) report, and where the data is afterwards.
  */
 #include "edu_common.h"
 #include "splice_memory.h"
@@ -15,11 +15,11 @@
 
 #define ALL_EVENTS (POLLIN | POLLRDNORM | POLLOUT | POLLWRNORM)
 
-/* The queue is full, and nobody reads. */
+/* The queue is full, and no task reads. */
 FIXTURE(full) {
 	int fd;
-	int p[2];		/* a page of filler, that found no room */
-	ssize_t sum;		/* bytes in front of it, in the device */
+	int p[2];		/* a page of filler, for which the queue had no room */
+	ssize_t sum;		/* bytes before it, in the device */
 	struct job job;		/* sends it */
 };
 
@@ -37,7 +37,7 @@ FIXTURE_TEARDOWN(full)
 {
 }
 
-/* The page has not moved; everything arrives, in order. */
+/* The page has not moved; everything arrives in order. */
 static void check_full(struct __test_metadata *_metadata,
 		       struct _test_data_full *self)
 {
@@ -111,7 +111,7 @@ TEST_F_TIMEOUT(full, polled, 60)
 	EXPECT_EQ(EDU_PAGE, job_call(&self->job));
 }
 
-/* The device has nothing to give. */
+/* The device has no data. */
 FIXTURE(idle) {
 	int fd;
 	int p[2];
@@ -164,7 +164,9 @@ TEST_F(idle, woken)
 	EXPECT_EQ(100, job_finish(_metadata, &self->job));
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 
-	/* Whoever had it, the other may go on waiting. */
+	/*
+	 * Either of the two jobs may have the data; the other one still waits.
+	 */
 	edu_send(_metadata, self->fd, self->p, 100, DATA, 100);
 	EXPECT_EQ(1, job_finish(_metadata, &job));
 	EXPECT_EQ(POLLIN, pfd.revents);
@@ -187,7 +189,7 @@ TEST_F(idle, restarted)
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 }
 
-/* The next one to wait gets what comes. */
+/* The data goes to the next waiting call. */
 TEST_F(idle, killed)
 {
 	pid_t pid = job_fork_waiting(_metadata, &self->job);
@@ -203,7 +205,7 @@ TEST_F(idle, killed)
 	EXPECT_EQ(100, read_pattern(r[0], 100, DATA, 0));
 }
 
-/* An empty pipe is waited for as elsewhere, and a full one. */
+/* A call waits for data in its pipe, and for room in its pipe, as usual. */
 TEST_F(idle, pipes)
 {
 	struct job out = job_splice(self->p[0], self->fd, SOME);
@@ -227,7 +229,7 @@ TEST_F(idle, pipes)
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 }
 
-/* Opened for synchronous transfers: a call is over when its transfer is. */
+/* O_SYNC: a call returns when its transfer is complete. */
 FIXTURE(sync) {
 	int fd;
 	int sync;
@@ -265,7 +267,7 @@ FIXTURE_TEARDOWN(sync)
 {
 }
 
-/* Nothing of the pipe's pages is in use any more when the call returns. */
+/* When the call returns, the device no longer uses pages of the pipe. */
 TEST_F(sync, done)
 {
 	int file = make_memfd(_metadata, SOME, DATA);
@@ -295,7 +297,7 @@ TEST_F_TIMEOUT(sync, waits, 60)
 	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
 }
 
-/* It has been queued, and goes on; what ends is the wait. */
+/* A signal ends the wait; the queued transfer goes on. */
 TEST_F_TIMEOUT(sync, interrupted, 60)
 {
 	edu_stall(_metadata, self->fd, self->p);
@@ -319,7 +321,7 @@ TEST_F_TIMEOUT(sync, killed, 60)
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 }
 
-/* fsync(2) and fdatasync(2) wait for all that was queued before. */
+/* fsync(2) and fdatasync(2) wait for all transfers that were queued before. */
 TEST_F_TIMEOUT(sync, fsync, 60)
 {
 	struct job job = job_fsync(self->fd);
@@ -343,8 +345,8 @@ TEST_F_TIMEOUT(sync, fsync, 60)
 }
 
 /*
- * An event loop that keeps two pipes going, neither of which it ever waits for:
- * from a file to the device, and from there to another file.
+ * An event loop that serves two pipes and never waits in splice(): from a file
+ * to the device, and from the device to another file.
  */
 #define LOOP (256 * 1024)
 #define CHUNK 8192
@@ -401,7 +403,7 @@ static ssize_t receive_some(struct _test_data_loop *self)
 	return ret;
 }
 
-/* Where poll() says that there is room, or data, a call does not fail. */
+/* After poll() reports room or data, a call does not fail with EAGAIN. */
 TEST_F_TIMEOUT(loop, poll, 120)
 {
 	struct pollfd pfd = { .fd = self->fd };
@@ -418,7 +420,7 @@ TEST_F_TIMEOUT(loop, poll, 120)
 	expect_file(_metadata, self->out, LOOP, DATA, 0);
 }
 
-/* Where a call has failed, an edge says when it will not. */
+/* After EAGAIN, an edge reports when a call will succeed. */
 TEST_F_TIMEOUT(loop, epoll_edges, 120)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLET };

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Every errno of splice(2), tee(2), vmsplice(2) and sendfile(2), documented or
- * not, and the order in which the checks are made.
+ * not, and the order of the checks.
  *
- * Each row of a table is one call. Before it, two pipes hold known data; after
- * it, they must hold the same, no file may have moved its position, and a good
- * call must move the data as if nothing had happened.
+ * Each row of a table is one call. Before the call two pipes contain known
+ * data. After it they must contain the same data, no file position may have
+ * changed, and a valid call must move the data.
  */
 #include "splice_common.h"
 
@@ -18,52 +18,52 @@
 #define LEN_A 5000
 #define LEN_B 3000
 
-/* Where the positions of the regular files stand. */
+/* The positions of the regular files. */
 #define FILE_SIZE 10000
 #define FILE_POS 77
 
 enum which_fd {
-	A_READ,			/* pipe A, LEN_A bytes in it */
+	A_READ,			/* pipe A, which contains LEN_A bytes */
 	A_WRITE,
-	B_READ,			/* pipe B, LEN_B bytes in it */
+	B_READ,			/* pipe B, which contains LEN_B bytes */
 	B_WRITE,
-	EMPTY_READ,		/* a pipe with nothing in it */
+	EMPTY_READ,		/* an empty pipe */
 	EMPTY_WRITE,
-	FULL_READ,		/* a pipe that is full */
+	FULL_READ,		/* a full pipe */
 	FULL_WRITE,
-	ENDED_READ,		/* an empty pipe that nobody writes to */
-	BROKEN_WRITE,		/* a pipe that nobody reads from */
-	BROKEN_FULL_WRITE,	/* the same, and it is full */
+	ENDED_READ,		/* an empty pipe without a writer */
+	BROKEN_WRITE,		/* a pipe without a reader */
+	BROKEN_FULL_WRITE,	/* a full pipe without a reader */
 	NOTIFY_READ,		/* a notification pipe */
 	NOTIFY_WRITE,
 	FIFO_RDWR,		/* one descriptor, both ends */
 	FILE_RDONLY,
 	FILE_WRONLY,
 	FILE_RDWR,
-	FILE_APPEND,		/* and open for reading too */
+	FILE_APPEND,		/* O_RDWR | O_APPEND */
 	FILE_PATH,		/* O_PATH */
 	DIRECTORY,
-	DEV_NULL,		/* O_RDWR, as the next two */
+	DEV_NULL,		/* O_RDWR, like the next two */
 	DEV_ZERO,
 	DEV_FULL,
-	TCP_SOCKET,		/* connected; nothing to read */
+	TCP_SOCKET,		/* connected, with no data to read */
 	TCP_UNCONNECTED,
-	UNIX_SOCKET,		/* connected; nothing to read */
+	UNIX_SOCKET,		/* connected, with no data to read */
 	UNIX_UNCONNECTED,
 	EVENT,			/* an eventfd */
-	CLOSED,			/* a number that is not open */
+	CLOSED,			/* a descriptor that is not open */
 	NEGATIVE,		/* -1 */
 	NR_FDS,
 };
 
-/* What an offset argument is. */
+/* The kinds of offset arguments. */
 enum which_off {
 	NONE,			/* a null pointer */
 	ZERO,
 	MINUS_ONE,
-	LAST,			/* the largest there is */
-	UNMAPPED,		/* a pointer to nothing */
-	READ_ONLY,		/* to memory that cannot be written */
+	LAST,			/* the largest loff_t */
+	UNMAPPED,		/* an unmapped address */
+	READ_ONLY,		/* an address of read-only memory */
 };
 
 #define NB SPLICE_F_NONBLOCK
@@ -154,7 +154,7 @@ FIXTURE_SETUP(errnos)
 	ASSERT_EQ(-1, fcntl(fd[CLOSED], F_GETFD));
 	fd[NEGATIVE] = -1;
 
-	/* Where no later mapping is put of its own accord. */
+	/* An address at which the kernel places no later mapping. */
 	unmapped = mmap((void *)(1L << 40), page_size(), PROT_READ,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
 			0);
@@ -187,7 +187,10 @@ static loff_t *offset_of(enum which_off which, loff_t *value)
 	}
 }
 
-/* Nothing has changed, and data still moves. Returns what is wrong, or NULL. */
+/*
+ * Checks that nothing has changed and that data can still be moved. Returns a
+ * description of the first error, or NULL.
+ */
 static const char *damage(struct __test_metadata *_metadata, int *fd)
 {
 	ssize_t capacity = pipe_capacity(fd[FULL_READ]);
@@ -211,7 +214,7 @@ static const char *damage(struct __test_metadata *_metadata, int *fd)
 	if (wrong)
 		return wrong;
 
-	/* A good call for each of the system calls. */
+	/* A valid call of each system call. */
 	make_pipe(_metadata, out);
 	if (xtee(fd[A_READ], out[1], LEN_A, 0) != LEN_A ||
 	    read_pattern(out[0], LEN_A, SEED_A, 0) != LEN_A)
@@ -231,7 +234,7 @@ static const char *damage(struct __test_metadata *_metadata, int *fd)
 	return wrong;
 }
 
-/* Compares one call's result, and looks for damage. */
+/* Checks the result of one call, and that it changed nothing. */
 static void check_row(struct __test_metadata *_metadata, int *fd,
 		      const char *what, ssize_t expected, ssize_t ret)
 {
@@ -518,13 +521,13 @@ TEST_F(errnos, splice_offset_not_writable)
 				   0));
 	EXPECT_EQ(0, pipe_bytes(out[0]));
 
-	/* A call that fails first never comes to that. */
+	/* A call that fails earlier does not write the offset back. */
 	EXPECT_EQ(-EAGAIN, xsplice(out[0], NULL, fd[FILE_RDWR], read_only, 100,
 				   NB));
 	EXPECT_EQ(NULL, damage(_metadata, fd));
 }
 
-/* All flags there are may be given, wanted or not. */
+/* All defined flags are accepted, also those without an effect. */
 TEST_F(errnos, splice_all_flags)
 {
 	unsigned int all = SPLICE_F_MOVE | SPLICE_F_NONBLOCK | SPLICE_F_MORE |
@@ -541,7 +544,7 @@ TEST_F(errnos, splice_all_flags)
 	EXPECT_EQ(NULL, damage(_metadata, self->fd));
 }
 
-/* A notification pipe is a pipe for no one but its reader. */
+/* A notification pipe can only be read from. */
 TEST_F_TIMEOUT(errnos, notification_pipe, 60)
 {
 	static const struct splice_row rows[] = {
@@ -648,7 +651,7 @@ TEST_F_TIMEOUT(errnos, tee, 60)
 			       row->flags));
 }
 
-/* A length beyond all bounds is no error between two pipes. */
+/* There is no maximum length of a transfer between two pipes. */
 TEST_F(errnos, pipe_to_pipe_any_length)
 {
 	EXPECT_EQ(LEN_A, xtee(self->fd[A_READ], self->fd[EMPTY_WRITE], -1, 0));
@@ -658,19 +661,19 @@ TEST_F(errnos, pipe_to_pipe_any_length)
 	EXPECT_EQ(LEN_A, read_pattern(self->fd[EMPTY_READ], LEN_A, SEED_A, 0));
 }
 
-/* What a vector of a vmsplice row describes. */
+/* The contents of the vector of a vmsplice row. */
 enum which_iov {
 	GOOD,			/* 100 bytes */
-	EMPTY_RANGE,		/* no bytes at a good address */
-	NOT_MAPPED,		/* a page that is not there */
+	EMPTY_RANGE,		/* 0 bytes at a valid address */
+	NOT_MAPPED,		/* an unmapped page */
 	NO_ACCESS,		/* a page mapped PROT_NONE */
-	WRAPPING,		/* runs over the end of the address space */
+	WRAPPING,		/* ends after the end of the address space */
 	NEGATIVE_LENGTH,
-	KERNEL,			/* an address that is not the user's */
+	KERNEL,			/* an address of the kernel */
 	NULL_BASE,
 };
 
-#define UNMAPPED_VECTOR -1L	/* the vector itself is not there */
+#define UNMAPPED_VECTOR -1L	/* the vector itself is unmapped */
 
 struct vmsplice_row {
 	const char *what;
@@ -906,7 +909,7 @@ TEST_F_TIMEOUT(errnos, sendfile, 60)
 	}
 }
 
-/* sendfile() goes by O_NONBLOCK, and only on a pipe. */
+/* sendfile() uses O_NONBLOCK of the target, if that is a pipe. */
 TEST_F(errnos, sendfile_full_pipe)
 {
 	int *fd = self->fd;
@@ -928,12 +931,14 @@ TEST_F(errnos, sendfile_offset_not_writable)
 				     read_only, 100));
 	EXPECT_EQ(100, read_pattern(fd[EMPTY_READ], 100, SEED_A, 0));
 
-	/* Written back even by a call that failed, unlike splice(). */
+	/*
+	 * Unlike splice(), sendfile() writes the offset back even if it fails.
+	 */
 	check_row(_metadata, fd, "closed", -EFAULT,
 		  xsendfile(fd[CLOSED], fd[FILE_RDONLY], read_only, 100));
 }
 
-/* Beyond what the file systems of both ends can have in a file. */
+/* Offsets above the maximum file size of both file systems. */
 TEST_F(errnos, sendfile_beyond_maximum_size)
 {
 	const char *missing = end_missing(END_EXT4);
@@ -954,7 +959,7 @@ TEST_F(errnos, sendfile_beyond_maximum_size)
 	check_row(_metadata, fd, "source, to a pipe", -EOVERFLOW,
 		  xsendfile(fd[B_WRITE], file, &off, 1));
 	EXPECT_EQ(limit, off);
-	/* The smaller of the two counts, though it is the source's position. */
+	/* The smaller maximum applies, also to the position in the source. */
 	check_row(_metadata, fd, "target", -EOVERFLOW,
 		  xsendfile(file, fd[DEV_ZERO], &off, 1));
 	EXPECT_EQ(limit, off);
@@ -965,7 +970,7 @@ TEST_F(errnos, sendfile_beyond_maximum_size)
 	EXPECT_EQ(limit - 1, off);
 }
 
-/* A file at its limit: EFBIG, SIGXFSZ, and the data is still there. */
+/* A file at RLIMIT_FSIZE: EFBIG and SIGXFSZ, and the data stays in the pipe. */
 TEST_F(errnos, file_size_limit)
 {
 	struct rlimit limit = {

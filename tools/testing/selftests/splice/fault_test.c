@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every call with every allocation that it makes failing, one after the other,
- * and every copy from and to user memory: the call says what it moved, or why
- * it moved nothing; the rest is where it was, and moves when called again; no
- * reference to a page stays behind.
+ * Each allocation of a call, and each copy from and to user memory, is made to
+ * fail, one after the other. The call returns the number of bytes moved, or the
+ * reason if it moved none. The rest of the data stays where it was, a second
+ * call moves it, and no reference to a page is leaked.
  */
 #include "splice_fault.h"
 #include "splice_notify.h"
 
 #define DATA 1
 
-/* Transferred in each run: whole sectors, but no whole pages. */
+/* The length of each transfer: whole sectors, but not whole pages. */
 #define LEN 59904
 
-/* More slots than the kernel has arrays on its stack for. */
+/* More slots than the kernel's arrays on the stack have. */
 #define LARGE 64
 
-/* More ranges than the kernel has room for on its stack. */
+/* More ranges than the kernel's array on the stack has. */
 #define SEGMENTS 39
 #define RANGE (LEN / SEGMENTS)
 
-/* The end of a loop that a bug might make endless. */
+/* The maximum number of iterations, for a bug that makes a loop endless. */
 #define MAX_CALLS 100
 
 enum call {
@@ -34,23 +34,23 @@ enum call {
 	RESIZE,			/* F_SETPIPE_SZ of a pipe with data in it */
 };
 
-/* What failures of it have to have come to, at least. */
+/* The effect that injected faults must have. */
 enum outcome {
-	NOTHING,		/* there is nothing to fail */
-	UNSEEN,			/* if there is, the caller does not see it */
-	SOMETHING,		/* something failed, if only C survived it */
-	AN_ERROR,		/* and the caller was told */
+	NOTHING,		/* the call has no point that can fail */
+	UNSEEN,			/* points may fail, but the call never does */
+	SOMETHING,		/* at least one point fails, with or without an error */
+	AN_ERROR,		/* a point fails with an error of the call */
 };
 
 struct scene {
 	const struct _fixture_variant_fault *v;
 	struct end from;
 	struct end to;
-	int in;			/* as the call gets them */
+	int in;			/* descriptors that are passed to the call */
 	int out;
-	int drain;		/* where that comes out which the call put in */
-	int memfd;		/* where the data comes from, or -1 */
-	char *mem;		/* the user memory of vmsplice() */
+	int drain;		/* descriptor at which the data arrives */
+	int memfd;		/* source of the data, or -1 */
+	char *mem;		/* user memory for vmsplice() */
 	loff_t off;
 	struct iovec iov[SEGMENTS];
 	char *buf;
@@ -66,9 +66,9 @@ FIXTURE_VARIANT(fault) {
 	enum outcome outcome;
 	bool direct;		/* O_DIRECT */
 	bool large;		/* pipes of LARGE slots */
-	bool offset;		/* given by the caller */
+	bool offset;		/* the caller passes an offset */
 	bool fresh;		/* memory that was never touched */
-	bool notify;		/* SPLICE_F_NOTIFY, where memory is given */
+	bool notify;		/* vmsplice() uses SPLICE_F_NOTIFY */
 };
 
 FIXTURE_VARIANT_ADD(fault, from_ext4) {
@@ -99,7 +99,7 @@ FIXTURE_VARIANT_ADD(fault, from_tmpfs_offset) {
 };
 
 FIXTURE_VARIANT_ADD(fault, from_tcp) {
-	/* There may be an acknowledgment to be sent. */
+	/* TCP may still send an acknowledgment. */
 	.call = FROM_END, .kind = END_TCP, .outcome = UNSEEN,
 };
 
@@ -262,21 +262,21 @@ FIXTURE_TEARDOWN(fault)
 	free(self->scene.buf);
 }
 
-/* The data is zeros, and not the pattern. */
+/* The data is zeroes and not the pattern. */
 static bool is_zeros(const struct _fixture_variant_fault *v)
 {
 	return (v->call == FROM_END && v->kind == END_ZERO) ||
 	       (v->call == VMSPLICE_IN && v->fresh);
 }
 
-/* No more comes from where the data comes from. */
+/* The source has no more data. */
 static bool has_end(const struct _fixture_variant_fault *v)
 {
 	return !is_zeros(v) && v->call != VMSPLICE_IN &&
 	       v->call != TEE && v->call != RESIZE;
 }
 
-/* A pipe that has all the data in it, by reference, and no writer. */
+/* A pipe without a writer that contains all of the data by reference. */
 static int full_source(struct __test_metadata *_metadata, struct scene *s)
 {
 	int p[2];
@@ -322,7 +322,7 @@ static void open_from(struct __test_metadata *_metadata, struct scene *s)
 		return;
 	ASSERT_EQ(LEN, write_pattern(s->from.peer, LEN, DATA, 0));
 	if (s->v->kind == END_EXT4) {
-		/* So that reading has to allocate. */
+		/* Drop the page cache, so that reading has to allocate. */
 		ASSERT_EQ(0, fsync(s->from.peer));
 		ASSERT_EQ(0, posix_fadvise(s->from.peer, 0, 0,
 					   POSIX_FADV_DONTNEED));
@@ -430,7 +430,7 @@ static void close_all(struct __test_metadata *_metadata, struct scene *s)
 	close(s->memfd);
 }
 
-/* The call; @done bytes were transferred by earlier ones. */
+/* The call. @done bytes were transferred by earlier calls. */
 static ssize_t make_call(struct scene *s, ssize_t done)
 {
 	loff_t *off = s->v->offset ? &s->off : NULL;
@@ -448,7 +448,7 @@ static ssize_t make_call(struct scene *s, ssize_t done)
 	case VMSPLICE_IN:
 	case VMSPLICE_OUT:
 		fd = s->v->call == VMSPLICE_IN ? s->out : s->in;
-		/* Where the last one stopped in the middle of a range. */
+		/* The previous call stopped in the middle of a range. */
 		if (done % RANGE)
 			return xvmsplice1(fd, s->mem + done,
 					  RANGE - done % RANGE, flags);
@@ -469,7 +469,7 @@ static ssize_t call_scene(void *scene)
 	return make_call(scene, 0);
 }
 
-/* Takes out the @len bytes put in last; returns how many are right. */
+/* Reads the last @len bytes of the data; returns how many are correct. */
 static ssize_t take(struct scene *s, ssize_t len, ssize_t done)
 {
 	char *at = s->buf;
@@ -487,7 +487,7 @@ static ssize_t take(struct scene *s, ssize_t len, ssize_t done)
 				match_pattern(at, ret, DATA, done);
 }
 
-/* Calls that moved something have a number, and their memory is free again. */
+/* Each call that moved data has a number, and its memory is released. */
 static void check_notices(struct __test_metadata *_metadata, struct scene *s,
 			  int moves)
 {
@@ -495,7 +495,7 @@ static void check_notices(struct __test_metadata *_metadata, struct scene *s,
 	ASSERT_EQ(moves, released(s->out));
 }
 
-/* Whatever it did, the rest moves when it is called again, and no more. */
+/* Whatever the call returned, further calls move the rest, and no more. */
 static void finish(struct __test_metadata *_metadata, struct scene *s,
 		   struct shot *shot)
 {
@@ -503,8 +503,8 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 	int calls = 0, moves = 0;
 
 	/*
-	 * The data has been moved when it turns out that the caller cannot be
-	 * told where the next is.
+	 * The data was moved before the copy of the new offset to user memory
+	 * failed.
 	 */
 	if (ret == -EFAULT && s->v->offset && s->v->call != SENDFILE) {
 		struct stat st;
@@ -553,7 +553,7 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 	ASSERT_EQ(0, xread(s->drain, s->buf, 1));
 }
 
-/* tee() leaves the data where it was, and gives all of it or a part. */
+/* tee() keeps the data in the source, and duplicates all of it or a part. */
 static void finish_tee(struct __test_metadata *_metadata, struct scene *s,
 		       struct shot *shot)
 {
@@ -565,7 +565,7 @@ static void finish_tee(struct __test_metadata *_metadata, struct scene *s,
 	ASSERT_EQ(LEN, read_pattern(s->in, LEN + 1, DATA, 0));
 }
 
-/* A pipe has the size that the call says, and what it had in it. */
+/* A pipe has the size that the call returned, and its data is unchanged. */
 static void finish_resize(struct __test_metadata *_metadata, struct scene *s,
 			  struct shot *shot)
 {
@@ -577,7 +577,7 @@ static void finish_resize(struct __test_metadata *_metadata, struct scene *s,
 	ASSERT_EQ(LEN, read_pattern(s->in, LEN + 1, DATA, 0));
 }
 
-/* What a call may say that had something fail. */
+/* Whether the call may return this after an injected fault. */
 static bool is_expected(const struct _fixture_variant_fault *v, ssize_t ret)
 {
 	switch (-ret) {
@@ -589,7 +589,7 @@ static bool is_expected(const struct _fixture_variant_fault *v, ssize_t ret)
 	case ENOBUFS:
 		return v->kind == END_UNIX;
 	case 0:
-		/* Sockets do not tell this from there being no data. */
+		/* An AF_UNIX socket returns 0 here, as if it had no data. */
 		return v->call == FROM_END && v->kind == END_UNIX;
 	}
 	return ret > 0;
@@ -612,7 +612,10 @@ TEST_F_TIMEOUT(fault, every_point, 900)
 	struct scene *s = &self->scene;
 	struct shot shot = { .call = call_scene, .arg = s, .n = 0 };
 
-	/* The first time without a failure; the last ones should be such, too. */
+	/*
+	 * The first run injects no fault. The loop ends after three runs
+	 * without a fault.
+	 */
 	while (misses < 3) {
 		open_all(_metadata, s);
 		fire(_metadata, &shot);
@@ -648,7 +651,7 @@ TEST_F_TIMEOUT(fault, every_point, 900)
 		EXPECT_LT(0, errors);
 }
 
-/* What is survived because there is another way fails if that fails, too. */
+/* A call that falls back to another way fails if that fails, too. */
 TEST_F_TIMEOUT(fault, all_at_once, 120)
 {
 	struct scene *s = &self->scene;
@@ -671,7 +674,7 @@ TEST_F_TIMEOUT(fault, all_at_once, 120)
 
 /*
  * A pipe that is enlarged while splice() waits for data needs more memory than
- * splice() had reckoned with. The data that came stays where it is.
+ * splice() had allocated. The received data stays in the source.
  */
 FIXTURE(waiting) {
 	int file;
@@ -708,7 +711,7 @@ TEST_F_TIMEOUT(waiting, enlarged, 300)
 				     SYS_splice))
 			usleep(1000);
 		waited = !__atomic_load_n(&shot.done, __ATOMIC_SEQ_CST);
-		/* Memory that the call gets before it waits is another point. */
+		/* Allocations before the wait are a point of their own. */
 		if (!waited)
 			EXPECT_EQ(-ENOMEM, shot.ret);
 		ASSERT_LT(0, fcntl(p[1], F_SETPIPE_SZ, LARGE * page_size()));
@@ -734,7 +737,7 @@ TEST_F_TIMEOUT(waiting, enlarged, 300)
 	EXPECT_LT(0, after_wait);
 }
 
-/* What a trace has for a large pipe comes by arrays that are allocated. */
+/* trace_pipe allocates arrays for a large pipe. */
 FIXTURE(trace) {
 	char dir[PATH_MAX];
 	char instance[PATH_MAX + 40];
@@ -784,7 +787,7 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 	int errors = 0;
 	ssize_t len;
 
-	/* What page_owner allocates for a stack, it does for the first call. */
+	/* Let page_owner allocate its record of the stack in the first call. */
 	ASSERT_LT(0, dprintf(self->marker, "before\n"));
 	ASSERT_LT(0, job_call(&job));
 	ASSERT_LT(0, xread(self->p[0], buf, sizeof(buf)));
@@ -793,7 +796,10 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 		snprintf(text, sizeof(text), "splice marker %d.", shot.n);
 		ASSERT_LT(0, dprintf(self->marker, "%s\n", text));
 		fire(_metadata, &shot);
-		/* No page for the text is no text, says trace_pipe. */
+		/*
+		 * If no page for the text can be allocated, trace_pipe returns
+		 * no text.
+		 */
 		ASSERT_TRUE(shot.ret >= 0 || shot.ret == -ENOMEM) {
 			TH_LOG("it returned %zd", shot.ret);
 		}
@@ -818,8 +824,9 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 }
 
 /*
- * How many pages there are that splice() has allocated to read into. What was
- * allocated while it read, such as slabs, has no alloc_pages_bulk() in its stack.
+ * Returns how many pages exist that splice() allocated as read buffers. Other
+ * allocations of a read, such as slabs, have no alloc_pages_bulk() in their
+ * stack.
  */
 static ssize_t held_pages(struct __test_metadata *_metadata)
 {
@@ -863,7 +870,7 @@ FIXTURE_TEARDOWN(pages)
 {
 }
 
-/* Nobody has them any more, after all of the above. */
+/* After all tests above, no such page is left. */
 TEST_F_TIMEOUT(pages, read_into, 300)
 {
 	ssize_t before, size = page_size();

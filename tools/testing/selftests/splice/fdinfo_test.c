@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /proc/PID/fdinfo of a pipe: what it holds, and the notices of SPLICE_F_NOTIFY.
+ * /proc/PID/fdinfo of a pipe: its contents, and the notifications of
+ * SPLICE_F_NOTIFY.
  */
 #include <linux/userfaultfd.h>
 #include <time.h>
@@ -11,7 +12,7 @@
 #define DATA MEMORY_DATA
 #define SOME 5000
 
-/* The values in the lines that fdinfo has for pipes only. */
+/* The values of the lines that only pipes have. */
 struct fdinfo {
 	int buffers;
 	ssize_t bytes;
@@ -126,7 +127,7 @@ FIXTURE_TEARDOWN(fdinfo)
 
 #define NO_LINES "fdinfo of a pipe has no lines of its own on this kernel"
 
-/* Numbers of buffers, bytes and pages, as data goes in and out. */
+/* Numbers of buffers, bytes and pages while data is added and removed. */
 TEST_F(fdinfo, contents)
 {
 	int many = variant->one_buffer ? 1 : 12;
@@ -139,7 +140,7 @@ TEST_F(fdinfo, contents)
 	CHECK(.buffers = 2, .bytes = SOME);
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 
-	/* A byte of a page, and pages. */
+	/* One byte of a page, then whole pages. */
 	ASSERT_EQ(1, xvmsplice1(self->p[1], self->m, 1, 0));
 	CHECK(.buffers = 1, .bytes = 1, .user_pages = 1);
 	ASSERT_EQ(1, read_pattern(self->p[0], 1, DATA, 0));
@@ -203,7 +204,10 @@ TEST_F(fdinfo, notices)
 	ASSERT_EQ(page, read_pattern(self->p[0], page, DATA, 0));
 	CHECK(.buffers = 2, .bytes = 2 * page, .user_pages = 2, .issued = 2,
 	      .released = 1);
-	/* The notices stay with the first pipe when data moves to another. */
+	/*
+	 * The notifications belong to the first pipe after the data has moved
+	 * to another.
+	 */
 	ASSERT_EQ(2 * page, xsplice(self->p[0], NULL, self->q[1], NULL,
 				    2 * page, 0));
 	CHECK(.buffers = 0, .issued = 2, .released = 1);
@@ -214,7 +218,10 @@ TEST_F(fdinfo, notices)
 	CHECK(.buffers = 0, .issued = 2, .released = 2);
 }
 
-/* A FIFO has the same lines; a notification pipe, which is never spliced, none. */
+/*
+ * A FIFO has the same lines. A notification pipe cannot be spliced and has
+ * none.
+ */
 TEST_F(fdinfo, other_pipes)
 {
 	struct fdinfo f = { .buffers = 1, .bytes = 100 };
@@ -230,7 +237,7 @@ TEST_F(fdinfo, other_pipes)
 		EXPECT_EQ(-ENOENT, read_fdinfo(p[0], text, sizeof(text)));
 }
 
-/* Puts memory into a pipe and reads it, until told to end. */
+/* Puts memory into a pipe and reads it, until @stop is set. */
 struct changer {
 	pthread_t thread;
 	const int *pipe;

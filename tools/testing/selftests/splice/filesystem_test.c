@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Ends that a regular file on an ordinary file system is not: direct I/O,
- * block devices, overlayfs, small and large folios, trace_pipe, terminals and
- * files of /proc; and file systems that are full.
+ * Sources and sinks other than a buffered regular file: direct I/O, block
+ * devices, overlayfs, small and large folios, trace_pipe, terminals and files
+ * of /proc; and file systems that are full.
  */
 #include "splice_common.h"
 
@@ -12,14 +12,14 @@
 #include <sys/sysmacros.h>
 #include <termios.h>
 
-/* Whole sectors, of any size that there is, over several buffers. */
+/* Whole sectors of every sector size, in several buffers. */
 #define SIZE 131072
 #define BLOCK 4096
 
 #define DATA 1
 #define OTHER 2
 
-/* Of /proc/PID/pagemap and /proc/kpageflags. */
+/* Bits of /proc/PID/pagemap and /proc/kpageflags. */
 #define PAGEMAP_FRAME 0x007fffffffffffffULL
 #define PAGEMAP_PRESENT 0x8000000000000000ULL
 
@@ -29,20 +29,20 @@ enum place {
 	LOOP_DIRECT,
 	OVERLAY,		/* the file is on the lower layer */
 	OVERLAY_UPPER,		/* it has been copied up */
-	EXT4_PAGES,		/* in the page cache, every page is a folio */
-	EXT4_FOLIOS,		/* a folio has many pages */
+	EXT4_PAGES,		/* in the page cache, in folios of one page */
+	EXT4_FOLIOS,		/* in the page cache, in folios of many pages */
 	TMPFS_PAGES,
 	TMPFS_FOLIOS,
 	HOLE,			/* at 5 GiB */
 };
 
-/* A file of SIZE bytes of data from @start on, and a pipe. */
+/* A file with SIZE bytes of data from @start on, and a pipe. */
 FIXTURE(place) {
 	int fd;
-	int lower;		/* what overlayfs must not write to */
+	int lower;		/* the lower file, which overlayfs must not write to */
 	loff_t start;
 	int p[2];
-	char *mem;		/* aligned, SIZE bytes */
+	char *mem;		/* SIZE bytes, aligned */
 };
 
 FIXTURE_VARIANT(place) {
@@ -89,7 +89,10 @@ FIXTURE_VARIANT_ADD(place, beyond_4g) {
 	.place = HOLE,
 };
 
-/* Mounts a file system of its own for the test; returns the reason if not. */
+/*
+ * Mounts a new file system for the test; returns the reason for failure, or
+ * NULL.
+ */
 static const char *mount_new(const char *type, const char *options, char *dir)
 {
 	static char reason[100];
@@ -105,8 +108,8 @@ static const char *mount_new(const char *type, const char *options, char *dir)
 }
 
 /*
- * Attaches @file to a loop device, which lets go of it when it is closed.
- * Returns a descriptor for the device, or its errno.
+ * Attaches @file to a loop device, which is detached when it is closed. Returns
+ * a descriptor of the device, or the negated errno.
  */
 static int open_loop(int file, int flags)
 {
@@ -134,7 +137,7 @@ static int open_loop(int file, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* A file "file" below @dir. */
+/* Opens the file "file" in @dir. */
 static int create(const char *dir, const char *sub, int flags)
 {
 	char path[PATH_MAX];
@@ -167,7 +170,7 @@ static const char *open_overlay(struct __test_metadata *_metadata,
 		ASSERT_EQ(ENODEV, errno);
 		return "the kernel has no overlayfs (CONFIG_OVERLAY_FS)";
 	}
-	/* Opened for writing, a file is copied up. */
+	/* Opening a file for writing copies it up. */
 	if (upper)
 		close(create(dir, "all", O_RDWR));
 	self->fd = create(dir, "all", upper ? O_RDWR : O_RDONLY);
@@ -175,7 +178,7 @@ static const char *open_overlay(struct __test_metadata *_metadata,
 	return NULL;
 }
 
-/* Is the first page of @file part of a large folio? */
+/* Whether the first page of @file is part of a large folio. */
 static bool has_large_folio(struct __test_metadata *_metadata, int file)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY);
@@ -255,7 +258,7 @@ FIXTURE_SETUP(place)
 	}
 	if (reason)
 		SKIP(return, "%s", reason);
-	/* A folio is not larger than the write that it is made for. */
+	/* A folio is no larger than the write() that allocates it. */
 	if (variant->place != OVERLAY && variant->place != OVERLAY_UPPER)
 		for (i = 0; i < SIZE; i += len)
 			ASSERT_EQ(len, pwrite(self->fd, self->mem + i, len,
@@ -277,7 +280,7 @@ FIXTURE_TEARDOWN(place)
 {
 }
 
-/* Reads @len bytes at @off of the file, and compares. */
+/* Reads @len bytes at offset @off of the file and compares them. */
 static void check_range(struct __test_metadata *_metadata,
 			struct _test_data_place *self, loff_t off, ssize_t len,
 			unsigned int seed, loff_t pos)
@@ -303,7 +306,7 @@ TEST_F(place, in)
 	EXPECT_EQ(SIZE, read_pattern(self->p[0], SIZE, DATA, 0));
 }
 
-/* At the end, and past it; a device is larger than what we wrote. */
+/* At the end of the file and after it; a device is larger than the data. */
 TEST_F(place, end)
 {
 	loff_t end = lseek(self->fd, 0, SEEK_END), off;
@@ -357,7 +360,10 @@ TEST_F(place, out)
 	}
 }
 
-/* Not on a sector's limits: an error, or what buffered I/O would do. */
+/*
+ * Positions and lengths that are not multiples of a sector: an error, or the
+ * result of buffered I/O.
+ */
 TEST_F(place, unaligned)
 {
 	bool direct = variant->place == LOOP_DIRECT ||
@@ -390,7 +396,7 @@ TEST_F(place, unaligned)
 					     110));
 }
 
-/* By sendfile() to a file and a socket, and from a file. */
+/* sendfile() to a file and to a socket, and from a file. */
 TEST_F_TIMEOUT(place, sendfile, 60)
 {
 	int file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
@@ -421,7 +427,7 @@ TEST_F_TIMEOUT(place, sendfile, 60)
 		    BLOCK);
 }
 
-/* Page by page through two pipes, with more than one reference to each. */
+/* Page by page through two pipes, with several references to each page. */
 TEST_F(place, tee)
 {
 	loff_t off = self->start;
@@ -445,11 +451,11 @@ TEST_F(place, tee)
 	EXPECT_EQ(SIZE - BLOCK, read_pattern(q[0], SIZE - BLOCK, DATA, BLOCK));
 }
 
-/* A small file system, to be filled. */
+/* A small file system that the test fills. */
 FIXTURE(full) {
 	int fd;
-	int ballast;		/* some of its space, to be given back */
-	int source;		/* elsewhere; more data than the other holds */
+	int ballast;		/* space that the test frees later */
+	int source;		/* a file on another file system, larger than the small one */
 	ssize_t size;
 	int p[2];
 };
@@ -482,7 +488,7 @@ static const char *mount_small_ext4(struct __test_metadata *_metadata,
 		 loop);
 	if (system(command))
 		return "mkfs.ext4 failed, or is not there";
-	/* Nobody else may be able to write to what is mounted. */
+	/* Other users must not be able to write to the mount. */
 	ro = reopen(_metadata, loop, O_RDONLY);
 	close(loop);
 	snprintf(command, sizeof(command), "/proc/self/fd/%d", ro);
@@ -529,7 +535,10 @@ static void check_written(struct __test_metadata *_metadata, int fd,
 	ASSERT_EQ(len, lseek(fd, 0, SEEK_CUR));
 }
 
-/* What was not written stays in the pipe, and goes when there is space. */
+/*
+ * Data that was not written stays in the pipe, and is written when there is
+ * space.
+ */
 TEST_F(full, splice)
 {
 	ssize_t put = 0, written = 0, ret;
@@ -559,7 +568,7 @@ TEST_F(full, splice)
 	check_written(_metadata, self->fd, put);
 }
 
-/* The source's position is where the target ends. */
+/* sendfile() sets the position of the source to the end of the written data. */
 TEST_F(full, sendfile)
 {
 	ssize_t written = 0, ret;
@@ -581,7 +590,7 @@ TEST_F(full, sendfile)
 	check_written(_metadata, self->fd, written + 50000);
 }
 
-/* SIGXFSZ, not caught, ends the task; its pipe keeps the rest. */
+/* An uncaught SIGXFSZ ends the task; its pipe keeps the rest. */
 TEST_F(full, size_limit_kills)
 {
 	struct rlimit limit = { 30000, 30000 };
@@ -599,7 +608,10 @@ TEST_F(full, size_limit_kills)
 			signal(SIGXFSZ, SIG_DFL);
 			if (setrlimit(RLIMIT_FSIZE, &limit))
 				_exit(1);
-			/* The first one is short, the second one is too much. */
+			/*
+			 * The first splice is short, the second one exceeds the
+			 * limit.
+			 */
 			job_call(&job);
 			job_call(&job);
 			_exit(0);
@@ -618,7 +630,7 @@ TEST_F(full, size_limit_kills)
 	EXPECT_EQ(20000, read_pattern(self->p[0], 20000, DATA, 30000));
 }
 
-/* trace_pipe and trace_pipe_raw, of a trace instance of the test's own. */
+/* trace_pipe and trace_pipe_raw of a new trace instance. */
 FIXTURE(trace) {
 	char dir[PATH_MAX];
 	char instance[PATH_MAX + 40];
@@ -671,8 +683,8 @@ TEST_F(trace, pipe)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 
 	/*
-	 * With more slots than the kernel's arrays on the stack are for. No
-	 * more than a page at a time, as longer ones come with gaps.
+	 * Use more slots than the kernel's arrays on the stack have. Move at
+	 * most a page at a time, because longer transfers have gaps.
 	 */
 	ASSERT_LT(0, fcntl(self->p[1], F_SETPIPE_SZ, 64 * page_size()));
 	for (i = 0; i < 200; i++) {
@@ -699,7 +711,7 @@ TEST_F(trace, pipe)
 	close(fd);
 }
 
-/* A pipe that is full takes no line, and none is lost. */
+/* splice() to a full pipe consumes no line, and no line is lost. */
 TEST_F(trace, full_pipe)
 {
 	int fd = open_trace(self, "trace_pipe", O_RDONLY | O_NONBLOCK);
@@ -720,7 +732,7 @@ TEST_F(trace, full_pipe)
 	close(fd);
 }
 
-/* Whole pages of the ring buffer, by reference: also two at once. */
+/* Whole pages of the ring buffer move by reference, also two in one call. */
 TEST_F(trace, raw)
 {
 	char *one, *two, *text = NULL;
@@ -760,7 +772,7 @@ TEST_F(trace, raw)
 	close(fd);
 }
 
-/* A terminal in raw mode: it reads and writes by iterators, and has no pages. */
+/* A terminal in raw mode reads and writes by iterators and has no pages. */
 TEST(terminal)
 {
 	int master = posix_openpt(O_RDWR | O_NOCTTY), slave, p[2];
@@ -775,7 +787,7 @@ TEST(terminal)
 	ASSERT_EQ(0, tcsetattr(slave, TCSANOW, &raw));
 	make_pipe(_metadata, p);
 
-	/* From a program to the terminal, and the other way. */
+	/* From the program to the terminal, and in the opposite direction. */
 	ASSERT_EQ(1000, write_pattern(p[1], 1000, DATA, 0));
 	EXPECT_EQ(300, xsplice(p[0], NULL, slave, NULL, 300, 0));
 	EXPECT_EQ(700, splice_full(p[0], slave, 700));
@@ -793,7 +805,10 @@ TEST(terminal)
 	EXPECT_EQ(-ESPIPE, xsendfile(p[1], slave, &(loff_t){ 0 }, 1));
 }
 
-/* Kernel variables: one write sets one, so what arrives must come at once. */
+/*
+ * sysctl files: one write() sets the variable, so all data must arrive in one
+ * call.
+ */
 TEST(sysctl)
 {
 	char name[65], text[65];
@@ -801,7 +816,7 @@ TEST(sysctl)
 	ssize_t len;
 
 	if (unshare(CLONE_NEWUTS))
-		SKIP(return, "no name space for the host name: %s",
+		SKIP(return, "no UTS namespace: %s",
 		     strerror(errno));
 	make_pipe(_metadata, p);
 	fd = open("/proc/sys/kernel/hostname", O_RDWR);
@@ -818,7 +833,7 @@ TEST(sysctl)
 	ASSERT_EQ(12, xread(p[0], text, sizeof(text)));
 	EXPECT_EQ(0, memcmp(text, "splice-test\n", 12));
 
-	/* A file of /proc that is made as it is read. */
+	/* A file of /proc that seq_file generates. */
 	version = open("/proc/version", O_RDONLY);
 	ASSERT_LE(0, version);
 	len = xread(version, text, sizeof(text));
@@ -826,7 +841,7 @@ TEST(sysctl)
 	EXPECT_EQ(10, xsendfile(p[1], version, &(loff_t){ 5 }, 10));
 	EXPECT_EQ(10, xread(p[0], name, sizeof(name)));
 	EXPECT_EQ(0, memcmp(name, text + 5, 10));
-	/* One that cannot be written by an iterator. */
+	/* A file that cannot be written to by an iterator. */
 	fd = open("/proc/self/oom_score_adj", O_RDWR);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(2, xwrite(p[1], "1\n", 2));
@@ -834,7 +849,7 @@ TEST(sysctl)
 	EXPECT_EQ(2, pipe_bytes(p[0]));
 }
 
-/* A source without an end, which does not fill its pages from a cache. */
+/* An endless source that has no page cache. */
 TEST(random_numbers)
 {
 	int fd = open("/dev/urandom", O_RDWR), p[2];

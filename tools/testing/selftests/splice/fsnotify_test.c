@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What others are told of a transfer: inotify, fanotify, edge-triggered epoll,
- * and SIGIO.
+ * The events that other processes get for a transfer: inotify, fanotify,
+ * edge-triggered epoll, and SIGIO.
  */
 #include "splice_common.h"
 
@@ -28,7 +28,7 @@ enum op {
 	COPY_FILE_RANGE,
 };
 
-/* The files of the test, by the digit that stands for them below. */
+/* The files of the test, in the order of their digits in @events. */
 enum {
 	FIFO_A,
 	FIFO_B,
@@ -38,20 +38,20 @@ enum {
 };
 
 FIXTURE(fsnotify) {
-	int a[2];		/* a FIFO, SOME bytes of data in it */
-	int b[2];		/* another one, empty */
-	int file[2];		/* the first one has SOME bytes of data */
+	int a[2];		/* a FIFO that contains SOME bytes of data */
+	int b[2];		/* an empty FIFO */
+	int file[2];		/* the first file contains SOME bytes of data */
 	int null;
 	char *mem;
 	int inotify;
 	int wd[NR_FILES];
 };
 
-/* @op moves data between two of the files, and inotify says @events. */
+/* @op moves data between two of the files, and inotify reports @events. */
 FIXTURE_VARIANT(fsnotify) {
 	enum op op;
 	const char *events;
-	bool edge_in;		/* it frees slots of FIFO a */
+	bool edge_in;		/* @op frees slots of FIFO a */
 	bool edge_out;		/* it puts data into FIFO b */
 };
 
@@ -190,7 +190,7 @@ static ssize_t move(FIXTURE_DATA(fsnotify) *self, enum op op, ssize_t len)
 	return -EINVAL;
 }
 
-/* All events so far, in words; equal ones in a row are one to inotify. */
+/* Returns all events so far as text; inotify merges successive equal events. */
 static const char *events(FIXTURE_DATA(fsnotify) *self)
 {
 	struct inotify_event *ev;
@@ -221,7 +221,7 @@ TEST_F(fsnotify, inotify)
 	EXPECT_STREQ(variant->events, events(self));
 }
 
-/* Where nothing moves, there is nothing to tell. */
+/* A call that moves nothing causes no event. */
 TEST_F(fsnotify, inotify_nothing)
 {
 	ssize_t ret;
@@ -229,7 +229,7 @@ TEST_F(fsnotify, inotify_nothing)
 	EXPECT_EQ(0, move(self, variant->op, 0));
 	EXPECT_STREQ("", events(self));
 
-	/* The sources empty or at their end, the target full. */
+	/* The sources are empty or at the end of file, the target is full. */
 	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
 	ASSERT_EQ(SOME, lseek(self->file[0], 0, SEEK_END));
 	fill_pipe(_metadata, self->b[1], FILLER);
@@ -241,7 +241,7 @@ TEST_F(fsnotify, inotify_nothing)
 	EXPECT_STREQ("", events(self));
 }
 
-/* The file of the test that @fd refers to. */
+/* Returns which file of the test @fd refers to. */
 static int which_file(FIXTURE_DATA(fsnotify) *self, int fd)
 {
 	int files[] = { self->a[0], self->b[0], self->file[0], self->file[1] };
@@ -256,7 +256,7 @@ static int which_file(FIXTURE_DATA(fsnotify) *self, int fd)
 	return i;
 }
 
-/* fanotify says the same of regular files, but not in which order. */
+/* fanotify reports the same events for regular files, in any order. */
 TEST_F(fsnotify, fanotify)
 {
 	int files[] = { self->a[0], self->b[0], self->file[0], self->file[1] };
@@ -292,7 +292,7 @@ TEST_F(fsnotify, fanotify)
 	}
 }
 
-/* Watches @fd for edges, the first of which is that it is ready now, or not. */
+/* Watches @fd for edges. If @fd is ready now, that is the first edge. */
 static int watch_edges(struct __test_metadata *_metadata, int fd, int what)
 {
 	struct epoll_event ev = { .events = what | EPOLLET };
@@ -304,7 +304,7 @@ static int watch_edges(struct __test_metadata *_metadata, int fd, int what)
 	return ep;
 }
 
-/* How many edges there were since the last call: 0 or 1. */
+/* Returns how many edges there were since the last call: 0 or 1. */
 static int edges(int ep)
 {
 	struct epoll_event ev;
@@ -319,32 +319,32 @@ TEST_F(fsnotify, epoll_edges)
 	int other_in = watch_edges(_metadata, self->a[0], EPOLLIN);
 	int other_out = watch_edges(_metadata, self->b[1], EPOLLOUT);
 
-	/* Part of a buffer: no slot of the source is free for it. */
+	/* A part of a buffer: no slot of the source becomes free. */
 	ASSERT_EQ(100, move(self, variant->op, 100));
 	EXPECT_EQ(0, edges(in));
 	EXPECT_EQ(variant->edge_out, edges(out));
 
-	/* More of the same, though nobody has read in between. */
+	/* The same again, although no task has read in between. */
 	ASSERT_EQ(100, move(self, variant->op, 100));
 	EXPECT_EQ(0, edges(in));
 	EXPECT_EQ(variant->edge_out, edges(out));
 
-	/* The rest, of more than one slot. */
+	/* The rest, which takes more than one slot. */
 	ASSERT_EQ(SOME - 200, move(self, variant->op, SOME - 200));
 	EXPECT_EQ(variant->edge_in, edges(in));
 	EXPECT_EQ(variant->edge_out, edges(out));
 
-	/* The ends that the call itself uses have nothing to wait for. */
+	/* The ends that the call itself uses get no edge. */
 	EXPECT_EQ(0, edges(other_in));
 	EXPECT_EQ(0, edges(other_out));
 
-	/* Nothing moves, nobody is woken. */
+	/* A call that moves nothing wakes no task. */
 	EXPECT_EQ(0, move(self, variant->op, 0));
 	EXPECT_EQ(0, edges(in));
 	EXPECT_EQ(0, edges(out));
 }
 
-/* A full source and a full target: the edge is when that changes. */
+/* A full source and a full target: an edge occurs when that changes. */
 TEST_F(fsnotify, epoll_full)
 {
 	ssize_t page = page_size();
@@ -377,7 +377,10 @@ TEST_F(fsnotify, epoll_full)
 	}
 }
 
-/* Has @sig sent for @fd where SIGIO would be, to tell one from the other. */
+/*
+ * Makes the kernel send @sig instead of SIGIO for @fd, to tell descriptors
+ * apart.
+ */
 static void send_sigio(struct __test_metadata *_metadata, int fd, int sig)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -389,7 +392,7 @@ static void send_sigio(struct __test_metadata *_metadata, int fd, int sig)
 	ASSERT_EQ(0, fcntl(fd, F_SETFL, flags | O_ASYNC));
 }
 
-/* Who asked for SIGIO at the far end gets it. */
+/* The owner of the far end gets SIGIO. */
 TEST_F(fsnotify, sigio)
 {
 	send_sigio(_metadata, self->a[1], SIGUSR1);
@@ -406,7 +409,7 @@ TEST_F(fsnotify, sigio)
 	EXPECT_EQ(2 * variant->edge_out, signal_count(SIGUSR2));
 }
 
-/* Pipes without a name have watches too, by way of /proc. */
+/* inotify also watches pipes without a name, by their path in /proc. */
 TEST(inotify_pipe)
 {
 	FIXTURE_DATA(fsnotify) self = {};

@@ -2,7 +2,7 @@
 /*
  * The fill level of a pipe, in pages: poll(), FIONREAD, O_NONBLOCK and
  * F_SETPIPE_SZ agree with a model in which each page takes one slot, also if
- * one buffer refers to many pages. No sleeper misses its wake-up.
+ * one buffer refers to many pages. Every sleeping task is woken.
  *
  * SPLICE_STRESS_SECONDS sets how long each of the stress tests runs.
  */
@@ -16,7 +16,7 @@
 
 /* One slot of the C implementation: at most one page. */
 struct slot {
-	int off;		/* in the page, of the first byte */
+	int off;		/* offset of the first byte in the page */
 	int len;
 	bool merge;		/* write() may append to it */
 	char data[PAGE];
@@ -311,7 +311,10 @@ TEST_F_TIMEOUT(full, read_and_fill, 60)
 	}
 }
 
-/* Reads of one size until the pipe is empty: each page read frees a slot. */
+/*
+ * Reads of one size until the pipe is empty: each page that is read frees a
+ * slot.
+ */
 TEST_F_TIMEOUT(full, read_in_steps, 60)
 {
 	int i;
@@ -356,7 +359,7 @@ TEST_F_TIMEOUT(full, resized, 60)
 				do_resize(_metadata, self->p, size);
 			for (; size; size /= 2)
 				do_resize(_metadata, self->p, size);
-			/* The pipe now has its smallest possible size. */
+			/* The pipe has its smallest possible size now. */
 			do_fill(_metadata, self->p, self->m);
 			do_read(_metadata, self->p, used * PAGE / 2 + 1);
 			do_fill(_metadata, self->p, self->m);
@@ -389,7 +392,7 @@ TEST_F_TIMEOUT(full, parts, 60)
 	}
 }
 
-/* The calls in random order, with two pipes of changing size. */
+/* Random calls, with two pipes whose sizes change. */
 TEST_F_TIMEOUT(full, random, 120)
 {
 	unsigned int seed = 13;
@@ -434,7 +437,7 @@ TEST_F_TIMEOUT(full, random, 120)
 	}
 }
 
-/* The calls that wait for room in a pipe, and those that make room. */
+/* The calls that wait for room in a pipe, and the calls that make room. */
 enum waiter { POLLER, WRITER, SPLICER, TEER, VMSPLICER, NR_WAITERS };
 enum taker { BY_READ, BY_SPLICE, BY_DISCARD, BY_VMSPLICE, BY_RESIZE, NR_TAKERS };
 
@@ -462,7 +465,10 @@ static ssize_t take(enum taker how, const struct model *m, int other,
 	}
 }
 
-/* Taking the last byte of the first page frees its slot and wakes a sleeper. */
+/*
+ * Reading the last byte of the first page frees its slot and wakes a waiting
+ * task.
+ */
 TEST_F_TIMEOUT(full, wakes, 60)
 {
 	struct iovec iov = { .iov_base = self->m, .iov_len = 10 };
@@ -525,7 +531,7 @@ TEST_F_TIMEOUT(full, wakes, 60)
 	}
 }
 
-/* Stress: decisions on fullness that are made without the lock. */
+/* Stress: decisions about fullness that are made without the lock. */
 
 #define THREADS 3
 #define STALL_NS 5000000000LL
@@ -538,10 +544,10 @@ struct sleeper {
 	const char *mem;
 	bool *stop;
 	bool done;
-	long long since;	/* when the call began, or 0 */
+	long long since;	/* start time of the call, or 0 */
 	long long longest;
 	long calls;
-	long missed;		/* polls that wrongly found no room */
+	long missed;		/* polls that wrongly reported no room */
 	ssize_t bytes;
 	ssize_t error;
 };
@@ -704,8 +710,9 @@ FIXTURE_TEARDOWN(full_stress)
 }
 
 /*
- * With pollers only, the pipe is never full, so that no poller may ever sleep.
- * In the other variants it is full at times, and every sleeper must wake up.
+ * In the variants with pollers only, the pipe is never full, so no poller may
+ * ever sleep. In the other variants the pipe is full at times, and every
+ * sleeping task must be woken.
  */
 TEST_F_TIMEOUT(full_stress, no_sleeper_is_forgotten, 1200)
 {

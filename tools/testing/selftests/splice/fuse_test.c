@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A FUSE mount whose server splices requests out of /dev/fuse and replies into
- * it, page by page moved where it can be, and whose files are spliced from and
- * to by the test.
+ * it, by moved pages if possible. The test splices from and to files of the
+ * mount.
  *
- * The server is a process of its own, so that the mount is aborted, and no one
- * waits for it, however the test ends. It serves one file, which it keeps in
+ * The server is a child process, so that the mount is aborted and no task waits
+ * for it, however the test ends. It serves one file, whose data it keeps in
  * another file, the backing file.
  */
 #include "splice_memory.h"
@@ -13,10 +13,10 @@
 #include <linux/fuse.h>
 #include <sys/prctl.h>
 
-/* Data that takes more than one page, the last of them partly filled. */
+/* Data of more than one page, with a partly filled last page. */
 #define SOME 5000
 
-/* What the file has in it at first: several requests' worth, and a bit. */
+/* Initial size of the file: more than several requests. */
 #define SIZE 300001
 
 #define DATA 1
@@ -26,22 +26,22 @@
 #define MAX_WRITE 131072
 #define BUFFER (MAX_WRITE + 8192)
 
-/* How the server gets at data, and how its replies take pages along. */
+/* How the server reads data, and how pages get into its replies. */
 enum how {
 	PLAIN,			/* read() and write() */
 	SPLICE,			/* splice(), replies from the backing file */
 	MOVE_FILE,		/* the same, with SPLICE_F_MOVE */
 	MOVE_ANON,		/* the same from pages that write() allocated */
-	MOVE_GIFT,		/* the same from pages that vmsplice() gave */
-	MOVE_THP,		/* the same from a huge page, not given */
-	PASSTHROUGH,		/* not at all: the kernel does it */
+	MOVE_GIFT,		/* the same from pages of vmsplice() with SPLICE_F_GIFT */
+	MOVE_THP,		/* the same from a huge page, without SPLICE_F_GIFT */
+	PASSTHROUGH,		/* the kernel accesses the backing file itself */
 };
 
-/* What test and server share. */
+/* Memory shared by test and server. */
 struct shared {
-	int read_error;		/* reply to every read request, if not 0 */
-	bool hang;		/* never reply to a read request */
-	bool keep;		/* tee() every read reply into the keep pipe */
+	int read_error;		/* error of the reply to every read request, or 0 */
+	bool hang;		/* the server never replies to a read request */
+	bool keep;		/* the server tees every read reply into the keep pipe */
 	int nr_reads;
 	int nr_writes;
 };
@@ -52,9 +52,9 @@ struct server {
 	int dev;
 	int backing;
 	int backing_id;
-	int in[2];		/* requests on their way */
+	int in[2];		/* requests */
 	int out[2];		/* replies */
-	int pages[2];		/* their data */
+	int pages[2];		/* data of requests and replies */
 	int keep[2];
 	char *buf;
 };
@@ -65,7 +65,7 @@ FIXTURE(fuse) {
 	pid_t server;
 	int backing;
 	int keep[2];
-	int fd;			/* of the file on the mount */
+	int fd;			/* the file on the mount */
 	int p[2];
 };
 
@@ -101,7 +101,7 @@ FIXTURE_VARIANT_ADD(fuse, passthrough) {
 	.how = PASSTHROUGH,
 };
 
-/* The server has nobody to tell what went wrong, but its exit code. */
+/* The server reports errors by its exit code. */
 #define CHECK(cond) do {						\
 	if (!(cond)) {							\
 		fprintf(stderr, "# server: line %d: %s: %m\n",		\
@@ -120,15 +120,15 @@ static bool from_memory(enum how how)
 	return how == MOVE_ANON || how == MOVE_GIFT || how == MOVE_THP;
 }
 
-/* What a read of /dev/fuse says once nothing is mounted any more. */
+/* Errors of a read of /dev/fuse after the mount is gone. */
 static bool is_gone(ssize_t ret)
 {
 	return ret == -ENODEV || ret == -ECONNABORTED;
 }
 
 /*
- * The next request in s->buf, but for the data of a write request if that can
- * be spliced from s->in. Returns whether there was one.
+ * Reads the next request into s->buf, except the data of a write request that
+ * can be spliced from s->in. Returns false if there are no more requests.
  */
 static bool receive(struct server *s)
 {
@@ -163,12 +163,14 @@ static void reply(struct server *s, int error, const void *data, size_t len)
 	};
 	struct iovec iov[] = { { &out, sizeof(out) }, { (void *)data, len } };
 
-	/* The test may have been interrupted, and be gone. */
+	/* The test may have been interrupted and have exited. */
 	if (writev(s->dev, iov, 2) < 0)
 		CHECK(errno == ENOENT || is_gone(-errno));
 }
 
-/* Puts @len bytes of the backing file at @off into s->pages, in whole pages. */
+/*
+ * Splices @len bytes of the backing file at @off into s->pages, in whole pages.
+ */
 static void load_pages(struct server *s, ssize_t len, loff_t off)
 {
 	ssize_t size = (len + page_size() - 1) & -page_size();
@@ -177,7 +179,10 @@ static void load_pages(struct server *s, ssize_t len, loff_t off)
 
 	if (s->how == MOVE_THP) {
 		CHECK(memory_reserve_area(&huge) && memory_map_thp(&huge));
-		/* Neither the page nor the data begins where the other does. */
+		/*
+		 * The pages of the pipe and those of the file have different
+		 * offsets.
+		 */
 		mem = huge.p + 10;
 		CHECK(pread(s->backing, mem, len, off) == len);
 		CHECK(xvmsplice1(s->pages[1], mem, len, 0) == len);
@@ -379,7 +384,7 @@ static void serve(struct server *s)
 	_exit(0);
 }
 
-/* A pipe that has room for one request or reply. */
+/* Creates a pipe that has room for one request or reply. */
 static void make_large_pipe(struct __test_metadata *_metadata, int p[2])
 {
 	int size = 64 * page_size();
@@ -407,7 +412,9 @@ FIXTURE_SETUP(fuse)
 	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->shared);
-	/* Clean pages, so that they can be taken from their file. */
+	/*
+	 * Write the pages back: only clean pages can be taken from their file.
+	 */
 	self->backing = make_file(_metadata, end_dir(_metadata, END_EXT4));
 	ASSERT_EQ(SIZE, write_pattern(self->backing, SIZE, DATA, 0));
 	ASSERT_EQ(0, fsync(self->backing));
@@ -431,7 +438,10 @@ FIXTURE_SETUP(fuse)
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		serve(&s);
 	}
-	/* Now nobody but the server has the mount's other side. */
+	/*
+	 * Close the test's descriptor of /dev/fuse: only the server has one
+	 * now.
+	 */
 	close(s.dev);
 	close(s.in[0]);
 	close(s.in[1]);
@@ -463,7 +473,7 @@ FIXTURE_TEARDOWN(fuse)
 	expect_no_pins(_metadata);
 }
 
-/* The whole file, as the server has it. */
+/* Returns the whole file, from the backing file. */
 static void check_backing(struct __test_metadata *_metadata, int fd,
 			  ssize_t len, unsigned int seed)
 {
@@ -553,7 +563,7 @@ TEST_F_TIMEOUT(fuse, copy_file_range, 60)
 	EXPECT_EQ(SIZE, read_pattern(self->backing, SIZE, DATA, 0));
 }
 
-/* Spliced by the test, a page of the mount's cache is not written by it. */
+/* A page of the mount's cache that the test has spliced is not written to. */
 TEST_F(fuse, page_cache_is_not_written)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], OTHER);
@@ -571,8 +581,8 @@ TEST_F(fuse, page_cache_is_not_written)
 }
 
 /*
- * A page that came with a reply is the mount's own: changed there, and not yet
- * written back, it is the old one to everybody else.
+ * A page that came with a reply belongs to the mount's file. A change of it
+ * that was not written back is visible in no other file.
  */
 TEST_F_TIMEOUT(fuse, moved_page_is_not_shared, 60)
 {
@@ -593,7 +603,7 @@ TEST_F_TIMEOUT(fuse, moved_page_is_not_shared, 60)
 	ASSERT_EQ(0, munmap(map, SIZE));
 }
 
-/* Nor is one taken away while another pipe refers to it. */
+/* A page is not moved while another pipe refers to it. */
 TEST_F_TIMEOUT(fuse, shared_page_is_not_moved, 60)
 {
 	ssize_t len;
@@ -615,7 +625,10 @@ TEST_F_TIMEOUT(fuse, shared_page_is_not_moved, 60)
 	EXPECT_EQ(SIZE, read_pattern(self->fd, SIZE, OTHER, 0));
 }
 
-/* The server fails: its errno, and neither pipe nor position has changed. */
+/*
+ * If the server returns an error, splice() returns it, and pipe and position
+ * are unchanged.
+ */
 TEST_F(fuse, read_error)
 {
 	int expected = variant->how == PASSTHROUGH ? 100 : -EIO;
@@ -635,7 +648,9 @@ TEST_F(fuse, read_error)
 	EXPECT_EQ(SIZE, off);
 }
 
-/* The server ends while a splice waits for it, with the pipe locked. */
+/*
+ * The server exits while splice() waits for it and holds the lock of the pipe.
+ */
 TEST_F(fuse, server_ends)
 {
 	struct job job = job_splice(self->fd, self->p[1], SOME);

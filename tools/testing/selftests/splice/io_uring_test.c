@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * splice and tee as io_uring does them: from a worker thread, by way of
- * do_splice() and do_tee() instead of the system calls.
+ * splice and tee by io_uring, which calls do_splice() and do_tee() from a
+ * worker thread instead of the system calls.
  */
 #include "splice_common.h"
 
@@ -15,7 +15,7 @@
 
 #define ENTRIES 16
 
-/* What an offset is that is not given. */
+/* The value of an offset that is not given. */
 #define NO_OFF ((loff_t)-1)
 
 FIXTURE(ring) {
@@ -29,7 +29,7 @@ FIXTURE(ring) {
 	struct io_uring_cqe *cqes;
 	int p[2];
 	int q[2];
-	int file;		/* SOME bytes of data, if there is tmpfs */
+	int file;		/* contains SOME bytes of data, if SPLICE_TMPFS_DIR is set */
 };
 
 FIXTURE_SETUP(ring)
@@ -73,7 +73,7 @@ FIXTURE_TEARDOWN(ring)
 {
 }
 
-/* Appends a request; its place in the queue is its user data. */
+/* Adds a request; its index in the queue is its user data. */
 static struct io_uring_sqe *push(struct _test_data_ring *self,
 				 struct io_uring_sqe sqe)
 {
@@ -125,7 +125,7 @@ static int enter(struct _test_data_ring *self, unsigned int submit,
 	return ret;
 }
 
-/* Waits for the next completion and takes it off the queue. */
+/* Waits for the next completion and removes it from the queue. */
 static struct io_uring_cqe next(struct __test_metadata *_metadata,
 				struct _test_data_ring *self)
 {
@@ -139,7 +139,7 @@ static struct io_uring_cqe next(struct __test_metadata *_metadata,
 	return cqe;
 }
 
-/* Submits what was pushed last, alone, and returns its result. */
+/* Submits the request that was added last, and returns its result. */
 static int result(struct __test_metadata *_metadata, struct _test_data_ring *self)
 {
 	ASSERT_EQ(1, enter(self, 1, 1));
@@ -185,7 +185,7 @@ TEST_F(ring, tee)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* With an offset the file's position stays, without one it moves. */
+/* With an offset the file position does not change, without one it moves. */
 TEST_F(ring, file_to_pipe)
 {
 	if (self->file < 0)
@@ -244,7 +244,7 @@ TEST_F(ring, sockets)
 	}
 }
 
-/* Registered files instead of descriptors, at both ends. */
+/* Registered files instead of descriptors, as source and as sink. */
 TEST_F(ring, registered_files)
 {
 	int fds[] = { self->p[0], self->q[1] };
@@ -269,7 +269,7 @@ TEST_F(ring, registered_files)
 				 SPLICE_F_FD_IN_FIXED));
 }
 
-/* Every errno that is not the system call's own to check. */
+/* Every errno, except those of checks in the system calls. */
 TEST_F(ring, errors)
 {
 	int *p = self->p, *q = self->q;
@@ -318,7 +318,7 @@ TEST_F(ring, errors)
 	EXPECT_EQ(SOME, read_pattern(p[0], SOME, DATA, 0));
 }
 
-/* Without a reader the worker gets the SIGPIPE, and the process lives. */
+/* Without a reader the worker gets the SIGPIPE, and the process survives. */
 TEST_F(ring, no_reader)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -330,7 +330,7 @@ TEST_F(ring, no_reader)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* A request that waits for data, or for room, completes when there is some. */
+/* A request that waits for data or for room completes when there is some. */
 TEST_F(ring, waits)
 {
 	ssize_t page = page_size(), capacity;
@@ -357,7 +357,7 @@ TEST_F(ring, waits)
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 }
 
-/* Linked: from a file to a file by way of a pipe, in order. */
+/* Linked requests: from a file through a pipe to a file, in order. */
 TEST_F(ring, linked)
 {
 	int out, i;
@@ -381,7 +381,7 @@ TEST_F(ring, linked)
 	EXPECT_EQ(2000, read_pattern(out, 2000, DATA, 0));
 }
 
-/* A short count breaks the link, as a failure does. */
+/* A short transfer breaks the link, as a failure does. */
 TEST_F(ring, short_count_breaks_link)
 {
 	int i, head[] = { 100, 100, -EBADF };
@@ -408,7 +408,7 @@ TEST_F(ring, short_count_breaks_link)
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 }
 
-/* A request that waits can be cancelled, and leaves the pipes as they were. */
+/* A waiting request can be cancelled, and the pipes are unchanged. */
 TEST_F(ring, cancelled)
 {
 	struct io_uring_cqe cqe;
@@ -428,7 +428,7 @@ TEST_F(ring, cancelled)
 				    NO_OFF, SOME, 0);
 		ASSERT_EQ(1, enter(self, 1, 0));
 
-		/* The worker may not have come to it yet. */
+		/* The worker may not have started the request yet. */
 		for (seen = 0; !seen;) {
 			push(self, (struct io_uring_sqe) {
 				.opcode = IORING_OP_ASYNC_CANCEL,
@@ -456,7 +456,9 @@ TEST_F(ring, cancelled)
 	}
 }
 
-/* Closed, or its owner gone, a ring leaves no request that holds the pipe. */
+/*
+ * After the ring is closed or its owner has exited, no request holds the pipe.
+ */
 TEST_F(ring, owner_ends)
 {
 	int status;
@@ -469,7 +471,7 @@ TEST_F(ring, owner_ends)
 		struct io_uring_sqe *sqes;
 		unsigned int *ring;
 
-		/* A ring of its own, so that it ends with the process. */
+		/* A new ring, so that it ends with the process. */
 		close(self->fd);
 		self->fd = syscall(SYS_io_uring_setup, ENTRIES, &params);
 		ring = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -491,14 +493,14 @@ TEST_F(ring, owner_ends)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 
-	/* With the requests gone, nobody else moves the data. */
+	/* The requests are gone, so no other task moves the data. */
 	close(self->q[1]);
 	EXPECT_EQ(0, xread(self->q[0], &(char){ 0 }, 1));
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* Many at once, on both ends of a pipe; all that went in comes out. */
+/* Many requests at once, on both ends of a pipe; all data arrives. */
 TEST_F_TIMEOUT(ring, many, 60)
 {
 	unsigned int i, round;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Copies standard input to standard output, without copying the data on its
- * way out: read(2) puts it into a ring of buffers, vmsplice(2) and splice(2)
- * hand references to those on, and a buffer is read into again once the kernel
- * reports that it is done with it. Where it cannot report that, the data is
- * written with write(2).
+ * Sends standard input to standard output without copying the output: read(2)
+ * fills a ring of buffers, vmsplice(2) and splice(2) pass references to them
+ * on, and a buffer is filled again when the kernel reports that it no longer
+ * uses it. If the kernel does not support SPLICE_F_NOTIFY, the data is written
+ * by write(2).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* A pipe holds as much, unless its size was changed. */
+/* The default size of a pipe. */
 #define CHUNK 65536
 #define CHUNKS 16
 
@@ -39,7 +39,7 @@ static void write_all(const char *buf, size_t len)
 	}
 }
 
-/* From here on the kernel uses the memory, until call *@number is released. */
+/* From now on the kernel uses the memory, until call *@number is released. */
 static void send_all(int pipe[2], const char *buf, size_t len,
 		     unsigned long long *number)
 {
@@ -76,7 +76,7 @@ static void wait_for(int fd, unsigned long long number)
 int main(void)
 {
 	struct splice_notify_state st = {};
-	/* Of each buffer, the last call that it was given to. */
+	/* The number of the last call for each buffer. */
 	unsigned long long last[CHUNKS] = {};
 	unsigned long long number = 0;
 	int pipe_fds[2], slot;
@@ -111,7 +111,7 @@ int main(void)
 			write_all(buf, len);
 		}
 	}
-	/* Until then the data is in this process's memory only. */
+	/* Before this point, only this process has the data. */
 	if (number)
 		wait_for(pipe_fds[1], number);
 	return 0;

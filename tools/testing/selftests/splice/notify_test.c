@@ -11,7 +11,7 @@
 /* Seed of the data. */
 #define DATA 1
 
-/* What one call moves, unless the test is about more. */
+/* The length of one call, unless the test needs another one. */
 #define SOME 5000
 
 #define CALLS 1000
@@ -47,7 +47,9 @@ FIXTURE_TEARDOWN(notify)
 	munmap(self->mem, self->size);
 }
 
-/* Each call has the next number, and is released when its data is gone. */
+/*
+ * Each call has the next number, and is released when its data has been read.
+ */
 TEST_F(notify, numbers)
 {
 	EXPECT_EQ(0, issued(self->p[1]));
@@ -57,7 +59,7 @@ TEST_F(notify, numbers)
 	EXPECT_EQ(2, issued(self->p[1]));
 	EXPECT_EQ(0, released(self->p[1]));
 
-	/* A part of a call is none of it. */
+	/* Reading a part of the data does not release the call. */
 	ASSERT_EQ(SOME - 1, read_pattern(self->p[0], SOME - 1, DATA, 0));
 	EXPECT_EQ(0, released(self->p[1]));
 	ASSERT_EQ(1, read_pattern(self->p[0], 1, DATA, SOME - 1));
@@ -65,11 +67,11 @@ TEST_F(notify, numbers)
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, SOME));
 	EXPECT_EQ(2, released(self->p[1]));
 	EXPECT_EQ(2, issued(self->p[1]));
-	/* Another pipe has numbers of its own. */
+	/* Each pipe has its own numbers. */
 	EXPECT_EQ(0, issued(self->q[1]));
 }
 
-/* Without the flag nothing is counted, and what is flagged is not held up. */
+/* Calls without the flag have no number, and delay no call with the flag. */
 TEST_F(notify, only_what_was_asked_for)
 {
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->mem, SOME, 0));
@@ -82,7 +84,7 @@ TEST_F(notify, only_what_was_asked_for)
 	EXPECT_EQ(SOME, pipe_bytes(self->p[0]));
 }
 
-/* A call that puts nothing in gets no number. */
+/* A call that fails has no number. */
 TEST_F(notify, failed_calls)
 {
 	struct iovec iov[2] = {
@@ -100,7 +102,7 @@ TEST_F(notify, failed_calls)
 	ASSERT_EQ(pipe_capacity(self->p[0]),
 		  read_pattern(self->p[0], pipe_capacity(self->p[0]), DATA, 0));
 
-	/* A part that was put in counts. */
+	/* A call that puts a part of the data into the pipe has a number. */
 	iov[0] = (struct iovec) { self->mem, SOME };
 	iov[1] = (struct iovec) { NULL, SOME };
 	EXPECT_EQ(SOME, xvmsplice(self->p[1], iov, 2, SPLICE_F_NOTIFY));
@@ -110,7 +112,7 @@ TEST_F(notify, failed_calls)
 	EXPECT_EQ(1, released(self->p[1]));
 }
 
-/* The watermark says that all before it are released, too. */
+/* The watermark reports that all earlier calls are released, too. */
 TEST_F(notify, out_of_order)
 {
 	ssize_t i;
@@ -128,7 +130,7 @@ TEST_F(notify, out_of_order)
 	EXPECT_EQ(0, issued(self->q[1]));
 }
 
-/* Issues calls of one byte, from number @from to @to, and drains them. */
+/* Issues the calls number @from to @to, of one byte each, and drains them. */
 static void issue_and_drain(struct __test_metadata *_metadata, int pipe[2],
 			    const char *mem, ssize_t from, ssize_t to)
 {
@@ -254,7 +256,7 @@ static long long now_ns(void)
 	return ts.tv_sec * 1000000000LL + ts.tv_nsec;
 }
 
-/* A debug kernel (lockdep, kmemleak, KCSAN) is many times slower. */
+/* The factor by which a debug kernel (lockdep, kmemleak, KCSAN) is slower. */
 static bool debug_kernel(void)
 {
 	/* This mounts debugfs. */
@@ -264,13 +266,13 @@ static bool debug_kernel(void)
 	       !access("/sys/kernel/debug/kcsan", F_OK);
 }
 
-/* Kilobytes that the kernel has in slabs that it cannot reclaim. */
+/* Returns how many kilobytes of slab the kernel cannot reclaim. */
 static ssize_t slab_kib(void)
 {
 	return read_line_of("/proc/meminfo", "SUnreclaim:");
 }
 
-/* The time that the release of the byte in @fd takes. */
+/* Measures how long the release of the byte in @fd takes. */
 static long long timed_release(struct __test_metadata *_metadata, int fd)
 {
 	long long start = now_ns();
@@ -355,7 +357,7 @@ TEST_F_TIMEOUT(notify, first_of_many, 1800)
 	EXPECT_GT(bound, took);
 }
 
-/* Every copy that tee() made has to go. */
+/* The call is in use until every copy that tee() made has been read. */
 TEST_F(notify, tee)
 {
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));
@@ -379,7 +381,7 @@ TEST_F(notify, split)
 	EXPECT_EQ(1, released(self->p[1]));
 }
 
-/* A page that was given away is not taken while it may be reported. */
+/* SPLICE_F_GIFT does not give a page away while it has a notification. */
 TEST_F(notify, gift)
 {
 	int file = make_file(_metadata, "/tmp");
@@ -439,7 +441,7 @@ TEST_F(notify, bad_requests)
 	EXPECT_EQ(1, issued(self->p[1]));
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 	EXPECT_EQ(1, released(self->p[1]));
-	/* A request that failed has not detached the eventfd. */
+	/* The request that failed has not detached the eventfd. */
 	EXPECT_EQ(1, signals(efd));
 }
 
@@ -464,7 +466,7 @@ TEST_F(notify, wait)
 
 	job_start(_metadata, &job);
 	job_wait_blocked(&job);
-	/* Not the one that is waited for. */
+	/* Waiting for another call. */
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 	job_wait_blocked(&job);
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, SOME));
@@ -472,7 +474,7 @@ TEST_F(notify, wait)
 	EXPECT_EQ(3, st.issued);
 	EXPECT_EQ(2, st.released);
 
-	/* What is released is not waited for. */
+	/* Waiting for a call that is released returns at once. */
 	EXPECT_EQ(2, wait_released(self->p[1], 1));
 	st = (struct splice_notify_state) {
 		.flags = SPLICE_NOTIFY_WAIT, .number = 3,
@@ -500,7 +502,7 @@ TEST_F(notify, eventfd)
 	EXPECT_EQ(1, signals(efd));
 }
 
-/* Only the eventfd attached at the time of the release is signalled. */
+/* Only the eventfd that is attached at the time of the release is signalled. */
 TEST_F(notify, eventfd_replaced)
 {
 	int first = make_eventfd(_metadata);
@@ -515,7 +517,7 @@ TEST_F(notify, eventfd_replaced)
 	EXPECT_EQ(0, signals(first));
 	EXPECT_EQ(1, signals(second));
 
-	/* Detached, also with a call in use, and attached again. */
+	/* Detached, also while a call is in use, and attached again. */
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem + SOME, SOME));
 	ASSERT_EQ(0, attach(self->p[1], -1));
@@ -529,7 +531,9 @@ TEST_F(notify, eventfd_replaced)
 	EXPECT_EQ(1, signals(first));
 	EXPECT_EQ(0, signals(second));
 
-	/* The pipe keeps an eventfd that the program has closed. */
+	/*
+	 * The pipe keeps a reference to an eventfd that the program has closed.
+	 */
 	close(first);
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
@@ -540,7 +544,7 @@ TEST_F(notify, eventfd_replaced)
 	EXPECT_EQ(1, signals(second));
 }
 
-/* Replaces a pipe's eventfd by each of two in turn. */
+/* Attaches each of two eventfds to the pipe in turn. */
 struct replacer {
 	pthread_t thread;
 	int pipe;
@@ -584,7 +588,7 @@ TEST_F(notify, eventfd_replaced_meanwhile)
 	EXPECT_EQ(rounds, signals(r.efd[0]) + signals(r.efd[1]));
 }
 
-/* The pipe of the call may be gone, and what it held elsewhere. */
+/* The pipe of a call is gone, and its data is in another pipe. */
 TEST_F(notify, after_close)
 {
 	int efd = make_eventfd(_metadata);
@@ -595,13 +599,15 @@ TEST_F(notify, after_close)
 	ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->q[1], NULL, SOME, 0));
 	close(self->p[0]);
 	close(self->p[1]);
-	/* The second call went with the pipe; the first one is in use. */
+	/*
+	 * The second call was released with the pipe; the first one is in use.
+	 */
 	EXPECT_EQ(0, signals(efd));
 	ASSERT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
 	EXPECT_EQ(1, signals(efd));
 }
 
-/* A process that ends with data in flight, and its memory with it. */
+/* A process exits while the data, and so its memory, is in use. */
 TEST_F(notify, exit)
 {
 	int efd = make_eventfd(_metadata);
@@ -625,7 +631,10 @@ TEST_F(notify, exit)
 	EXPECT_EQ(1, signals(efd));
 }
 
-/* A file has the data once the write is through, by copy or past the cache. */
+/*
+ * When splice() to a file returns, the call is released, with or without
+ * O_DIRECT.
+ */
 TEST_F(notify, file)
 {
 	const char *tmpfs = getenv("SPLICE_TMPFS_DIR");
@@ -651,8 +660,8 @@ TEST_F(notify, file)
 }
 
 /*
- * A socket that cannot tell when it is done gets a copy: the memory is free at
- * once, and what is done to it afterwards is not seen.
+ * A socket that cannot report when it releases pages gets a copy: the memory is
+ * released at once, and the receiver does not see later writes to it.
  */
 static void expect_copied(struct __test_metadata *_metadata, int pipe[2],
 			  char *mem, int domain, int type)
@@ -704,7 +713,7 @@ TEST_F(notify, udp)
 	expect_copied(_metadata, self->p, self->mem, AF_INET, SOCK_DGRAM);
 }
 
-/* Data of both kinds in one pipe goes out in order. */
+/* Data with and without the flag in one pipe is sent in order. */
 TEST_F(notify, mixed)
 {
 	int sv[2];
@@ -719,7 +728,10 @@ TEST_F(notify, mixed)
 	EXPECT_EQ(4 * SOME, read_pattern(sv[1], 4 * SOME, DATA, 0));
 }
 
-/* TCP takes references, and says when the peer has acknowledged the data. */
+/*
+ * TCP takes references, and releases them when the peer has acknowledged the
+ * data.
+ */
 TEST_F(notify, tcp)
 {
 	ssize_t size = self->size, copied, referenced;
@@ -738,7 +750,7 @@ TEST_F(notify, tcp)
 		  read_counter("bytes.pipe_to_socket.referenced"));
 }
 
-/* What a socket that is closed has not sent is released, too. */
+/* Closing a socket releases data that it has not sent. */
 TEST_F(notify, tcp_reset)
 {
 	struct linger linger = { .l_onoff = 1 };
@@ -749,7 +761,7 @@ TEST_F(notify, tcp_reset)
 	make_tcp_pair(_metadata, sv);
 	ASSERT_EQ(0, attach(self->p[1], efd));
 	set_nonblock(_metadata, sv[0], true);
-	/* More than the peer, which does not read, has room for. */
+	/* More than the receive buffer of the peer, which does not read. */
 	do {
 		ret = xvmsplice1(self->p[1], self->mem, self->size,
 				 SPLICE_F_NOTIFY | SPLICE_F_NONBLOCK);
@@ -778,7 +790,7 @@ static void let_retransmit(void)
 }
 
 /*
- * The receiver drops the data: the memory stays in use, and the retransmission
+ * The receiver drops the data: the memory stays in use, and a retransmission
  * sends its contents at that time. Loopback delivers a copy, and the filter
  * drops that copy.
  */
@@ -808,7 +820,7 @@ TEST_F_TIMEOUT(notify, tcp_lost, 60)
 	EXPECT_EQ(copied, read_counter("bytes.pipe_to_socket.copied"));
 }
 
-/* Calls after the lost one wait for its release and are reported at once. */
+/* Calls after the lost one are reported with it: they wait for its release. */
 TEST_F_TIMEOUT(notify, tcp_holds_first, 60)
 {
 	int efd = make_eventfd(_metadata);
@@ -830,7 +842,7 @@ TEST_F_TIMEOUT(notify, tcp_holds_first, 60)
 	EXPECT_EQ(1, signals(efd));
 }
 
-/* A reset connection releases data that the peer did not acknowledge. */
+/* Resetting a connection releases data that the peer did not acknowledge. */
 TEST_F_TIMEOUT(notify, tcp_lost_and_reset, 60)
 {
 	struct linger linger = { .l_onoff = 1 };
@@ -848,7 +860,7 @@ TEST_F_TIMEOUT(notify, tcp_lost_and_reset, 60)
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 }
 
-/* Memory that was unmapped is in use until its data is read. */
+/* Unmapped memory is in use until its data is read. */
 TEST_F(notify, unmapped)
 {
 	char *mem = mmap(NULL, self->size, PROT_READ | PROT_WRITE,
@@ -863,7 +875,7 @@ TEST_F(notify, unmapped)
 	EXPECT_EQ(1, released(self->p[1]));
 }
 
-/* A child shares the pipe and its numbers; its exit releases nothing. */
+/* A child shares the pipe and its numbers; its exit releases no call. */
 TEST_F(notify, fork)
 {
 	int status;
@@ -937,7 +949,7 @@ TEST_F(notify, never_read)
 	}
 }
 
-/* A call of which everything was copied is released when it returns. */
+/* A call that copied all of its memory is released when it returns. */
 TEST_F(notify, copied)
 {
 	int efd = make_eventfd(_metadata);
@@ -952,7 +964,7 @@ TEST_F(notify, copied)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 	EXPECT_EQ(0, signals(efd));
 
-	/* Not before an older one that is in use. */
+	/* The watermark does not pass an older call that is in use. */
 	ASSERT_LT(0, write_text(MEMORY_LIMIT, "-1"));
 	fill_pattern(self->mem, SOME, DATA, 0);
 	ASSERT_EQ(SOME, xnotify(self->p[1], self->mem, SOME));
@@ -965,7 +977,7 @@ TEST_F(notify, copied)
 }
 
 #ifdef __x86_64__
-/* An ioctl() of a 32-bit program; what @arg points to is below 4 GiB. */
+/* Makes the ioctl() of a 32-bit program. @arg points to memory below 4 GiB. */
 static ssize_t ioctl32(int fd, unsigned int cmd, void *arg)
 {
 	int ret;
@@ -1042,7 +1054,7 @@ static void *receive(void *data)
 			break;
 		r->good += ret;
 	}
-	/* Whoever sends would wait for ever. */
+	/* Shut the socket down: the sender would wait for ever otherwise. */
 	if (r->good < r->total)
 		shutdown(r->fd, SHUT_RDWR);
 	free(buf);
@@ -1050,8 +1062,8 @@ static void *receive(void *data)
 }
 
 /*
- * A ring of buffers sends a stream; each buffer is written to again as soon as
- * it is reported free. SPLICE_RING_MIB sets how much.
+ * A ring of buffers sends a stream. Each buffer is overwritten as soon as it is
+ * reported free. SPLICE_RING_MIB sets the length of the stream.
  */
 TEST_F_TIMEOUT(notify, ring, 1200)
 {
@@ -1096,8 +1108,8 @@ TEST_F_TIMEOUT(notify, ring, 1200)
 }
 
 /*
- * The same network and filter with the kernel's own notices, MSG_ZEROCOPY: they
- * come when the peer has acknowledged the data, and not before.
+ * The same network and filter with MSG_ZEROCOPY: the kernel sends its
+ * notifications when the peer has acknowledged the data, and not before.
  */
 TEST(zerocopy_lost)
 {

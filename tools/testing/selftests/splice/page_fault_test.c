@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Page faults of vmsplice(2). A fault may wait for user space or for a server, so
- * the pipe is not locked meanwhile: nobody else who uses the pipe waits for it.
- * The data of one call stays in one piece nevertheless.
+ * Page faults of vmsplice(2). A fault may wait for user space or for a server,
+ * so the call does not hold the lock of the pipe meanwhile: other users of the
+ * pipe do not wait for the fault. The data of one call is contiguous
+ * nevertheless.
  *
  * Stock C takes the fault with the pipe locked.
  */
@@ -11,30 +12,32 @@
 #include <linux/userfaultfd.h>
 #include <sys/prctl.h>
 
-/* Seeds: of the memory, and of data that others put into the pipe. */
+/* Seeds: of the memory, and of data that other tasks put into the pipe. */
 #define DATA MEMORY_DATA
 #define OTHER 2
 
-/* Memory of one call: pages that are there, and pages that are not. */
+/* Memory of one call: pages that are present, and pages that are not. */
 #define PRESENT 3
 #define PAGES 8
 
-/* Pages in a pipe that nobody resized. */
+/* Slots of a pipe of the default size. */
 #define SLOTS 16
 
-/* Seconds that an operation on the pipe may take, on a slow machine, too. */
+/*
+ * Time limit for an operation on the pipe, in seconds, also for a slow machine.
+ */
 #define PATIENCE 10
 
 #define LOCKED "stock C: a page fault of vmsplice() holds the lock of the pipe"
 
 /*
- * A process that calls vmsplice() and waits in a page fault, until it is told to
- * go on.
+ * A process that calls vmsplice() and waits in a page fault until the test
+ * resolves the fault.
  */
 struct waiter {
 	pid_t pid;
-	int faulted[2];		/* a byte from it when it waits */
-	int go_on[2];		/* a byte to it to resolve the fault */
+	int faulted[2];		/* a byte from the process when it waits */
+	int go_on[2];		/* a byte to the process to resolve the fault */
 	int result[2];		/* the result of the call, and 1 for a SIGPIPE */
 };
 
@@ -82,7 +85,7 @@ static int register_missing(struct __test_metadata *_metadata, char *m,
 	return fd;
 }
 
-/* The waiting process, which does not outlive the test. */
+/* The waiting process. It does not outlive the test. */
 static void waiter_run(struct __test_metadata *_metadata,
 		       struct _test_data_fault *self, unsigned int flags)
 {
@@ -102,7 +105,7 @@ static void waiter_run(struct __test_metadata *_metadata,
 	fill_pattern(m, present, DATA, 0);
 	uffd = register_missing(_metadata, m, self->len);
 	catch_signal(_metadata, SIGPIPE, 0);
-	/* Closed by the test means that there is no reader. */
+	/* The test closes the read end, so that the pipe has no reader. */
 	close(self->p[0]);
 	iov = (struct iovec) { m, self->len };
 	job = job_vmsplice(self->p[1], &iov);
@@ -124,7 +127,7 @@ static void waiter_run(struct __test_metadata *_metadata,
 		  xwrite(self->w.result[1], result, sizeof(result)));
 }
 
-/* Starts the process, and returns when it waits. */
+/* Starts the process, and returns when it waits in the fault. */
 static void waiter_start(struct __test_metadata *_metadata,
 			 struct _test_data_fault *self, unsigned int flags)
 {
@@ -145,7 +148,7 @@ static void waiter_go_on(struct __test_metadata *_metadata,
 	ASSERT_EQ(1, xwrite(self->w.go_on[1], "", 1));
 }
 
-/* Returns the result of its call once the fault is resolved. */
+/* Resolves the fault and returns the result of the call. */
 static ssize_t waiter_finish(struct __test_metadata *_metadata,
 			     struct _test_data_fault *self, bool *sigpipe)
 {
@@ -161,7 +164,7 @@ static ssize_t waiter_finish(struct __test_metadata *_metadata,
 	return result[0];
 }
 
-/* Operations on the pipe, each in a process of its own. */
+/* Operations on the pipe, each in a child process. */
 enum operation {
 	READ_NOTHING,		/* first, while the pipe is empty */
 	POLL,
@@ -176,7 +179,7 @@ enum operation {
 	NR_OPERATIONS,
 };
 
-/* Returns whether the result is right. */
+/* Returns whether the result is correct. */
 static bool operate(struct _test_data_fault *self, enum operation op)
 {
 	static char buf[100];
@@ -214,7 +217,7 @@ static bool operate(struct _test_data_fault *self, enum operation op)
 	}
 }
 
-/* Does the operation end in time, with the right result? */
+/* Whether the operation ends in time, with the correct result. */
 static bool operate_in_time(struct __test_metadata *_metadata,
 			    struct _test_data_fault *self, enum operation op,
 			    int seconds)
@@ -235,8 +238,8 @@ static bool operate_in_time(struct __test_metadata *_metadata,
 }
 
 /*
- * On stock C everybody waits for the fault. Checks that and returns true, or
- * returns false on another kernel.
+ * On stock C every user of the pipe waits for the fault. Checks that and
+ * returns true, or returns false on other kernels.
  */
 static bool expect_locked(struct __test_metadata *_metadata,
 			  struct _test_data_fault *self)
@@ -252,8 +255,8 @@ static bool expect_locked(struct __test_metadata *_metadata,
 }
 
 /*
- * Starts the process. Returns false, and ends it, if the pipe cannot be used while
- * it waits.
+ * Starts the process. If the pipe cannot be used while it waits, ends it and
+ * returns false.
  */
 static bool waiter_start_unlocked(struct __test_metadata *_metadata,
 				  struct _test_data_fault *self,
@@ -269,7 +272,7 @@ static bool waiter_start_unlocked(struct __test_metadata *_metadata,
 	return ok;
 }
 
-/* Nobody waits who uses the pipe in any way. */
+/* No operation on the pipe waits for the fault. */
 TEST_F_TIMEOUT(fault, holds_nobody_up, 60)
 {
 	enum operation op;
@@ -293,7 +296,7 @@ TEST_F_TIMEOUT(fault, holds_nobody_up, 60)
 	EXPECT_EQ(-EAGAIN, read_pattern(self->p[0], 1, DATA, 0));
 }
 
-/* Reading in the meantime waits for data, and nothing else. */
+/* A reader waits for data, and not for the fault. */
 TEST_F_TIMEOUT(fault, reader_gets_data, 30)
 {
 	char *buf = malloc(self->len);
@@ -311,7 +314,7 @@ TEST_F_TIMEOUT(fault, reader_gets_data, 30)
 	free(buf);
 }
 
-/* The process that waits can be killed, and leaves nothing behind. */
+/* The waiting process can be killed, and leaves no lock and no reference. */
 TEST_F_TIMEOUT(fault, killed, 30)
 {
 	ssize_t bytes;
@@ -326,7 +329,9 @@ TEST_F_TIMEOUT(fault, killed, 30)
 	}
 	ASSERT_LT(i, PATIENCE * 100);
 	EXPECT_EQ(SIGKILL, status);
-	/* Pages before the fault may be in the pipe, but nothing else is. */
+	/*
+	 * The pipe may contain pages from before the fault, but no other data.
+	 */
 	bytes = pipe_bytes(self->p[0]);
 	EXPECT_LE(bytes, PRESENT * self->page);
 	if (bytes)
@@ -335,7 +340,7 @@ TEST_F_TIMEOUT(fault, killed, 30)
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, OTHER, 0));
 }
 
-/* Data that others write in the meantime is before or behind that of the call. */
+/* Data that others write meanwhile is before or after the data of the call. */
 TEST_F_TIMEOUT(fault, stays_in_one_piece, 60)
 {
 	ssize_t size = 2 * self->page + 10;
@@ -354,7 +359,7 @@ TEST_F_TIMEOUT(fault, stays_in_one_piece, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* Room that others took in the meantime is gone: fewer pages fit ... */
+/* If others have filled a part of the pipe meanwhile, fewer pages fit ... */
 TEST_F_TIMEOUT(fault, less_room, 60)
 {
 	ssize_t size = (SLOTS - PRESENT - 1) * self->page;
@@ -372,7 +377,7 @@ TEST_F_TIMEOUT(fault, less_room, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* ... or none, for which the call does not wait with SPLICE_F_NONBLOCK ... */
+/* ... or none: the call does not wait for room with SPLICE_F_NONBLOCK ... */
 TEST_F_TIMEOUT(fault, no_room_nonblocking, 60)
 {
 	ssize_t size = SLOTS * self->page;
@@ -388,7 +393,7 @@ TEST_F_TIMEOUT(fault, no_room_nonblocking, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* ... and else it waits for room as if the pipe had been full before. */
+/* ... and waits for it otherwise, as if the pipe had been full before. */
 TEST_F_TIMEOUT(fault, no_room, 60)
 {
 	ssize_t size = SLOTS * self->page;
@@ -409,7 +414,7 @@ TEST_F_TIMEOUT(fault, no_room, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* The reader left in the meantime. */
+/* The last reader closes the pipe meanwhile. */
 TEST_F_TIMEOUT(fault, no_reader, 60)
 {
 	bool sigpipe;
@@ -424,24 +429,24 @@ TEST_F_TIMEOUT(fault, no_reader, 60)
 	EXPECT_TRUE(sigpipe);
 }
 
-/* Two writers, each with memory of its own, and a reader. */
+/* Two writers, each with its own memory, and a reader. */
 #define WRITERS 2
 #define CALLS 2000
 #define CALL_PAGES 12
 
-/* The beginning of each page. */
+/* Stored at the beginning of each page. */
 struct label {
 	int writer;
-	int nr;			/* of the page within its call */
+	int nr;			/* index of the page in its call */
 };
 
 struct writer {
-	int fd;			/* of the pipe */
+	int fd;			/* write end of the pipe */
 	char *m;
 	int seed;
-	int advice;		/* to madvise() by which a page is not mapped */
+	int advice;		/* argument of madvise() that unmaps pages */
 	ssize_t page;
-	ssize_t bytes;		/* put into the pipe, or an errno */
+	ssize_t bytes;		/* number of bytes put into the pipe, or a negated errno */
 	pthread_t thread;
 };
 
@@ -510,7 +515,7 @@ FIXTURE_TEARDOWN(writers)
 	swap_remove(_metadata);
 }
 
-/* Takes some pages out of the page table, so that the call takes faults. */
+/* Unmaps some of the pages, so that the call takes faults. */
 static void forget_pages(struct writer *w, unsigned int random)
 {
 	int i;
@@ -542,8 +547,8 @@ static void *writer_run(void *data)
 }
 
 /*
- * Each call begins with page 0. So behind a page that is not the first of a call
- * is the previous one of the same call, whatever the other writer does.
+ * Each call begins with page 0. So the page before any other page is the
+ * previous page of the same call, unless the pages of two writers mix.
  */
 TEST_F_TIMEOUT(writers, do_not_interleave, 120)
 {
@@ -575,7 +580,7 @@ TEST_F_TIMEOUT(writers, do_not_interleave, 120)
 		EXPECT_EQ(CALLS, calls[i]);
 		want += self->w[i].bytes;
 	}
-	/* The last call may have gone on after the reader looked. */
+	/* The last call may have continued after the reader stopped. */
 	ret = pipe_bytes(self->p[0]);
 	EXPECT_EQ(want, bytes + ret);
 	EXPECT_EQ(0, wrong);

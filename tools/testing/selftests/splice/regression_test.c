@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Bugs that splice, tee, vmsplice and sendfile have had. Each test fails on a
- * kernel that has the bug it names.
+ * kernel that has the bug that it names.
  */
 #include "splice_common.h"
 
@@ -10,23 +10,23 @@
 #include <sys/resource.h>
 #include <sys/time.h>
 
-/* Data that takes more than one page, the last of them partly filled. */
+/* Data of more than one page, with a partly filled last page. */
 #define SOME 5000
 
-/* Seeds: of the data spliced, and of what must not be mixed with it. */
+/* Seeds: of the spliced data, and of data that must not mix with it. */
 #define DATA 1
 #define OTHER 2
 
-/* Slots of a pipe that nobody resized. */
+/* Slots of a pipe of the default size. */
 #define SLOTS 16
 
-/* The ways that a page which is not the pipe's own gets into it. */
+/* The ways in which a page that does not belong to the pipe gets into it. */
 enum way {
 	BY_SPLICE,
 	BY_SENDFILE,
 	BY_TEE,
-	BY_PIPE,		/* as a whole buffer */
-	BY_SPLIT,		/* as part of a buffer */
+	BY_PIPE,		/* from another pipe, as a whole buffer */
+	BY_SPLIT,		/* from another pipe, as a part of a buffer */
 	BY_VMSPLICE,
 	BY_GIFT,
 	BY_TCP,
@@ -34,7 +34,7 @@ enum way {
 };
 
 FIXTURE(foreign_page) {
-	int file;		/* opened for reading only */
+	int file;		/* open for reading only */
 	int p[2];
 	int q[2];
 	int sv[2];
@@ -131,7 +131,9 @@ FIXTURE_TEARDOWN(foreign_page)
 {
 }
 
-/* Puts bytes [@pos, @pos + @len) of the file into pipe p, the variant's way. */
+/*
+ * Puts bytes [@pos, @pos + @len) of the file into pipe p, in the variant's way.
+ */
 static ssize_t put(struct _test_data_foreign_page *self, enum way way, loff_t pos,
 		   ssize_t len)
 {
@@ -172,7 +174,7 @@ static ssize_t put(struct _test_data_foreign_page *self, enum way way, loff_t po
 	}
 }
 
-/* Has every slot of the ring carry a buffer of write() once. */
+/* Uses every slot of the ring once for a buffer of write(). */
 static void use_slots(struct __test_metadata *_metadata, int p[2])
 {
 	ssize_t capacity = fill_pipe(_metadata, p[1], OTHER);
@@ -187,7 +189,7 @@ static void check_file(struct __test_metadata *_metadata, int file)
 }
 
 /*
- * CVE-2022-0847: with the flag of an earlier buffer left in the slot, a write
+ * CVE-2022-0847: the slot kept the flag of an earlier buffer, so that a write
  * to the pipe was merged into the page cache.
  */
 TEST_F(foreign_page, write_is_not_merged)
@@ -205,7 +207,7 @@ TEST_F(foreign_page, write_is_not_merged)
 	check_file(_metadata, self->file);
 }
 
-/* Nor is one after the buffer was moved on as a whole, which keeps flags. */
+/* The same after the buffer moved as a whole, which keeps its flags. */
 TEST_F(foreign_page, moved_is_not_merged)
 {
 	int r[2], i;
@@ -223,7 +225,10 @@ TEST_F(foreign_page, moved_is_not_merged)
 	check_file(_metadata, self->file);
 }
 
-/* The flag of a packet, left over, would drop what one read() leaves. */
+/*
+ * A packet flag left over from an earlier buffer would drop the rest of a
+ * read().
+ */
 TEST_F(foreign_page, is_no_packet)
 {
 	int flags = fcntl(self->p[1], F_GETFL), i;
@@ -244,7 +249,10 @@ TEST_F(foreign_page, is_no_packet)
 	}
 }
 
-/* A page of the file, spliced on to another file, is still the file's. */
+/*
+ * A page of the file that is spliced to another file still belongs to the
+ * first.
+ */
 TEST_F(foreign_page, copy_is_independent)
 {
 	int copy = make_file(_metadata, end_dir(_metadata, variant->kind));
@@ -258,13 +266,13 @@ TEST_F(foreign_page, copy_is_independent)
 }
 
 /*
- * CVE-2014-7822 (no limit), CVE-2008-4554 (append) and others: a splice into a
- * file passed by checks that write() makes.
+ * CVE-2014-7822 (file size limit), CVE-2008-4554 (O_APPEND) and others: a
+ * splice to a file skipped checks that write() makes.
  */
 FIXTURE(target) {
 	int fd;
-	int source;		/* SOME bytes of data */
-	int p[2];		/* the same */
+	int source;		/* contains SOME bytes of data */
+	int p[2];		/* contains the same data */
 };
 
 FIXTURE_VARIANT(target) {
@@ -310,7 +318,7 @@ static void check_pipe(struct __test_metadata *_metadata, int p[2])
 	EXPECT_EQ(SOME, read_pattern(p[0], SOME, DATA, 0));
 }
 
-/* Not even after the flag was set on an open descriptor. */
+/* Nor if O_APPEND is set on an open descriptor. */
 TEST_F(target, append)
 {
 	int flags = fcntl(self->fd, F_GETFL);
@@ -332,7 +340,7 @@ TEST_F(target, append)
 	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
 }
 
-/* Whoever writes to a file that is set-user-ID takes that away. */
+/* Writing to a set-user-ID file clears that bit. */
 TEST_F(target, removes_suid)
 {
 	struct stat st;
@@ -341,7 +349,7 @@ TEST_F(target, removes_suid)
 
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, fchmod(self->fd, 06777));
-		/* With one's own file system IDs, but not as their owner. */
+		/* Write as another user, who has no CAP_FSETID. */
 		setfsuid(65534);
 		EXPECT_EQ(100, i ? xsendfile(self->fd, self->source, &off, 100) :
 				   xsplice(self->p[0], NULL, self->fd, NULL,
@@ -352,7 +360,9 @@ TEST_F(target, removes_suid)
 	}
 }
 
-/* What a short write leaves in the task's own pipe is no later call's data. */
+/*
+ * Data that a short write leaves in the task's internal pipe is not sent later.
+ */
 TEST_F(target, sendfile_leaves_no_rest)
 {
 	struct rlimit limit = { .rlim_cur = 1000, .rlim_max = RLIM_INFINITY };
@@ -375,8 +385,9 @@ TEST_F(target, sendfile_leaves_no_rest)
 }
 
 /*
- * Past i_size there is no data, though the last page goes on: what is mapped
- * there is not to be seen by others (kin of CVE-2009-1961).
+ * There is no data after i_size, although the last page continues: the rest of
+ * the page in a mapping must not be visible to others (similar to
+ * CVE-2009-1961).
  */
 TEST_F(target, nothing_past_size)
 {
@@ -401,7 +412,10 @@ TEST_F(target, nothing_past_size)
 	EXPECT_EQ(SOME, pipe_bytes(q[0]));
 	EXPECT_EQ(SOME, read_pattern(q[0], SOME, DATA, 0));
 
-	/* Grown by a splice behind it, the gap is a hole; but not on tmpfs. */
+	/*
+	 * After a splice behind the old end, the gap is a hole; not so on
+	 * tmpfs.
+	 */
 	if (variant->kind == END_TMPFS)
 		goto out;
 	off = 2 * page;
@@ -414,7 +428,10 @@ out:
 	free(buf);
 }
 
-/* A page keeps its data when it leaves the file; what is cut off is zeroed. */
+/*
+ * A page keeps its data when it is removed from the file; the cut part is
+ * zeroed.
+ */
 TEST_F(target, truncated_in_flight)
 {
 	ssize_t page = page_size();
@@ -436,7 +453,7 @@ TEST_F(target, truncated_in_flight)
 	free(buf);
 }
 
-/* A long sendfile() ends when a signal comes, with what it has sent. */
+/* A signal ends a long sendfile(), which returns the number of bytes sent. */
 TEST_F(target, sendfile_interrupted)
 {
 	struct itimerval every = { { 0, 20000 }, { 0, 20000 } };
@@ -448,7 +465,7 @@ TEST_F(target, sendfile_interrupted)
 	ASSERT_EQ(0, ftruncate(self->source, 3LL << 30));
 	catch_signal(_metadata, SIGALRM, 0);
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &every, NULL));
-	/* It may come between two calls, and then there is another one. */
+	/* The signal may arrive between two calls: then another one follows. */
 	do {
 		off = 0;
 		ret = xsendfile(null, self->source, &off, all);
@@ -458,7 +475,7 @@ TEST_F(target, sendfile_interrupted)
 	EXPECT_EQ(ret, off);
 }
 
-/* What ext4 refuses, and tmpfs does not. */
+/* Checks of ext4 that tmpfs does not have. */
 FIXTURE(target_ext4) {
 	FIXTURE_DATA(target) target;
 };
@@ -495,7 +512,7 @@ TEST_F(target_ext4, beyond_maximum_size)
 	EXPECT_EQ(-EFBIG, xsplice(t->p[0], NULL, t->fd, &off, SOME, 0));
 	EXPECT_EQ(1LL << 60, off);
 
-	/* At the largest size there may be, what fits is written. */
+	/* At the maximum file size, the part that fits is written. */
 	off = largest_offset(t->fd);
 	ASSERT_GT(1LL << 60, off);
 	ASSERT_LE(0, lseek(t->fd, off - 10, SEEK_SET));
@@ -513,7 +530,7 @@ static int set_inode_flags(int fd, int flags)
 	return ioctl(fd, FS_IOC_SETFLAGS, &flags);
 }
 
-/* Made immutable, a file is not even written by who has it open. */
+/* An immutable file cannot be written to by an open descriptor either. */
 TEST_F(target_ext4, immutable)
 {
 	struct _test_data_target *t = &self->target;
@@ -532,11 +549,11 @@ TEST_F(target_ext4, immutable)
 	check_pipe(_metadata, t->p);
 }
 
-/* Memory that a process must not have: CVE-2008-0009, -0010 and -0600. */
+/* Memory that a process must not access: CVE-2008-0009, -0010 and -0600. */
 FIXTURE(addresses) {
 	ssize_t page;
 	char *mem;
-	int p[2];		/* SOME bytes of data */
+	int p[2];		/* contains SOME bytes of data */
 	int q[2];		/* empty */
 };
 
@@ -555,7 +572,7 @@ FIXTURE_TEARDOWN(addresses)
 {
 }
 
-/* The upper half, where no process has anything, and the edges of it. */
+/* The kernel's half of the address space, and its edges. */
 static void *const forbidden[] = {
 	(void *)(1UL << (8 * sizeof(long) - 1)),
 	(void *)-1UL,
@@ -577,19 +594,22 @@ TEST_F(addresses, vmsplice)
 	int i;
 
 	for (i = 0; i < ARRAY_LEN(forbidden); i++) {
-		/* From there, into a pipe; and from a pipe to there. */
+		/*
+		 * From this address into a pipe, and from a pipe to this
+		 * address.
+		 */
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->q[1], forbidden[i], 100,
 					      0));
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->q[1], forbidden[i], 100,
 					      SPLICE_F_GIFT));
 		EXPECT_EQ(-EFAULT, xvmsplice1(self->p[0], forbidden[i], 100,
 					      0));
-		/* As the second of two ranges. */
+		/* The same as the second of two ranges. */
 		iov[0] = (struct iovec) { self->mem, 100 };
 		iov[1] = (struct iovec) { forbidden[i], 100 };
 		EXPECT_GE(100, xvmsplice(self->q[1], iov, 2, 0));
 		read_full(self->q[0], self->mem, pipe_bytes(self->q[0]));
-		/* The list itself. */
+		/* The address of the iovec itself. */
 		EXPECT_EQ(-EFAULT, xvmsplice(self->q[1], forbidden[i], 1, 0));
 		EXPECT_EQ(-EFAULT, xvmsplice(self->p[0], forbidden[i], 2, 0));
 	}
@@ -597,7 +617,7 @@ TEST_F(addresses, vmsplice)
 	check_pipe(_metadata, self->p);
 }
 
-/* Lengths that wrap around, which once made many pages of none. */
+/* Lengths that wrap around, from which the kernel once computed 0 pages. */
 TEST_F(addresses, vmsplice_length)
 {
 	static const size_t lengths[] = {
@@ -611,7 +631,7 @@ TEST_F(addresses, vmsplice_length)
 		EXPECT_EQ(-EINVAL, xvmsplice1(self->p[0], self->mem, lengths[i],
 					      0));
 	}
-	/* From here to the end of all memory, and no further. */
+	/* From here to the end of the address space, and no further. */
 	EXPECT_EQ(-EFAULT, xvmsplice1(self->q[1], (void *)-4096UL,
 				      LONG_MAX, 0));
 	EXPECT_EQ(-EFAULT, xvmsplice1(self->p[0], (void *)-4096UL,
@@ -639,7 +659,9 @@ TEST_F(addresses, offsets)
 	check_pipe(_metadata, self->p);
 }
 
-/* Read-only memory cannot be filled from a pipe, whoever else may write it. */
+/*
+ * A pipe cannot be read into read-only memory, even if others may write to it.
+ */
 TEST_F(addresses, read_only)
 {
 	ASSERT_EQ(0, mprotect(self->mem, self->page, PROT_READ));
@@ -651,8 +673,8 @@ TEST_F(addresses, read_only)
 }
 
 /*
- * CVE-2019-11487: references that tee() took without limit. The limit itself
- * takes too much memory to reach; more than sixteen bits' worth must work.
+ * CVE-2019-11487: tee() took references without a limit. The limit itself takes
+ * too much memory to reach; more references than 16 bits can count must work.
  */
 TEST_F_TIMEOUT(addresses, many_references, 120)
 {
@@ -675,7 +697,7 @@ TEST_F_TIMEOUT(addresses, many_references, 120)
 		ASSERT_EQ(slots, xtee(p[0], q[i][1], slots, 0));
 	}
 
-	/* Every one of them is the same page. */
+	/* All of them refer to the same page. */
 	self->mem[0] = 'b';
 	for (i = 0; i < ARRAY_LEN(q); i++) {
 		got = read_full(q[i][0], buf, slots);
@@ -691,8 +713,8 @@ TEST_F_TIMEOUT(addresses, many_references, 120)
 }
 
 /*
- * CVE-2020-29374: a child that holds on to a page by vmsplice() must not see
- * what its parent writes to its own memory later.
+ * CVE-2020-29374: a child that holds a page by vmsplice() must not see later
+ * writes of its parent.
  */
 FIXTURE(parent) {
 	ssize_t size;
@@ -743,7 +765,9 @@ TEST_F(parent, does_not_leak_to_child)
 		if (xvmsplice1(self->p[1], self->mem, self->size, 0) !=
 		    self->size)
 			_exit(1);
-		/* Not to be held back by the mapping, only by the pipe. */
+		/*
+		 * Unmap the memory, so that only the pipe refers to the page.
+		 */
 		if (munmap(self->mem, variant->huge ? 2 << 20 : self->size))
 			_exit(2);
 		_exit(0);
@@ -755,7 +779,7 @@ TEST_F(parent, does_not_leak_to_child)
 	EXPECT_EQ(self->size, match_pattern(self->mem, self->size, OTHER, 0));
 }
 
-/* The same the other way around: the child writes, the parent has spliced. */
+/* The opposite case: the parent has spliced, and the child writes. */
 TEST_F(parent, does_not_see_child)
 {
 	int status;
@@ -774,7 +798,10 @@ TEST_F(parent, does_not_see_child)
 	EXPECT_EQ(self->size, read_pattern(self->p[0], self->size, DATA, 0));
 }
 
-/* Memory given to a file system by gift must be the giver's no longer. */
+/*
+ * Memory that SPLICE_F_GIFT gave to a file system no longer belongs to the
+ * giver.
+ */
 TEST_F(parent, gift_is_not_shared)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -793,8 +820,8 @@ TEST_F(parent, gift_is_not_shared)
 }
 
 /*
- * A pipe that splice uses must not be waited for by who asked not to wait:
- * once spliced from or to, a description refuses RWF_NOWAIT.
+ * A caller that does not want to wait must not wait for a pipe that splice has
+ * locked: after a splice, the file description refuses RWF_NOWAIT.
  */
 FIXTURE(nowait) {
 	int p[2];
@@ -831,7 +858,7 @@ TEST_F(nowait, splice)
 	EXPECT_EQ(16, xsplice(self->p[0], NULL, self->q[1], NULL, 16, 0));
 	EXPECT_EQ(-EOPNOTSUPP, read_nowait(self, self->p[0]));
 	EXPECT_EQ(-EOPNOTSUPP, write_nowait(self, self->q[1]));
-	/* The other ends have not been spliced with. */
+	/* No splice has used the other ends. */
 	EXPECT_EQ(16, read_nowait(self, self->q[0]));
 	EXPECT_EQ(16, write_nowait(self, self->p[1]));
 }
@@ -852,7 +879,7 @@ TEST_F(nowait, failed_splice)
 	EXPECT_EQ(-EOPNOTSUPP, write_nowait(self, self->q[1]));
 }
 
-/* tee() and sendfile() leave the descriptions as they are. */
+/* tee() and sendfile() do not change the file descriptions. */
 TEST_F(nowait, tee_and_sendfile)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -870,7 +897,7 @@ TEST_F(nowait, tee_and_sendfile)
 	EXPECT_EQ(16, read_nowait(self, self->p[0]));
 }
 
-/* Pages of a file with holes are everybody's zero page. */
+/* A hole in a file is the zero page, which all processes share. */
 TEST(zero_page_is_not_written)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -896,10 +923,10 @@ TEST(zero_page_is_not_written)
 	EXPECT_EQ(page, match_byte(mem, page, 0));
 }
 
-/* Sealed against writing, a file in memory is not written by splice either. */
+/* splice() does not write to a memfd that is sealed against writing. */
 FIXTURE(sealed) {
-	int fd;			/* two pages of other data */
-	int p[2];		/* SOME bytes of data */
+	int fd;			/* contains two pages of other data */
+	int p[2];		/* contains SOME bytes of data */
 	ssize_t size;
 };
 
@@ -947,7 +974,7 @@ TEST_F(sealed, write)
 	check_pipe(_metadata, self->p);
 }
 
-/* Up to its size it can be written, and what is behind that stays. */
+/* It can be written up to its size, and data after that stays in the pipe. */
 TEST_F(sealed, grow)
 {
 	loff_t off = self->size - 100, off2 = self->size;
@@ -976,7 +1003,10 @@ TEST_F(sealed, read)
 	EXPECT_EQ(self->size, read_pattern(self->fd, self->size, OTHER, 0));
 }
 
-/* While a pipe refers to its pages, a file cannot be sealed; then it can. */
+/*
+ * A memfd cannot be sealed while a pipe refers to its pages, and can be
+ * afterwards.
+ */
 TEST_F(sealed, in_flight)
 {
 	loff_t off = 0;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * sendfile(2) and copy_file_range(2), both of which run on splice: from a file
- * to every kind of end, with the positions that they leave behind.
+ * sendfile(2) and copy_file_range(2), both of which use splice: from a file to
+ * every kind of sink, and the file positions afterwards.
  */
 #include "splice_common.h"
 
-/* Data that takes more than one page, the last of them partly filled. */
+/* Data of more than one page, with a partly filled last page. */
 #define SOME 5000
 
-/* Seeds: of the data sent, and of what fills a pipe to keep it busy. */
+/* Seeds: of the data sent, and of the data that fills a pipe. */
 #define DATA 1
 #define FILLER 2
 
@@ -17,7 +17,7 @@ static ssize_t min_size(ssize_t a, ssize_t b)
 	return a < b ? a : b;
 }
 
-/* A file of @len bytes of data, positioned at @pos. */
+/* Creates a file with @len bytes of data, positioned at @pos. */
 static int make_source(struct __test_metadata *_metadata, enum end_kind kind,
 		       ssize_t len, loff_t pos)
 {
@@ -30,7 +30,7 @@ static int make_source(struct __test_metadata *_metadata, enum end_kind kind,
 
 FIXTURE(sendfile) {
 	struct end end;
-	ssize_t capacity;	/* of a pipe; of others, no limit */
+	ssize_t capacity;	/* capacity of a pipe; no limit for other sinks */
 };
 
 FIXTURE_VARIANT(sendfile) {
@@ -124,13 +124,13 @@ FIXTURE_TEARDOWN(sendfile)
 {
 }
 
-/* Checks that the next @len bytes at the far side are those from @pos on. */
+/* Checks that the next @len bytes at the far end are the data from @pos on. */
 static ssize_t arrived(struct end *end, ssize_t len, loff_t pos)
 {
 	return end->peer < 0 ? len : read_pattern(end->peer, len, DATA, pos);
 }
 
-/* One call sends it all; into a pipe, as much as that takes. */
+/* One call sends all of the data, or as much as a pipe takes. */
 TEST_F_TIMEOUT(sendfile, sizes, 120)
 {
 	static const ssize_t sizes[] = {
@@ -179,7 +179,7 @@ TEST_F_TIMEOUT(sendfile, sizes, 120)
 	}
 }
 
-/* Given: that one moves, and the file's own position does not. */
+/* If an offset is given, it moves, and the file position does not. */
 TEST_F(sendfile, offset)
 {
 	int in = make_source(_metadata, variant->source, SOME, 7);
@@ -197,7 +197,7 @@ TEST_F(sendfile, offset)
 		EXPECT_EQ(600, lseek(self->end.fd, 0, SEEK_CUR));
 }
 
-/* Across the end of the file, at it, and past it. */
+/* Before, at and after the end of the file. */
 TEST_F(sendfile, end_of_file)
 {
 	int in = make_source(_metadata, variant->source, SOME, 0);
@@ -279,7 +279,7 @@ FIXTURE_SETUP(sendfile_stream)
 
 	if (missing)
 		SKIP(return, "%s is not set", missing);
-	/* More than the sink holds, whichever it is. */
+	/* More than any of the sinks can hold. */
 	self->size = 1000003;
 	self->in = make_source(_metadata, END_TMPFS, self->size, 0);
 	end_open(_metadata, variant->kind, false, &self->end);
@@ -295,7 +295,7 @@ FIXTURE_TEARDOWN(sendfile_stream)
 {
 }
 
-/* The position says how much was taken, and from there it can go on. */
+/* The position shows how much was taken, and the next call continues there. */
 TEST_F_TIMEOUT(sendfile_stream, full_nonblock, 60)
 {
 	ssize_t sent = 0, done, ret;
@@ -331,7 +331,10 @@ TEST_F_TIMEOUT(sendfile_stream, full_nonblock, 60)
 	free(got);
 }
 
-/* Interrupted, it reports what was sent, or that nothing was. */
+/*
+ * An interrupted call returns the number of bytes sent, or EINTR if it sent
+ * none.
+ */
 TEST_F_TIMEOUT(sendfile_stream, interrupted, 60)
 {
 	struct job job = job_sendfile(self->end.fd, self->in, self->size);
@@ -371,7 +374,7 @@ TEST_F(sendfile_stream, wakes_reader)
 	char buf[100];
 	struct job reader = job_reader(self->end.peer, buf, sizeof(buf));
 
-	/* read() from a TCP socket sleeps in the same call. */
+	/* read() from a TCP socket sleeps in the same system call. */
 	job_start(_metadata, &reader);
 	job_wait_blocked(&reader);
 	EXPECT_EQ(100, xsendfile(self->end.fd, self->in, NULL, 100));
@@ -390,8 +393,8 @@ TEST_F(sendfile_stream, no_reader)
 }
 
 /*
- * One file, both source and target, at different places: what is sent is what
- * was there when its turn came.
+ * One file is source and target at different offsets: the data sent is the data
+ * that the file has when it is read.
  */
 FIXTURE(sendfile_self) {
 	int fd;
@@ -435,7 +438,7 @@ TEST_F(sendfile_self, appended)
 	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
 }
 
-/* Without file systems that clone, copy_file_range() is a splice. */
+/* On file systems that cannot clone, copy_file_range() splices. */
 FIXTURE(copy_range) {
 	int in;
 	int out;
@@ -561,7 +564,7 @@ TEST_F(copy_range, errors)
 	EXPECT_EQ(SOME, read_pattern(self->out, SOME, DATA, 0));
 }
 
-/* From one file system to another it is not done for user space. */
+/* User space cannot copy_file_range() from one file system to another. */
 TEST_F(copy_range, other_file_system)
 {
 	enum end_kind other = variant->kind == END_EXT4 ? END_TMPFS : END_EXT4;

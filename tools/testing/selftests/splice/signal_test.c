@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Signals for a task that waits in splice, tee, vmsplice or sendfile, at every
- * place where these wait: it is interrupted, goes on, stops, or dies, and
- * afterwards the pipes hold what they held, and work.
+ * place where these wait: the call is interrupted, continues, stops, or the
+ * task dies. Afterwards the pipes contain the same data and can be used.
  */
 #include "splice_common.h"
 
@@ -29,9 +29,7 @@ enum place {
 	MEMORY,
 };
 
-/*
- * A call that waits: for room, if the target is full, and else for data.
- */
+/* A call that waits: for room if the target is full, and for data otherwise. */
 FIXTURE(waiting) {
 	struct job job;
 	int p[2];		/* the source, if a pipe */
@@ -43,8 +41,8 @@ FIXTURE(waiting) {
 	char *mem;		/* shared with children */
 	struct iovec iov;
 	ssize_t have;		/* bytes of data in the source */
-	ssize_t filler;		/* bytes in front of them in the target */
-	ssize_t expected;	/* what the call returns once it may go on */
+	ssize_t filler;		/* bytes before them in the target */
+	ssize_t expected;	/* result of the call when it no longer waits */
 };
 
 FIXTURE_VARIANT(waiting) {
@@ -180,7 +178,7 @@ static void make_pair(struct __test_metadata *_metadata, enum place place,
 		make_unix_pair(_metadata, sv);
 }
 
-/* Writes until no more goes in; returns how much that was. */
+/* Writes until the descriptor takes no more; returns how much it took. */
 static ssize_t fill_socket(struct __test_metadata *_metadata, int fd)
 {
 	ssize_t sum = 0, ret;
@@ -294,7 +292,7 @@ static void check_unmoved(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, lseek(self->file, 0, SEEK_CUR));
 }
 
-/* Does what the call waits for: supplies data, or makes room. */
+/* Ends the wait of the call: supplies data, or makes room. */
 static void let_go_on(struct __test_metadata *_metadata,
 		      struct _test_data_waiting *self,
 		      const struct _fixture_variant_waiting *variant)
@@ -312,7 +310,7 @@ static void let_go_on(struct __test_metadata *_metadata,
 				    self->out[1], len, FILLER, 0));
 }
 
-/* All that was expected has arrived, behind what was there. */
+/* The expected data has arrived, after the filler. */
 static void check_moved(struct __test_metadata *_metadata,
 			struct _test_data_waiting *self,
 			const struct _fixture_variant_waiting *variant)
@@ -352,7 +350,7 @@ static void check_moved(struct __test_metadata *_metadata,
 	}
 }
 
-/* The call, made anew, waits, goes on, and does what it should. */
+/* A new call waits, is woken, and returns the expected result. */
 static void check_works(struct __test_metadata *_metadata,
 			struct _test_data_waiting *self,
 			const struct _fixture_variant_waiting *variant)
@@ -387,7 +385,7 @@ TEST_F(waiting, restarted)
 	check_moved(_metadata, self, variant);
 }
 
-/* A signal that is ignored, or blocked, is none. */
+/* A signal that is ignored or blocked does not end the wait. */
 TEST_F(waiting, not_interrupted)
 {
 	sigset_t set;
@@ -409,7 +407,10 @@ TEST_F(waiting, not_interrupted)
 	check_moved(_metadata, self, variant);
 }
 
-/* Stopped and continued, it waits again, without a sign of it. */
+/*
+ * After SIGSTOP and SIGCONT the call waits again, and user space sees no
+ * effect.
+ */
 TEST_F(waiting, stopped)
 {
 	pid_t pid = job_fork_waiting(_metadata, &self->job);
@@ -428,7 +429,7 @@ TEST_F(waiting, stopped)
 	check_moved(_metadata, self, variant);
 }
 
-/* What it waits for comes while it is stopped. */
+/* The call's wait ends while the task is stopped. */
 TEST_F(waiting, stopped_meanwhile)
 {
 	pid_t pid = job_fork_waiting(_metadata, &self->job);
@@ -443,7 +444,7 @@ TEST_F(waiting, stopped_meanwhile)
 	check_moved(_metadata, self, variant);
 }
 
-/* Killed, it leaves everything as it was, and no lock behind. */
+/* A killed task leaves the data unchanged, and no lock behind. */
 TEST_F(waiting, killed)
 {
 	kill_waiting(_metadata, job_fork_waiting(_metadata, &self->job));
@@ -451,10 +452,10 @@ TEST_F(waiting, killed)
 	check_works(_metadata, self, variant);
 }
 
-/* Of several that wait, the others do not miss what they wait for. */
+/* If several tasks wait, the others are still woken. */
 TEST_F(waiting, others_killed)
 {
-	/* For a socket, the first one waits with the pipe locked. */
+	/* Waiting for a socket, the first task holds the lock of the pipe. */
 	bool locked = variant->call == CALL_SPLICE &&
 		      (variant->from == TCP || variant->from == UNIX ||
 		       (variant->to == UNIX && variant->full));
@@ -469,7 +470,10 @@ TEST_F(waiting, others_killed)
 		usleep(1000);
 	ASSERT_EQ(0, kill(after, SIGKILL));
 	kill_waiting(_metadata, before);
-	/* Woken by a signal, it would still take data that has come. */
+	/*
+	 * A task that a signal has woken would still take data that has
+	 * arrived.
+	 */
 	if (!locked)
 		expect_killed(_metadata, after);
 	job_wait_blocked(&self->job);
@@ -481,8 +485,8 @@ TEST_F(waiting, others_killed)
 }
 
 /*
- * Interrupted after it has moved something, a call returns how much: the
- * rest stays where it was, and no flag of the handler repeats it.
+ * If a call is interrupted after it has moved data, it returns the number of
+ * bytes: the rest stays where it was, and SA_RESTART does not repeat the call.
  */
 FIXTURE(progress) {
 	int p[2];
@@ -558,7 +562,10 @@ TEST_F_TIMEOUT(progress, short_count, 60)
 	free(got);
 }
 
-/* Killed in the middle, what it has not sent is there for others. */
+/*
+ * A task is killed during a call: others can read the data that it has not
+ * sent.
+ */
 TEST_F_TIMEOUT(progress, killed, 60)
 {
 	struct job job = job_splice(self->p[0], self->sv[0], self->size);

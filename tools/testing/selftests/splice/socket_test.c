@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * splice(2) and sendfile(2) with sockets that keep messages apart (UDP,
- * AF_UNIX), and with software TLS, which puts records on a stream.
+ * splice(2) and sendfile(2) with sockets that preserve messages (UDP, AF_UNIX),
+ * and with software TLS, which divides a stream into records.
  */
 #include "splice_common.h"
 
@@ -15,10 +15,10 @@
 
 #define SOL_TLS 282
 
-/* The most buffers that go into one message. */
+/* The maximum number of buffers in one message. */
 #define PER_MESSAGE 16
 
-/* Puts @nr buffers of @len bytes each into a pipe, continuing at @pos. */
+/* Puts @nr buffers of @len bytes each into a pipe, from @pos on. */
 static void put_buffers(struct __test_metadata *_metadata, int wfd, char *mem,
 			loff_t pos, int nr, ssize_t len)
 {
@@ -32,12 +32,12 @@ enum message_kind {
 	UNIX_SEQPACKET,
 };
 
-/* Two sockets connected to each other, and a pipe. */
+/* Two connected sockets, and a pipe. */
 FIXTURE(message) {
 	int sv[2];
 	int p[2];
-	char *mem;		/* data, 64 KiB of it */
-	char *buf;		/* as large */
+	char *mem;		/* 64 KiB of data */
+	char *buf;		/* the same size */
 	ssize_t size;
 };
 
@@ -96,7 +96,7 @@ FIXTURE_TEARDOWN(message)
 {
 }
 
-/* The next message at @fd is @len bytes of data from @pos on. */
+/* Expects that the next message at @fd is @len bytes of data from @pos on. */
 static void expect_message(struct __test_metadata *_metadata, int fd, char *buf,
 			   ssize_t len, loff_t pos)
 {
@@ -113,7 +113,7 @@ static void expect_no_message(struct __test_metadata *_metadata, int fd)
 	EXPECT_EQ(-EAGAIN, or_errno(recv(fd, &c, 1, MSG_DONTWAIT)));
 }
 
-/* What one call takes out of the pipe is one message. */
+/* The data that one call takes out of the pipe is one message. */
 TEST_F(message, out)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -127,7 +127,7 @@ TEST_F(message, out)
 	expect_no_message(_metadata, self->sv[1]);
 }
 
-/* The pages themselves are sent, so long as nobody has received them. */
+/* A message refers to the pages until it is received. */
 TEST_F(message, many_buffers)
 {
 	int slots = 20, len = 10, split = PER_MESSAGE * len;
@@ -136,7 +136,7 @@ TEST_F(message, many_buffers)
 	put_buffers(_metadata, self->p[1], self->mem, 0, slots, len);
 	EXPECT_EQ(slots * len, xsplice(self->p[0], NULL, self->sv[0], NULL,
 				       slots * len, 0));
-	/* More than fits one call: UDP is told that more is to come. */
+	/* More than one call takes: UDP gets MSG_MORE. */
 	if (variant->kind == UDP) {
 		expect_message(_metadata, self->sv[1], self->buf, slots * len,
 			       0);
@@ -166,7 +166,9 @@ TEST_F(message, more)
 	EXPECT_EQ(SOME - 300, pipe_bytes(self->p[0]));
 }
 
-/* Too long for a message: nothing is sent, and nothing is lost. */
+/*
+ * If the data is too long for a message, nothing is sent and nothing is lost.
+ */
 TEST_F(message, too_long)
 {
 	int size = 1;
@@ -186,7 +188,10 @@ TEST_F(message, too_long)
 						  DATA, 1000));
 }
 
-/* Nobody is there to receive; for UDP, as the last message has told. */
+/*
+ * There is no receiver; UDP learns that from the answer to the previous
+ * message.
+ */
 TEST_F(message, peer_gone)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -214,14 +219,14 @@ TEST_F(message, unconnected)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* A queue that is full makes the call wait, or fail. */
+/* A call waits or fails if the queue is full. */
 TEST_F(message, out_full)
 {
 	struct job job = job_splice(self->p[0], self->sv[0], 100);
 	int n = 0, i;
 
 	if (variant->kind == UDP) {
-		/* UDP drops instead, and says that all is well. */
+		/* UDP drops the message instead and reports success. */
 		int size = 1;
 
 		ASSERT_EQ(0, setsockopt(self->sv[1], SOL_SOCKET, SO_RCVBUF,
@@ -258,7 +263,7 @@ TEST_F(message, out_full)
 	expect_no_message(_metadata, self->sv[1]);
 }
 
-/* One call takes one message, whatever more there is. */
+/* One call takes one message, even if more data is requested. */
 TEST_F(message, in)
 {
 	ASSERT_EQ(100, send(self->sv[0], self->mem, 100, 0));
@@ -273,7 +278,7 @@ TEST_F(message, in)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* What is not asked for of a message, or does not fit, is gone. */
+/* The part of a message that is not requested, or does not fit, is lost. */
 TEST_F(message, in_short)
 {
 	ssize_t page = page_size(), capacity;
@@ -294,7 +299,10 @@ TEST_F(message, in_short)
 	expect_no_message(_metadata, self->sv[1]);
 }
 
-/* A message of no bytes looks like the end, and puts nothing into the pipe. */
+/*
+ * A message of 0 bytes looks like the end of file, and adds no buffer to the
+ * pipe.
+ */
 TEST_F(message, in_empty_message)
 {
 	ASSERT_EQ(0, send(self->sv[0], "", 0, 0));
@@ -305,7 +313,10 @@ TEST_F(message, in_empty_message)
 	EXPECT_EQ(1, read_pattern(self->p[0], 1, DATA, 0));
 }
 
-/* The socket's own O_NONBLOCK counts, SPLICE_F_NONBLOCK is for the pipe. */
+/*
+ * O_NONBLOCK of the socket applies to the socket, SPLICE_F_NONBLOCK to the
+ * pipe.
+ */
 TEST_F(message, in_nonblock)
 {
 	ssize_t capacity;
@@ -347,7 +358,10 @@ TEST_F(message, in_peer_gone)
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 0));
 }
 
-/* A file sent whole is one message, though more was asked for than there is. */
+/*
+ * A whole file is sent as one message, even if the count is larger than the
+ * file.
+ */
 TEST_F(message, sendfile)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -374,7 +388,7 @@ TEST_F(message, sendfile)
 	}
 }
 
-/* A passed descriptor goes no further than the splice. */
+/* splice() drops a descriptor that is passed with the data. */
 TEST(passed_descriptor_is_closed)
 {
 	char control[CMSG_SPACE(sizeof(int))] = {};
@@ -405,7 +419,7 @@ TEST(passed_descriptor_is_closed)
 	EXPECT_EQ(0, xread(passed[0], &c, 1));
 }
 
-/* From stream to stream, by buffers as large as a socket makes them. */
+/* From stream to stream, in buffers of the size that sockets allocate. */
 FIXTURE(relay) {
 	struct end in;
 	struct end out;
@@ -477,10 +491,10 @@ TEST_F_TIMEOUT(relay, stream, 60)
 /* Software TLS. */
 FIXTURE(tls) {
 	struct tls12_crypto_info_aes_gcm_128 key;
-	int sv[2];		/* what sv[0] sends, sv[1] decrypts */
+	int sv[2];		/* sv[1] decrypts the data that sv[0] sends */
 	int p[2];
 	ssize_t size;
-	char *mem;		/* that much data */
+	char *mem;		/* the same size */
 	char *buf;
 };
 
@@ -562,7 +576,7 @@ TEST_F_TIMEOUT(tls, in, 60)
 	}
 }
 
-/* Less than a record: the rest of it is for the next call. */
+/* A part of a record: the next call gets the rest. */
 TEST_F(tls, in_short)
 {
 	ASSERT_EQ(SOME, write_pattern(self->sv[0], SOME, DATA, 0));
@@ -574,7 +588,7 @@ TEST_F(tls, in_short)
 	EXPECT_EQ(SOME - 200, read_pattern(self->p[0], SOME - 200, DATA, 200));
 }
 
-/* TLS looks at the flag of the call, not at the socket's. */
+/* TLS uses SPLICE_F_NONBLOCK of the call, and not O_NONBLOCK of the socket. */
 TEST_F(tls, in_empty)
 {
 	struct job job = job_splice(self->sv[1], self->p[1], SOME);
@@ -594,7 +608,7 @@ TEST_F(tls, in_empty)
 	EXPECT_EQ(0, xsplice(self->sv[1], NULL, self->p[1], NULL, SOME, 0));
 }
 
-/* A full pipe takes no record, and none is lost. */
+/* A full pipe takes no record, and no record is lost. */
 TEST_F(tls, in_full_pipe)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
@@ -607,7 +621,10 @@ TEST_F(tls, in_full_pipe)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* Other records than data are not for splice, and stay for recvmsg(). */
+/*
+ * splice() returns an error for other records than data; recvmsg() can read
+ * them.
+ */
 TEST_F(tls, in_control_record)
 {
 	char control[CMSG_SPACE(1)] = {};
@@ -637,7 +654,7 @@ TEST_F(tls, in_control_record)
 	EXPECT_EQ(100, *CMSG_DATA(CMSG_FIRSTHDR(&msg)));
 }
 
-/* More to come: the record is not closed, until it is full or the last part. */
+/* SPLICE_F_MORE: a record is closed when it is full, or by the last part. */
 TEST_F(tls, more)
 {
 	char c;
@@ -653,8 +670,8 @@ TEST_F(tls, more)
 }
 
 /*
- * Spliced and sent by turns into one record, in more pieces than it has room
- * for (CVE-2024-0646).
+ * splice() and send() alternate, with more pieces than a record has room for
+ * (CVE-2024-0646).
  */
 TEST_F_TIMEOUT(tls, many_pieces, 60)
 {
@@ -682,7 +699,7 @@ TEST_F_TIMEOUT(tls, many_pieces, 60)
 	EXPECT_EQ(self->size, match_pattern(self->buf, self->size, DATA, 0));
 }
 
-/* From pages of a file, which encryption must leave as they are. */
+/* Encryption must not change the pages of the file. */
 TEST_F_TIMEOUT(tls, sendfile, 60)
 {
 	struct job reader = job_reader(self->sv[1], self->buf, self->size);
@@ -695,7 +712,7 @@ TEST_F_TIMEOUT(tls, sendfile, 60)
 	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
 	ASSERT_EQ(self->size, write_pattern(file, self->size, DATA, 0));
 	job_start(_metadata, &reader);
-	/* The end of the file ends the last record. */
+	/* The end of the file closes the last record. */
 	EXPECT_EQ(self->size, xsendfile(self->sv[0], file, &off,
 					2 * self->size));
 	EXPECT_EQ(self->size, job_finish(_metadata, &reader));
@@ -705,8 +722,8 @@ TEST_F_TIMEOUT(tls, sendfile, 60)
 }
 
 /*
- * Ciphertext out of a file's pages, over loopback without a copy: whoever
- * decrypts it must not do so in place.
+ * The ciphertext is in pages of a file, and loopback does not copy them: the
+ * receiver must not decrypt in place.
  */
 TEST_F_TIMEOUT(tls, decrypted_file_page, 60)
 {
@@ -723,7 +740,7 @@ TEST_F_TIMEOUT(tls, decrypted_file_page, 60)
 	ASSERT_NE(NULL, cipher);
 	ASSERT_NE(NULL, after);
 
-	/* What a peer without a key receives. */
+	/* The ciphertext, received by a peer without a key. */
 	make_tcp_pair(_metadata, sv[0]);
 	ASSERT_EQ(0, set_tls(sv[0][0]));
 	ASSERT_EQ(0, set_key(self, sv[0][0], TLS_TX));
@@ -734,7 +751,7 @@ TEST_F_TIMEOUT(tls, decrypted_file_page, 60)
 	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
 	ASSERT_EQ(len, write_full(file, cipher, len));
 
-	/* Read on the other side, and spliced. */
+	/* Read by the receiver, and spliced. */
 	for (i = 0; i < 2; i++) {
 		make_tcp_pair(_metadata, sv[i]);
 		ASSERT_EQ(0, set_tls(sv[i][1]));

@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Having allocations, and copies from and to user memory, fail in one call.
+ * Fault injection into one call: allocations, and copies from and to user
+ * memory.
  *
- * /proc/thread-self/fail-nth has exactly the n-th of these fail, in the whole
- * call: n is counted up until the call gets through without a failure.
+ * /proc/thread-self/fail-nth makes exactly the n-th of these fail. A test
+ * increases n until the call succeeds without a failure.
  */
 #ifndef SPLICE_FAULT_H
 #define SPLICE_FAULT_H
 
 #include "splice_common.h"
 
-/* The end of a loop that a bug might make endless. */
+/* The maximum number of points, for a bug that makes a loop endless. */
 #define MAX_POINTS 5000
 
 #define DEBUGFS "/sys/kernel/debug/"
 
-/* A number that the kernel shows in a file of debugfs, as it was at first. */
+/* A setting of fault injection in debugfs, and its value before the test. */
 struct setting {
 	const char *file;
 	const char *value;
@@ -23,7 +24,7 @@ struct setting {
 };
 
 static struct setting settings[] = {
-	/* All kinds of allocations, and without a dump of the stack for each. */
+	/* All kinds of allocations, without a stack dump for each failure. */
 	{ .file = "failslab/ignore-gfp-wait", .value = "N" },
 	{ .file = "failslab/cache-filter", .value = "N" },
 	{ .file = "fail_page_alloc/ignore-gfp-wait", .value = "N" },
@@ -34,7 +35,7 @@ static struct setting settings[] = {
 	{ .file = "fail_usercopy/verbose", .value = "0" },
 };
 
-/* Returns the setting that cannot be made, or NULL. */
+/* Returns the path of a setting that cannot be changed, or NULL. */
 static inline const char *apply_settings(bool back)
 {
 	static char path[PATH_MAX];
@@ -55,7 +56,9 @@ static inline const char *apply_settings(bool back)
 	return NULL;
 }
 
-/* For calls with ALL: "100", and "0" afterwards. Returns as above. */
+/*
+ * For calls with ALL: "100", and "0" afterwards. Returns a path or NULL, too.
+ */
 static inline const char *set_probability(const char *percent)
 {
 	static const char * const kinds[] = { "failslab", "fail_page_alloc" };
@@ -78,9 +81,8 @@ static inline const char *set_probability(const char *percent)
 }
 
 /*
- * The call with its n-th point failing, none for 0, or every allocation for ALL.
- * It is made by a thread of its own: one that has no pipe yet for transfers
- * between files.
+ * A call whose n-th point fails, none for 0, or every allocation for ALL. A new
+ * thread makes it, because a thread keeps a pipe for transfers between files.
  */
 #define ALL -1
 
@@ -89,13 +91,13 @@ struct shot {
 	void *arg;
 	int n;
 	ssize_t ret;
-	ssize_t error;		/* of the thread itself */
+	ssize_t error;		/* of the fault injection files */
 	bool fired;
 	bool done;
 	pthread_t thread;
 };
 
-/* Of a struct shot: makes the system call of a struct job. */
+/* The function for a struct shot that makes the system call of a struct job. */
 static inline ssize_t call_job(void *arg)
 {
 	struct job *job = arg;
@@ -111,7 +113,7 @@ static inline void *shoot(void *data)
 	ssize_t ret;
 	int fd;
 
-	/* It is the call that is to fail, and not a page fault of this. */
+	/* Map the stack now, so that a page fault is not one of the points. */
 	memset(stack, 0, sizeof(stack));
 	asm volatile("" : : "r"(stack) : "memory");
 	snprintf(buf, sizeof(buf), "%d", abs(shot->n));
@@ -125,10 +127,10 @@ static inline void *shoot(void *data)
 		shot->error = -errno;
 	shot->ret = shot->call(shot->arg);
 	__atomic_store_n(&shot->done, true, __ATOMIC_SEQ_CST);
-	/* If this fails it was this that failed, and not the call. */
+	/* If this read() fails, the fault hit it and not the call. */
 	ret = xread(fd, left, sizeof(left) - 1);
 	shot->fired = shot->n > 0 && ret > 0 && !atoi(left);
-	/* Fails only by taking the last point itself. */
+	/* This write() fails only if the fault hits it. */
 	ret = xwrite(fd, "0", 1);
 	if (ret != 1 && ret != -EFAULT)
 		shot->error = ret;
@@ -157,14 +159,16 @@ static inline void fire(struct __test_metadata *_metadata, struct shot *shot)
 	fire_end(_metadata, shot);
 }
 
-/* Runs the tests of the program, if calls can be made to fail. */
+/* Runs the tests of the program, if fault injection is available. */
 static inline int fault_main(int argc, char **argv)
 {
 	const char *missing = NULL;
 	cpu_set_t cpus;
 	int ret;
 
-	/* What one CPU frees of another's, the network may keep for a while. */
+	/*
+	 * Use one CPU: the network may keep memory that another CPU has freed.
+	 */
 	CPU_ZERO(&cpus);
 	CPU_SET(0, &cpus);
 	if (sched_setaffinity(0, sizeof(cpus), &cpus))

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Memory of all kinds to call vmsplice() with, its page tables and its account,
- * and the pins and counters of the kernel.
+ * Memory of all kinds for vmsplice(), its page tables, the counters of
+ * vmsplice(), and the pins and limits of the kernel.
  *
- * Memory is 2 MiB, of whatever kind, with nothing accessible before and behind
- * it. It contains the pattern of MEMORY_DATA, or zeroes if nobody wrote to it.
+ * Memory of every kind is 2 MiB, between two inaccessible areas. It contains
+ * the pattern of MEMORY_DATA, or zeroes if it is untouched.
  */
 #ifndef SPLICE_MEMORY_H
 #define SPLICE_MEMORY_H
@@ -27,13 +27,13 @@
 #define THP		"/sys/kernel/mm/transparent_hugepage/"
 #define NR_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
 
-/* Huge pages for a test: the memory, and copies of it after a fork. */
+/* Huge pages for a test: the memory, and its copies after a fork. */
 #define HUGEPAGES	8
 
 #define FREE_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define KSM		"/sys/kernel/mm/ksm/"
 
-/* Reports a failure that this kernel is known to have, and runs @statement. */
+/* Reports a known failure of this kernel, and runs @statement. */
 #define XFAIL(statement, fmt, ...) do { \
 	snprintf(_metadata->results->reason, \
 		 sizeof(_metadata->results->reason), fmt, ##__VA_ARGS__); \
@@ -52,7 +52,7 @@
 #define MAP_HUGE_2MB	(21 << 26)
 #endif
 
-/* The number in a file of procfs or sysfs, or the negated errno. */
+/* Returns the number in a file of procfs or sysfs, or the negated errno. */
 static inline ssize_t read_number(const char *path)
 {
 	ssize_t number, ret;
@@ -76,7 +76,7 @@ static inline bool write_number(const char *path, ssize_t number)
 	return !fclose(f) && ok;
 }
 
-/* What vmsplice() has done, by the kernel's account. */
+/* The kernel's counters of vmsplice(). */
 struct account {
 	ssize_t buffers;
 	ssize_t referenced;
@@ -110,8 +110,8 @@ static inline void check_account(struct __test_metadata *_metadata,
 }
 
 /*
- * The pins that anybody holds, or the negated errno. Each CPU counts on its own
- * until it is told to hand in what it has.
+ * Returns the number of pins in the system, or the negated errno. Each CPU has
+ * a counter of its own, which stat_refresh adds to the total.
  */
 static inline ssize_t pins_held(void)
 {
@@ -125,7 +125,9 @@ static inline ssize_t pins_held(void)
 	return released < 0 ? released : acquired - released;
 }
 
-/* Sockets and processes that are gone may take a moment to let go. */
+/*
+ * Expects no pins. Sockets and processes may take a moment to release theirs.
+ */
 static inline void expect_no_pins(struct __test_metadata *_metadata)
 {
 	int i;
@@ -136,9 +138,9 @@ static inline void expect_no_pins(struct __test_metadata *_metadata)
 }
 
 enum memory_kind {
-	MEMORY_PAGES,		/* anonymous, 4 KiB pages in no order */
+	MEMORY_PAGES,		/* anonymous, scattered 4 KiB pages */
 	MEMORY_THP,		/* anonymous, a huge page */
-	MEMORY_PTE_THP,		/* the same, mapped page by page */
+	MEMORY_PTE_THP,		/* the same, mapped by PTEs */
 	MEMORY_HUGETLB,
 	MEMORY_MEMFD,
 	MEMORY_MEMFD_HUGETLB,
@@ -152,8 +154,8 @@ enum memory_kind {
 	MEMORY_EXT4_LARGE_PRIVATE,	/* the same, read-only */
 	MEMORY_HUGETLB_FILE_PRIVATE,	/* hugetlb page cache, read-only */
 	MEMORY_READ_ONLY,	/* anonymous, made read-only */
-	MEMORY_UNTOUCHED,	/* anonymous, no page yet */
-	MEMORY_UNTOUCHED_THP,	/* the same, and huge pages are allowed */
+	MEMORY_UNTOUCHED,	/* anonymous, without a page */
+	MEMORY_UNTOUCHED_THP,	/* the same, with MADV_HUGEPAGE */
 	MEMORY_SWAPPED,		/* anonymous, in swap */
 	MEMORY_KSM,		/* anonymous, merged with a second copy */
 	MEMORY_MOVABLE,		/* anonymous, in ZONE_MOVABLE */
@@ -163,9 +165,9 @@ enum memory_kind {
 struct memory {
 	enum memory_kind kind;
 	char *p;
-	int fd;			/* the file that is mapped, or -1 */
-	char *area;		/* three times as large, aligned */
-	char *twin;		/* the second copy of merged memory, or NULL */
+	int fd;			/* the mapped file, or -1 */
+	char *area;		/* the whole reserved area of three times the size */
+	char *twin;		/* the second copy of KSM memory, or NULL */
 };
 
 static inline bool memory_is_hugetlb(enum memory_kind kind)
@@ -197,13 +199,13 @@ static inline bool memory_is_large_file(enum memory_kind kind)
 	       kind == MEMORY_EXT4_LARGE_PRIVATE;
 }
 
-/* Private hugetlb memory with pages of its own. */
+/* Private hugetlb memory with anonymous pages. */
 static inline bool memory_is_anon_hugetlb(enum memory_kind kind)
 {
 	return kind == MEMORY_HUGETLB || kind == MEMORY_MOVABLE_HUGETLB;
 }
 
-/* No page is there, so that reading gives the zero page. */
+/* Memory without pages: a read maps the zero page. */
 static inline bool memory_is_untouched(enum memory_kind kind)
 {
 	return kind == MEMORY_UNTOUCHED || kind == MEMORY_UNTOUCHED_THP;
@@ -214,7 +216,7 @@ static inline bool memory_is_movable(enum memory_kind kind)
 	return kind == MEMORY_MOVABLE || kind == MEMORY_MOVABLE_HUGETLB;
 }
 
-/* Does another process that maps it see what is written to it? */
+/* Whether another process that maps the memory sees writes to it. */
 static inline bool memory_is_shared(enum memory_kind kind)
 {
 	return kind == MEMORY_MEMFD || kind == MEMORY_MEMFD_HUGETLB ||
@@ -246,7 +248,7 @@ static inline const char *memory_variable(enum memory_kind kind)
 	}
 }
 
-/* Reserves 2 MiB of memory that nobody may access, between two more of it. */
+/* Reserves an inaccessible area of 2 MiB, between two more of that size. */
 static inline bool memory_reserve_area(struct memory *m)
 {
 	char *area;
@@ -280,7 +282,7 @@ static inline void memory_unmap(struct memory *m)
 	m->fd = -1;
 }
 
-/* Entry @nr of a file of 64-bit entries, 0 if there is none. */
+/* Returns entry @nr of a file of 64-bit entries, or 0 if there is none. */
 static inline unsigned long long read_entry(int fd, unsigned long nr)
 {
 	unsigned long long entry;
@@ -289,15 +291,15 @@ static inline unsigned long long read_entry(int fd, unsigned long nr)
 	       sizeof(entry) ? entry : 0;
 }
 
-/* The page frame of an entry of /proc/PID/pagemap, or 0. Only root sees it. */
+/* Returns the page frame of an entry of /proc/PID/pagemap for root, or 0. */
 static inline unsigned long entry_frame(unsigned long long entry)
 {
 	return entry >> 63 ? entry & ((1ULL << 55) - 1) : 0;
 }
 
 /*
- * The page frames of @nr pages from @p on in the process @pid, 0 for a page that
- * is not mapped.
+ * Returns in @frames the page frames of @nr pages from @p on in process @pid,
+ * with 0 for a page that is not mapped.
  */
 static inline void read_frames(struct __test_metadata *_metadata, pid_t pid,
 			       const char *p, ssize_t nr, unsigned long *frames)
@@ -315,7 +317,7 @@ static inline void read_frames(struct __test_metadata *_metadata, pid_t pid,
 	close(fd);
 }
 
-/* Flags of a page frame: 1 << KPF_... */
+/* Returns the flags of a page frame: 1 << KPF_... */
 static inline unsigned long long frame_flags(unsigned long frame)
 {
 	int fd = open("/proc/kpageflags", O_RDONLY);
@@ -325,7 +327,7 @@ static inline unsigned long long frame_flags(unsigned long frame)
 	return flags;
 }
 
-/* A line of /proc/PID/smaps for the mapping that @p is in, in kB. */
+/* Returns a line of /proc/PID/smaps for the mapping that contains @p, in kB. */
 static inline ssize_t smaps_kb(pid_t pid, const char *p, const char *name)
 {
 	unsigned long start, end;
@@ -349,13 +351,13 @@ static inline ssize_t smaps_kb(pid_t pid, const char *p, const char *name)
 	return kb;
 }
 
-/* A line of /proc/self/status, in kB. */
+/* Returns a line of /proc/self/status, in kB. */
 static inline ssize_t status_kb(const char *name)
 {
 	return read_line_of("/proc/self/status", name);
 }
 
-/* In how many pieces, each within one folio, is that memory? */
+/* Returns how many ranges, each within one folio, the memory consists of. */
 static inline ssize_t count_ranges_once(const char *p, ssize_t len)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY);
@@ -382,7 +384,7 @@ static inline ssize_t count_ranges_once(const char *p, ssize_t len)
 	return ranges;
 }
 
-/* As above, but not from the middle of a migration. */
+/* The same, repeated until a migration in progress has ended. */
 static inline ssize_t count_ranges(const char *p, ssize_t len)
 {
 	ssize_t ranges = count_ranges_once(p, len), before;
@@ -397,7 +399,7 @@ static inline ssize_t count_ranges(const char *p, ssize_t len)
 	return ranges;
 }
 
-/* A huge page, if one can be had. */
+/* Maps a huge page, if one is available. */
 static inline bool memory_map_thp(struct memory *m)
 {
 	int i;
@@ -437,12 +439,14 @@ static inline bool have_swap(void)
 /* The swap file of this test, which swap_remove() removes. */
 static char swap_path[PATH_MAX];
 
-/* Makes a swap file of 32 MiB if there is no swap; returns why not, or NULL. */
+/*
+ * Creates a swap file of 32 MiB if there is no swap; returns an error, or NULL.
+ */
 static inline const char *swap_missing(void)
 {
 	const char *dir = getenv("SPLICE_EXT4_DIR");
 	ssize_t page = page_size(), size = 32 << 20;
-	/* union swap_header: version, last page, number of bad ones, magic. */
+	/* union swap_header: version, last page, number of bad pages. */
 	__u32 header[] = { 1, size / page - 1, 0 };
 	char path[PATH_MAX];
 	int fd;
@@ -477,7 +481,7 @@ static inline void swap_remove(struct __test_metadata *_metadata)
 	*swap_path = 0;
 }
 
-/* How many pages of this memory are in swap. */
+/* Returns how many pages of this memory are in swap. */
 static inline ssize_t count_swapped(const char *m, ssize_t size)
 {
 	unsigned long page = page_size(), nr = (unsigned long)m / page;
@@ -502,7 +506,7 @@ static inline bool movable_set(int block, const char *state)
 	return write_text(path, state) > 0;
 }
 
-/* Makes a block of memory ZONE_MOVABLE; returns why not, or NULL. */
+/* Makes a block of memory ZONE_MOVABLE; returns an error, or NULL. */
 static inline const char *movable_make(void)
 {
 	int block;
@@ -527,14 +531,14 @@ static inline void movable_remove(struct __test_metadata *_metadata)
 
 	if (movable_block < 0)
 		return;
-	/* The page cache may still use it. */
+	/* The page cache may still use the block. */
 	for (i = 0; i < 100 && !movable_set(movable_block, "offline"); i++)
 		usleep(20000);
 	EXPECT_TRUE(movable_set(movable_block, "online_kernel"));
 	movable_block = -1;
 }
 
-/* Is this page frame in the block that is ZONE_MOVABLE? */
+/* Whether this page frame is in the block that is ZONE_MOVABLE. */
 static inline bool is_movable(unsigned long frame)
 {
 	unsigned long size;
@@ -548,8 +552,8 @@ static inline bool is_movable(unsigned long frame)
 }
 
 /*
- * A nameless file of 2 MiB of zeroes that is one folio in the page cache, or the
- * negated errno.
+ * Returns a file without a name, of 2 MiB of zeroes, whose page cache is one
+ * folio, or the negated errno.
  */
 static inline int open_large_file(enum memory_kind kind)
 {
@@ -582,7 +586,7 @@ static inline int open_large_file(enum memory_kind kind)
 	return fd;
 }
 
-/* Is there page cache of one folio for such a file? */
+/* Whether such a file can have a page cache of one folio. */
 static inline bool have_large_file(enum memory_kind kind)
 {
 	struct memory m = { .fd = open_large_file(kind) };
@@ -600,8 +604,9 @@ static inline bool have_large_file(enum memory_kind kind)
 }
 
 /*
- * Why memory of this kind cannot be had, or NULL. Huge pages are reserved here,
- * to be given back by memory_give_back(). So are swap and ZONE_MOVABLE.
+ * Returns the reason why memory of this kind is not available, or NULL.
+ * Reserves huge pages, swap and ZONE_MOVABLE, which memory_give_back()
+ * releases.
  */
 static inline const char *memory_missing(enum memory_kind kind)
 {
@@ -643,7 +648,10 @@ static inline const char *memory_missing(enum memory_kind kind)
 	return NULL;
 }
 
-/* A huge page that is still in use would not go, and be counted. */
+/*
+ * Releases what memory_missing() reserved. Waits while a huge page is in use,
+ * because it cannot be freed.
+ */
 static inline void memory_give_back(struct __test_metadata *_metadata,
 				    enum memory_kind kind)
 {
@@ -658,7 +666,7 @@ static inline void memory_give_back(struct __test_metadata *_metadata,
 		return;
 	}
 	nr = read_number(NR_HUGEPAGES) - HUGEPAGES;
-	/* One that a socket has still to send may take seconds. */
+	/* A page in the send queue of a socket may take seconds. */
 	for (i = 0; i < 1500 && read_number(NR_HUGEPAGES) != nr; i++) {
 		if (i)
 			usleep(20000);
@@ -668,7 +676,7 @@ static inline void memory_give_back(struct __test_metadata *_metadata,
 	movable_remove(_metadata);
 }
 
-/* Has the kernel merge the memory with a second copy of it, page by page. */
+/* Lets the kernel merge the memory with a second copy of it, page by page. */
 static inline void memory_merge(struct __test_metadata *_metadata,
 				struct memory *m)
 {
@@ -692,7 +700,7 @@ static inline void memory_merge(struct __test_metadata *_metadata,
 			usleep(frame_flags(frame) >> KPF_KSM & 1 ? 0 : 1000);
 		} while (!(frame_flags(frame) >> KPF_KSM & 1));
 	}
-	/* Merged memory stays as it is. */
+	/* Merged pages stay merged. */
 	ASSERT_TRUE(write_number(KSM "run", 0));
 }
 
@@ -703,7 +711,7 @@ static inline void memory_swap_out(struct __test_metadata *_metadata,
 	ssize_t pages = MEMORY_SIZE / page_size();
 	int i;
 
-	/* A page that was just written may still be on its way to the LRU. */
+	/* A page that was just written may not be on the LRU list yet. */
 	for (i = 0; i < 100 && count_swapped(m->p, MEMORY_SIZE) < pages; i++) {
 		ASSERT_EQ(0, madvise(m->p, MEMORY_SIZE, MADV_PAGEOUT));
 		usleep(10000);
@@ -711,7 +719,7 @@ static inline void memory_swap_out(struct __test_metadata *_metadata,
 	ASSERT_EQ(pages, count_swapped(m->p, MEMORY_SIZE));
 }
 
-/* Maps memory of a kind that is not missing, with data in it. */
+/* Maps memory of a kind that is available, with data in it. */
 static inline void memory_map(struct __test_metadata *_metadata,
 			      struct memory *m, enum memory_kind kind)
 {
@@ -727,9 +735,9 @@ static inline void memory_map(struct __test_metadata *_metadata,
 	case MEMORY_KSM:
 	case MEMORY_MOVABLE:
 		ASSERT_TRUE(memory_mmap(m, rw, anon));
-		/* Without huge pages madvise() may not know this advice. */
+		/* A kernel without huge pages may return EINVAL. */
 		madvise(m->p, MEMORY_SIZE, MADV_NOHUGEPAGE);
-		/* What is allocated one after the other is put far apart. */
+		/* Touch the pages in an order that scatters successive ones. */
 		for (i = 0; i < MEMORY_SIZE / page; i++)
 			m->p[i * (MEMORY_SIZE / page / 2 + 1) %
 			     (MEMORY_SIZE / page) * page] = 1;
@@ -799,15 +807,14 @@ static inline void memory_map(struct __test_metadata *_metadata,
 }
 
 /*
- * Everything that was opened, so that what is in flight is dropped. Standard
- * error stays, for what the test has to say.
+ * Closes all descriptors except standard error, to release all data in flight.
  */
 static inline void close_all(void)
 {
 	closefrom(STDERR_FILENO + 1);
 }
 
-/* Becomes another user, without any capability, or root again. */
+/* Becomes another user without any capability, or root again. */
 static inline void become(struct __test_metadata *_metadata, uid_t uid)
 {
 	ASSERT_EQ(0, setresuid(uid, uid, 0));

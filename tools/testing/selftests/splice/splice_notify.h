@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * SPLICE_F_NOTIFY, and what the kernel says of the numbers that calls with it
- * get. Results are the negated errno where there is one.
+ * SPLICE_F_NOTIFY and its ioctls, which report the numbers of calls. The
+ * functions return the negated errno on failure.
  */
 #ifndef SPLICE_NOTIFY_H
 #define SPLICE_NOTIFY_H
@@ -51,8 +51,8 @@ static inline ssize_t released(int fd)
 }
 
 /*
- * Does this kernel have SPLICE_F_NOTIFY? One that has it also has fdinfo of
- * pipes and fs.pipe-user-memory-pages.
+ * Whether this kernel has SPLICE_F_NOTIFY. Such a kernel also has lines for
+ * pipes in fdinfo, and fs.pipe-user-memory-pages.
  */
 static inline bool have_notify(int fd)
 {
@@ -83,7 +83,7 @@ static inline int make_eventfd(struct __test_metadata *_metadata)
 	return efd;
 }
 
-/* Makes a receiver drop all that arrives, as if the network had lost it. */
+/* Makes a receiver drop all packets, as if the network had lost them. */
 static inline void drop_all(struct __test_metadata *_metadata, int fd)
 {
 	struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);

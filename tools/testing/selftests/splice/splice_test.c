@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * splice(2) between a pipe and every kind of end: what arrives, how much a
- * call moves, what it waits for and whom it wakes.
+ * splice(2) between a pipe and every kind of source and sink: which data
+ * arrives, how much one call moves, what the call waits for, and which tasks it
+ * wakes.
  */
 #include "splice_common.h"
 
 #include <sys/epoll.h>
 #include <sys/resource.h>
 
-/* Data that takes more than one buffer, the last of them partly filled. */
+/* Data of more than one buffer, with a partly filled last buffer. */
 #define SOME 5000
 
-/* Seeds: of the data spliced, and of what fills a pipe to keep it busy. */
+/* Seeds: of the spliced data, and of the data that fills a pipe. */
 #define DATA 1
 #define FILLER 2
 
@@ -20,7 +21,7 @@ static const ssize_t sizes[] = {
 	200001,			/* more than a pipe holds */
 };
 
-/* read_pattern() of the data, for an end that supplies zeroes as well. */
+/* Like read_pattern(), also for END_ZERO, which supplies zeroes. */
 static ssize_t read_data(enum end_kind kind, int fd, ssize_t len, loff_t pos)
 {
 	char *buf;
@@ -50,7 +51,7 @@ static ssize_t min_size(ssize_t a, ssize_t b)
 	return a < b ? a : b;
 }
 
-/* From every kind of end into a pipe. */
+/* From every kind of source into a pipe. */
 FIXTURE(source) {
 	struct end end;
 	int p[2];
@@ -102,7 +103,7 @@ FIXTURE_TEARDOWN(source)
 {
 }
 
-/* All the data arrives, in order, and then the end of it. */
+/* All of the data arrives, in order, followed by the end of file. */
 TEST_F_TIMEOUT(source, sizes, 120)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]);
@@ -146,7 +147,7 @@ TEST_F_TIMEOUT(source, sizes, 120)
 	}
 }
 
-/* A call takes what it was asked for, and leaves the rest at the source. */
+/* A call takes the requested length, and leaves the rest at the source. */
 TEST_F(source, short_count)
 {
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
@@ -159,7 +160,7 @@ TEST_F(source, short_count)
 	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
 }
 
-/* What is in the pipe already stays in front. */
+/* Data that is in the pipe already stays before the new data. */
 TEST_F(source, appends)
 {
 	ASSERT_EQ(SOME, supply(&self->end, SOME));
@@ -173,7 +174,7 @@ TEST_F(source, appends)
 	EXPECT_EQ(10, read_pattern(self->p[0], 10, FILLER, 10));
 }
 
-/* Writing to the pipe afterwards never changes what was spliced from. */
+/* Writing to the pipe afterwards never changes the source. */
 TEST_F(source, write_does_not_merge)
 {
 	ASSERT_EQ(100, supply(&self->end, 100));
@@ -186,7 +187,7 @@ TEST_F(source, write_does_not_merge)
 	EXPECT_EQ(99, read_data(variant->kind, self->p[0], 99, 1));
 }
 
-/* A full pipe takes nothing, and nothing is lost from the source. */
+/* A full pipe takes no data, and the source loses none. */
 TEST_F(source, full_pipe_nonblock)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
@@ -205,7 +206,7 @@ TEST_F(source, full_pipe_nonblock)
 	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
 }
 
-/* A splice that waits for room goes on as soon as there is one buffer. */
+/* A splice that waits for room continues as soon as one buffer is free. */
 TEST_F(source, full_pipe_blocks)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
@@ -228,7 +229,7 @@ TEST_F(source, full_pipe_blocks)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* Room is also what the pipe has more of once it is enlarged. */
+/* A larger pipe size makes room, too. */
 TEST_F(source, full_pipe_enlarged)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER), ret;
@@ -289,7 +290,7 @@ TEST_F(source, no_reader)
 	EXPECT_EQ(SOME, read_data(variant->kind, q[0], SOME, 0));
 }
 
-/* The last reader leaves while a splice waits for room. */
+/* The last reader closes the pipe while a splice waits for room. */
 TEST_F(source, reader_leaves)
 {
 	struct job job = job_splice(self->end.fd, self->p[1], SOME);
@@ -304,7 +305,7 @@ TEST_F(source, reader_leaves)
 	EXPECT_EQ(1, signal_count(SIGPIPE));
 }
 
-/* Both ends of the pipe are ready when they should be, step by step. */
+/* Both ends of the pipe are ready at the right times, step by step. */
 TEST_F(source, poll)
 {
 	EXPECT_EQ(0, poll_now(self->p[0], POLLIN));
@@ -315,7 +316,7 @@ TEST_F(source, poll)
 	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
 	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
 
-	/* One slot is enough to be full. */
+	/* A pipe is full if all of its slots are used, even by a few bytes. */
 	ASSERT_EQ(page_size(), fcntl(self->p[0], F_SETPIPE_SZ, page_size()));
 	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
 	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
@@ -331,7 +332,7 @@ TEST_F(source, poll)
 	EXPECT_EQ(POLLHUP, poll_now(self->p[0], POLLIN));
 }
 
-/* A reader asleep in read() and one asleep in poll() are woken. */
+/* Readers that sleep in read() and in poll() are woken. */
 TEST_F(source, wakes_reader)
 {
 	struct pollfd pfd = { .fd = self->p[0], .events = POLLIN };
@@ -359,7 +360,7 @@ TEST_F(source, wakes_reader)
 	free(buf);
 }
 
-/* Every splice into a pipe is an edge, even when it was not empty. */
+/* Every splice into a pipe is an edge, even if the pipe was not empty. */
 TEST_F(source, epoll_edge)
 {
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
@@ -379,7 +380,7 @@ TEST_F(source, epoll_edge)
 	EXPECT_EQ(30, read_data(variant->kind, self->p[0], 30, 0));
 }
 
-/* The pipe may grow and shrink around what was spliced into it. */
+/* A pipe that contains spliced data can be resized. */
 TEST_F(source, resize)
 {
 	ssize_t page = page_size();
@@ -402,7 +403,7 @@ TEST_F(source, resize)
 	ASSERT_EQ(page, fcntl(self->p[1], F_SETPIPE_SZ, page));
 }
 
-/* No length is cut off to 32 bits, where nothing would be left of it. */
+/* A length is not truncated to 32 bits, which would leave 0. */
 TEST_F(source, length_of_4g)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]), ret;
@@ -413,7 +414,7 @@ TEST_F(source, length_of_4g)
 	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
 }
 
-/* A source that can be empty without being at its end. */
+/* A source that can be empty without being at the end of file. */
 FIXTURE(stream_source) {
 	struct end end;
 	int p[2];
@@ -453,7 +454,7 @@ TEST_F(stream_source, empty_nonblock)
 {
 	unsigned int flags = SPLICE_F_NONBLOCK;
 
-	/* TCP goes by the socket's own flag alone. */
+	/* TCP uses O_NONBLOCK of the socket only. */
 	if (variant->kind != END_TCP)
 		EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL,
 					   SOME, flags));
@@ -501,7 +502,7 @@ TEST_F(stream_source, empty_restarted)
 	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
 }
 
-/* The last writer leaves while a splice waits for data. */
+/* The last writer closes the source while a splice waits for data. */
 TEST_F(stream_source, writer_leaves)
 {
 	struct job job = job_splice(self->end.fd, self->p[1], SOME);
@@ -512,7 +513,7 @@ TEST_F(stream_source, writer_leaves)
 	EXPECT_EQ(0, job_finish(_metadata, &job));
 }
 
-/* From a pipe to every kind of end. */
+/* From a pipe to every kind of sink. */
 FIXTURE(sink) {
 	struct end end;
 	int p[2];
@@ -564,7 +565,7 @@ FIXTURE_TEARDOWN(sink)
 {
 }
 
-/* Checks that the next @len bytes at the far side are those from @pos on. */
+/* Checks that the next @len bytes at the far end are the data from @pos on. */
 static ssize_t arrived(struct end *end, ssize_t len, loff_t pos)
 {
 	return end->peer < 0 ? len : read_pattern(end->peer, len, DATA, pos);
@@ -623,7 +624,7 @@ TEST_F_TIMEOUT(sink, sizes, 120)
 	}
 }
 
-/* A call takes what it was asked for, and leaves the rest in the pipe. */
+/* A call takes the requested length, and leaves the rest in the pipe. */
 TEST_F(sink, short_count)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -632,7 +633,7 @@ TEST_F(sink, short_count)
 	EXPECT_EQ(SOME - 100, pipe_bytes(self->p[0]));
 	EXPECT_EQ(100, arrived(&self->end, 100, 0));
 
-	/* Across a buffer's end, into the middle of the next one. */
+	/* From one buffer into the middle of the next one. */
 	EXPECT_EQ(SOME - 200, xsplice(self->p[0], NULL, self->end.fd, NULL,
 				      SOME - 200, 0));
 	EXPECT_EQ(100, pipe_bytes(self->p[0]));
@@ -640,7 +641,9 @@ TEST_F(sink, short_count)
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, SOME - 100));
 }
 
-/* Asked for more than there is, a call returns what there is. */
+/*
+ * If more is requested than the pipe contains, a call returns what it contains.
+ */
 TEST_F(sink, long_count)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -658,7 +661,7 @@ TEST_F(sink, length_of_4g)
 	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
 }
 
-/* Buffers that are larger than a page, as sockets make them. */
+/* Buffers that are larger than a page, as sockets allocate them. */
 TEST_F(sink, large_buffers)
 {
 	ssize_t size = 40000, part = 3000, room = 8 * page_size();
@@ -671,7 +674,9 @@ TEST_F(sink, large_buffers)
 	while (pipe_bytes(sv[1]) < size)
 		usleep(1000);
 	ASSERT_EQ(size, xsplice(sv[1], NULL, self->p[1], NULL, size, 0));
-	/* In so many slots there is no room for them, if each has but a page. */
+	/*
+	 * These slots have no room for the data, if each holds at most a page.
+	 */
 	ASSERT_GT(size, room);
 	ASSERT_EQ(room, fcntl(self->p[1], F_SETPIPE_SZ, room));
 
@@ -680,7 +685,7 @@ TEST_F(sink, large_buffers)
 	reader = job_reader(self->end.peer, got, size);
 	if (end_is_stream(variant->kind))
 		job_start(_metadata, &reader);
-	/* In two parts, the first of which does not end with a page. */
+	/* In two parts, the first of which ends within a page. */
 	EXPECT_EQ(part, splice_full(self->p[0], self->end.fd, part));
 	EXPECT_EQ(size - part, splice_full(self->p[0], self->end.fd,
 					   size - part));
@@ -694,7 +699,7 @@ TEST_F(sink, large_buffers)
 	free(got);
 }
 
-/* Buffers of many kinds, and sizes, arrive in the order they went in. */
+/* Buffers of many kinds and sizes arrive in order. */
 TEST_F(sink, mixed_buffers)
 {
 	char *mem = alloc_pattern(_metadata, SOME, DATA);
@@ -758,7 +763,7 @@ TEST_F(sink, empty_pipe_restarted)
 	EXPECT_EQ(100, arrived(&self->end, 100, 0));
 }
 
-/* Without a writer: first what is in the pipe, then end of file. */
+/* Without a writer: the data in the pipe, then end of file. */
 TEST_F(sink, no_writer)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
@@ -771,7 +776,7 @@ TEST_F(sink, no_writer)
 	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
 }
 
-/* The last writer leaves while a splice waits for data. */
+/* The last writer closes the pipe while a splice waits for data. */
 TEST_F(sink, writer_leaves)
 {
 	struct job job = job_splice(self->p[0], self->end.fd, SOME);
@@ -790,7 +795,7 @@ TEST_F(sink, poll)
 	EXPECT_EQ(POLLIN, poll_now(self->p[0], POLLIN));
 	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
 
-	/* Part of a buffer frees no slot, the rest of it does. */
+	/* A part of a buffer frees no slot, the rest of it does. */
 	ASSERT_EQ(1, xsplice(self->p[0], NULL, self->end.fd, NULL, 1, 0));
 	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
 	ASSERT_EQ(page - 1, xsplice(self->p[0], NULL, self->end.fd, NULL,
@@ -809,7 +814,7 @@ TEST_F(sink, poll)
 	EXPECT_EQ(POLLOUT | POLLERR, poll_now(self->p[1], POLLOUT));
 }
 
-/* A writer asleep in write() and one asleep in poll() are woken. */
+/* Writers that sleep in write() and in poll() are woken. */
 TEST_F(sink, wakes_writer)
 {
 	struct pollfd pfd = { .fd = self->p[1], .events = POLLOUT };
@@ -837,7 +842,7 @@ TEST_F(sink, wakes_writer)
 	free(more);
 }
 
-/* A sink that can refuse data, or have nobody to take it. */
+/* A sink that can be full, or whose peer can be closed. */
 FIXTURE(stream_sink) {
 	struct end end;
 	int p[2];
@@ -881,7 +886,9 @@ FIXTURE_TEARDOWN(stream_sink)
 {
 }
 
-/* What a full sink does not take stays in the pipe, and can go later. */
+/*
+ * Data that a full sink does not take stays in the pipe, and can be sent later.
+ */
 TEST_F_TIMEOUT(stream_sink, full_nonblock, 60)
 {
 	ssize_t page = page_size(), put = 0, taken = 0, ret;
@@ -918,14 +925,14 @@ TEST_F_TIMEOUT(stream_sink, full_nonblock, 60)
 	free(got);
 }
 
-/* A splice that waits for the sink goes on when that is emptied. */
+/* A splice that waits for the sink continues when the sink is drained. */
 TEST_F_TIMEOUT(stream_sink, full_blocks, 60)
 {
 	ssize_t capacity, page = page_size(), sent = 0, ret;
 	struct job job, reader;
 	char *got;
 
-	/* Fill the sink to where one page more does not go in. */
+	/* Fill the sink until one more page does not fit. */
 	set_nonblock(_metadata, self->end.fd, true);
 	for (;;) {
 		ret = write_pattern(self->end.fd, page, DATA, sent);
@@ -936,7 +943,7 @@ TEST_F_TIMEOUT(stream_sink, full_blocks, 60)
 	ASSERT_EQ(-EAGAIN, ret);
 	set_nonblock(_metadata, self->end.fd, false);
 
-	/* For a socket, more than its buffers can hold at all. */
+	/* For a socket, more than its buffers can hold. */
 	capacity = pipe_capacity(self->p[0]);
 	if (end_is_socket(variant->kind))
 		capacity = fcntl(self->p[0], F_SETPIPE_SZ, 1024 * 1024);
@@ -976,7 +983,7 @@ TEST_F(stream_sink, no_reader)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* Regular files have positions. */
+/* File positions of regular files. */
 FIXTURE(file) {
 	int fd;
 	int p[2];
@@ -1015,13 +1022,13 @@ TEST_F(file, offset_in)
 	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
 	ASSERT_EQ(7, lseek(self->fd, 7, SEEK_SET));
 
-	/* Given: that one moves, the file's does not. */
+	/* With an offset: that one moves, and the file position does not. */
 	EXPECT_EQ(100, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
 	EXPECT_EQ(1100, off);
 	EXPECT_EQ(7, lseek(self->fd, 0, SEEK_CUR));
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 1000));
 
-	/* Absent: the file's does. */
+	/* Without an offset: the file position moves. */
 	EXPECT_EQ(100, xsplice(self->fd, NULL, self->p[1], NULL, 100, 0));
 	EXPECT_EQ(107, lseek(self->fd, 0, SEEK_CUR));
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 7));
@@ -1057,7 +1064,7 @@ TEST_F(file, end_of_file)
 
 	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
 
-	/* Across the end, at it, and past it. */
+	/* Before, at and after the end of the file. */
 	EXPECT_EQ(10, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
 	EXPECT_EQ(SOME, off);
 	EXPECT_EQ(0, xsplice(self->fd, &off, self->p[1], NULL, 100, 0));
@@ -1074,7 +1081,10 @@ TEST_F(file, end_of_file)
 	EXPECT_EQ(10, read_pattern(self->p[0], 10, DATA, SOME - 10));
 }
 
-/* Unaligned at both ends, a splice of a pipe's capacity needs a slot more. */
+/*
+ * If neither end is aligned, a splice of the pipe's capacity needs one more
+ * slot.
+ */
 TEST_F(file, unaligned)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]);
@@ -1107,7 +1117,7 @@ TEST_F(file, hole_in)
 	free(buf);
 }
 
-/* Written past its end, a file has a hole. */
+/* Writing after the end of a file leaves a hole. */
 TEST_F(file, hole_out)
 {
 	loff_t off = 10000;
@@ -1138,7 +1148,7 @@ TEST_F(file, beyond_4g)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* A pipe refers to the page cache: later writes to the file show. */
+/* A pipe refers to the page cache: it shows later writes to the file. */
 TEST_F(file, by_reference)
 {
 	char buf[SOME];
@@ -1151,7 +1161,7 @@ TEST_F(file, by_reference)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* What is written to a pipe never ends up in the file before it. */
+/* Data written to a pipe never changes the file that was spliced before it. */
 TEST_F(file, page_cache_is_not_written)
 {
 	ssize_t page = page_size();
@@ -1160,7 +1170,7 @@ TEST_F(file, page_cache_is_not_written)
 
 	ASSERT_EQ(SOME, write_pattern(self->fd, SOME, DATA, 0));
 
-	/* Have every slot of the ring carry mergeable data once. */
+	/* Use every slot of the ring once for mergeable data. */
 	for (i = 0; i < 2; i++) {
 		ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
 
@@ -1179,7 +1189,7 @@ TEST_F(file, page_cache_is_not_written)
 	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
 }
 
-/* A failing call leaves both offsets alone. */
+/* A call that fails changes neither offset. */
 TEST_F(file, offsets_after_error)
 {
 	ssize_t capacity;
@@ -1201,7 +1211,7 @@ TEST_F(file, offsets_after_error)
 	EXPECT_EQ(capacity, pipe_bytes(self->p[0]));
 }
 
-/* A file that may not grow takes what fits, and the rest stays. */
+/* A file at its size limit takes the part that fits, and the rest stays. */
 TEST_F(file, size_limit)
 {
 	struct rlimit limit = { .rlim_cur = 3000, .rlim_max = RLIM_INFINITY };
@@ -1238,7 +1248,7 @@ FIXTURE_TEARDOWN(pipes)
 {
 }
 
-/* Buffers of odd sizes, moved in odd amounts, keep their order. */
+/* Buffers of odd sizes that move in odd amounts keep their order. */
 TEST_F(pipes, sequence)
 {
 	unsigned int rnd = 12345;
@@ -1276,14 +1286,17 @@ TEST_F(pipes, sequence)
 	EXPECT_LT(1000000, got * 3);
 }
 
-/* A whole buffer moves as it is, together with its partial neighbours. */
+/* Whole buffers move unchanged, together with partial ones. */
 TEST_F(pipes, partial_buffer)
 {
 	ssize_t page = page_size();
 
 	ASSERT_EQ(3 * page, write_pattern(self->a[1], 3 * page, DATA, 0));
 
-	/* Less than a buffer; then its rest, one whole, and part of the last. */
+	/*
+	 * Less than a buffer; then its rest, a whole one, and a part of the
+	 * last one.
+	 */
 	EXPECT_EQ(10, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
 	EXPECT_EQ(3 * page - 10, pipe_bytes(self->a[0]));
 	EXPECT_EQ(10, pipe_bytes(self->b[0]));
@@ -1299,8 +1312,8 @@ TEST_F(pipes, partial_buffer)
 }
 
 /*
- * Two pipes that share the page of a split buffer: a write to either one must
- * not be merged into it where the other can see.
+ * Two pipes share the page of a split buffer: a write to one of them must not
+ * be merged into the page, where the other one would see it.
  */
 TEST_F(pipes, partial_buffer_is_not_merged)
 {
@@ -1315,13 +1328,15 @@ TEST_F(pipes, partial_buffer_is_not_merged)
 	EXPECT_EQ(30, read_pattern(self->b[0], 30, FILLER, 0));
 }
 
-/* A buffer moved as a whole takes further writes like any other. */
+/* After a whole buffer has moved, a write can be merged into it as usual. */
 TEST_F(pipes, whole_buffer_is_merged)
 {
 	ssize_t page = page_size();
 	int i;
 
-	/* With one slot, what is not merged has no room. */
+	/*
+	 * The only slot is used, so there is room only for data that is merged.
+	 */
 	ASSERT_EQ(page, fcntl(self->b[0], F_SETPIPE_SZ, page));
 	ASSERT_EQ(1, write_pattern(self->a[1], 1, DATA, 0));
 	ASSERT_EQ(1, xsplice(self->a[0], NULL, self->b[1], NULL, 1, 0));
@@ -1331,7 +1346,7 @@ TEST_F(pipes, whole_buffer_is_merged)
 	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));
 }
 
-/* The buffer that arrives is the one that was sent, not a copy. */
+/* The page itself moves, and not a copy of it. */
 TEST_F(pipes, by_reference)
 {
 	ssize_t page = page_size();
@@ -1346,7 +1361,7 @@ TEST_F(pipes, by_reference)
 	EXPECT_EQ(page, read_pattern(self->b[0], page, DATA, 0));
 }
 
-/* Nothing asked for, nothing looked at. */
+/* Length 0 returns 0 without any other check. */
 TEST_F(pipes, zero_length)
 {
 	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
@@ -1359,8 +1374,8 @@ TEST_F(pipes, zero_length)
 }
 
 /*
- * Packets stay packets: a read takes one, and drops what it has no room for.
- * Split, a packet becomes two.
+ * Packets stay separate: a read() takes one packet, and drops the part of it
+ * that does not fit. A packet that is split becomes two packets.
  */
 TEST_F(pipes, packets)
 {
@@ -1368,8 +1383,8 @@ TEST_F(pipes, packets)
 		int pos, len;
 	} packets[] = {
 		{ 0, 50 }, { 50, 50 }, { 100, 50 },	/* by the first tee() */
-		{ 0, 50 }, { 50, 20 },			/* by the second */
-		{ 0, 50 }, { 50, 20 },			/* and by the splices */
+		{ 0, 50 }, { 50, 20 },			/* by the second tee() */
+		{ 0, 50 }, { 50, 20 },			/* by the splices */
 		{ 70, 30 }, { 100, 50 },
 	};
 	int flags = fcntl(self->a[1], F_GETFL), i;
@@ -1384,10 +1399,10 @@ TEST_F(pipes, packets)
 	ASSERT_EQ(80, xsplice(self->a[0], NULL, self->b[1], NULL, 100, 0));
 	EXPECT_EQ(370, pipe_bytes(self->b[0]));
 
-	/* Behind them, data that is none. */
+	/* After the packets, ordinary data. */
 	ASSERT_EQ(10, write_pattern(self->b[1], 10, FILLER, 0));
 	for (i = 0; i < ARRAY_LEN(packets); i++) {
-		/* Of every other one only a part. */
+		/* Only a part of every second packet. */
 		ASSERT_EQ(i % 2 ? 10 : packets[i].len,
 			  xread(self->b[0], buf, i % 2 ? 10 : 100));
 		EXPECT_EQ(10, match_pattern(buf, 10, DATA, packets[i].pos));
@@ -1396,8 +1411,8 @@ TEST_F(pipes, packets)
 }
 
 /*
- * A write that fails leaves no buffer behind, which a splice would have taken
- * for the end of the data.
+ * A write() that fails leaves no empty buffer, which a splice would take for
+ * the end of file.
  */
 TEST_F(pipes, failed_write)
 {
@@ -1430,7 +1445,7 @@ TEST_F(pipes, failed_write)
 	EXPECT_EQ(10, read_pattern(self->b[0], 10, DATA, 0));
 }
 
-/* As many buffers move as the target has slots for. */
+/* As many buffers move as the target has free slots. */
 TEST_F(pipes, target_smaller)
 {
 	ssize_t page = page_size();
@@ -1446,7 +1461,7 @@ TEST_F(pipes, target_smaller)
 			       2 * page));
 }
 
-/* O_NONBLOCK on either end of the transfer is enough. */
+/* O_NONBLOCK on either pipe is enough. */
 TEST_F(pipes, nonblock_either_end)
 {
 	set_nonblock(_metadata, self->b[1], true);
@@ -1460,7 +1475,10 @@ TEST_F(pipes, nonblock_either_end)
 	EXPECT_EQ(10, pipe_bytes(self->a[0]));
 }
 
-/* End of file comes before waiting for room; no reader before either. */
+/*
+ * The end of file is checked before waiting for room, and a missing reader,
+ * too.
+ */
 TEST_F(pipes, order_of_ends)
 {
 	catch_signal(_metadata, SIGPIPE, 0);
@@ -1472,7 +1490,7 @@ TEST_F(pipes, order_of_ends)
 	EXPECT_EQ(1, signal_count(SIGPIPE));
 }
 
-/* A writer asleep on the source and a reader asleep on the target wake. */
+/* A writer that waits for the source and a reader of the target are woken. */
 TEST_F(pipes, wakes_both)
 {
 	ssize_t page = page_size();
@@ -1497,7 +1515,7 @@ TEST_F(pipes, wakes_both)
 	free(got);
 }
 
-/* A chain of blocked splices passes the data on, one to the next. */
+/* Several waiting splices in a chain pass the data on. */
 TEST_F(pipes, chain)
 {
 	struct job ab = job_splice(self->a[0], self->b[1], SOME);
@@ -1517,10 +1535,11 @@ TEST_F(pipes, chain)
 }
 
 /*
- * The two pipes are locked in one order, whichever is the source. A splice from
- * a socket keeps one of them locked, so that two calls in opposite directions
- * come to wait for it, the one for which it is the source first. In an order of
- * their own, the other one would have the lock that this one needs next.
+ * The order of the locks of two pipes does not depend on which one is the
+ * source. A splice from a socket holds one of the locks, so that two calls in
+ * opposite directions wait for it, first the one for which that pipe is the
+ * source. If each call locked its source first, the second call would hold the
+ * lock that the first one needs next.
  */
 TEST_F_TIMEOUT(pipes, lock_order, 60)
 {
@@ -1557,7 +1576,7 @@ TEST_F_TIMEOUT(pipes, lock_order, 60)
 	}
 }
 
-/* Both directions at once, as often as can be. */
+/* Both directions at the same time, as often as possible. */
 TEST_F_TIMEOUT(pipes, both_directions, 60)
 {
 	ssize_t page = page_size(), moved = 0, ret;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Many threads on both ends of a pipe, by every call at once, while its size
- * changes: nothing is lost, doubled or out of order, and nobody hangs.
+ * Many threads on both ends of a pipe use all calls at the same time, while its
+ * size changes: no data is lost, doubled or out of order, and no thread hangs.
  */
 #include "splice_common.h"
 
 #define DATA 1
 
-/* Transferred in each test, and read or written at a time. */
+/* The length of each test's transfer, and of one read or write. */
 #define TOTAL 1048576
 #define CHUNK 3000
 
@@ -23,14 +23,14 @@ static unsigned long sum_of(const char *buf, ssize_t len)
 	return sum;
 }
 
-/* One of the threads that put data in, move it on, or take it out. */
+/* A thread that writes, moves or reads data. */
 struct worker {
 	pthread_t thread;
 	int in;
 	int out;
 	enum { READ, WRITE, SPLICE, VMSPLICE_IN, VMSPLICE_OUT } how;
 	const char *data;
-	ssize_t len;		/* to write; and what was transferred */
+	ssize_t len;		/* length to write, and then the length transferred */
 	unsigned long sum;
 	ssize_t error;
 };
@@ -56,7 +56,7 @@ static ssize_t work_once(struct worker *w, char *buf, ssize_t done)
 	return -EINVAL;
 }
 
-/* Until the end of what it has to write, or to read. */
+/* Runs until all data is written or the end of file is read. */
 static void *work(void *data)
 {
 	struct worker *w = data;
@@ -87,7 +87,7 @@ static void finish(struct __test_metadata *_metadata, struct worker *w)
 	EXPECT_EQ(0, w->error);
 }
 
-/* Changes the size of a pipe until told to end. */
+/* Changes the size of a pipe until @stop is set. */
 struct resizer {
 	pthread_t thread;
 	int fd;
@@ -101,7 +101,7 @@ static void *resize(void *data)
 	struct resizer *r = data;
 	int i;
 
-	/* All sizes once at least, however late the thread comes to run. */
+	/* Use every size at least once, even if the thread starts late. */
 	for (i = 0; i < (int)ARRAY_LEN(pages) ||
 	     !__atomic_load_n(&r->end, __ATOMIC_SEQ_CST); i++) {
 		if (fcntl(r->fd, F_SETPIPE_SZ,
@@ -173,7 +173,9 @@ TEST_F_TIMEOUT(stress, in_order, 120)
 	EXPECT_EQ(TOTAL, mover.len);
 }
 
-/* In by four threads, on by four, out by four, of two kinds each. */
+/*
+ * Four threads write, four move the data on, and four read, by two calls each.
+ */
 TEST_F_TIMEOUT(stress, many_threads, 120)
 {
 	struct worker writers[THREADS], movers[THREADS], readers[THREADS];
@@ -216,7 +218,7 @@ TEST_F_TIMEOUT(stress, many_threads, 120)
 	EXPECT_EQ(sum_of(self->data, TOTAL), sum);
 }
 
-/* The same through sockets, in and out. */
+/* The same through sockets at both ends. */
 TEST_F_TIMEOUT(stress, sockets, 120)
 {
 	struct worker writer = { .how = WRITE, .data = self->data,
@@ -255,7 +257,7 @@ TEST_F_TIMEOUT(stress, sockets, 120)
 	EXPECT_EQ(sum_of(self->data, TOTAL), reader.sum);
 }
 
-/* Every pair of pipes, in both directions, by both calls, at once. */
+/* Every pair of pipes, in both directions, by both calls, at the same time. */
 TEST_F_TIMEOUT(stress, tee_and_splice, 120)
 {
 	struct job jobs[8];
@@ -282,7 +284,7 @@ TEST_F_TIMEOUT(stress, tee_and_splice, 120)
 	EXPECT_LE(200, pipe_bytes(self->p[0]) + pipe_bytes(self->q[0]));
 }
 
-/* One file into one pipe by all of them, each at its own offset. */
+/* All threads splice one file into one pipe, each from its own offset. */
 TEST_F_TIMEOUT(stress, file, 120)
 {
 	struct worker reader = { .how = READ, .in = self->p[0] };
@@ -317,9 +319,9 @@ TEST_F_TIMEOUT(stress, file, 120)
 }
 
 /*
- * Into a file from a pipe, and out of it into the same pipe, while others write
- * to both and cut the file off: no two of them wait for each other (the order
- * of locks of CVE-2009-1961).
+ * Splices from a pipe into a file and back into the same pipe, while other
+ * threads write to both and truncate the file: no deadlock (lock order of
+ * CVE-2009-1961).
  */
 TEST_F_TIMEOUT(stress, file_in_circle, 120)
 {
@@ -369,7 +371,7 @@ TEST_F_TIMEOUT(stress, file_in_circle, 120)
 	}
 }
 
-/* What a process that is killed at any moment was doing. */
+/* The calls of a process that is killed at any moment. */
 static void do_everything(struct _test_data_stress *self, int file)
 {
 	unsigned int nb = SPLICE_F_NONBLOCK;
@@ -391,7 +393,7 @@ static void do_everything(struct _test_data_stress *self, int file)
 	}
 }
 
-/* Killed wherever they are, processes leave pipes and file to others. */
+/* Processes that are killed at any moment leave pipes and file usable. */
 TEST_F_TIMEOUT(stress, killed_anywhere, 120)
 {
 	const char *missing = end_missing(END_TMPFS);
@@ -416,7 +418,10 @@ TEST_F_TIMEOUT(stress, killed_anywhere, 120)
 			ASSERT_EQ(pids[j], waitpid(pids[j], &status, 0));
 			ASSERT_EQ(SIGKILL, status);
 		}
-		/* All there is can be taken, and new data goes through. */
+		/*
+		 * The data that is left can be read, and new data passes
+		 * through.
+		 */
 		set_nonblock(_metadata, self->p[0], true);
 		set_nonblock(_metadata, self->q[0], true);
 		for (j = 0; j < 2; j++) {

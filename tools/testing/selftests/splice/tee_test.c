@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tee(2): the target gets the data, the source keeps it, and from then on
- * neither can tell what happens to the other.
+ * tee(2): the target gets the data, and the source keeps it. Afterwards no
+ * operation on one pipe changes the data of the other.
  */
 #include "splice_common.h"
 
-/* Data that takes more than one buffer, the last of them partly filled. */
+/* Data of more than one buffer, with a partly filled last buffer. */
 #define SOME 5000
 
-/* Seeds: of the data teed, and of what fills a pipe to keep it busy. */
+/* Seeds: of the duplicated data, and of the data that fills a pipe. */
 #define DATA 1
 #define FILLER 2
 
@@ -61,7 +61,7 @@ TEST_F(tee, sizes)
 	}
 }
 
-/* Less than there is, and each time from the start again. */
+/* Less than the source contains; each call starts at the same byte. */
 TEST_F(tee, short_count)
 {
 	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
@@ -74,7 +74,7 @@ TEST_F(tee, short_count)
 	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
 }
 
-/* More than there is. */
+/* More than the source contains. */
 TEST_F(tee, long_count)
 {
 	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
@@ -83,7 +83,7 @@ TEST_F(tee, long_count)
 	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
 }
 
-/* From the middle of a buffer that was read in part. */
+/* From the middle of a buffer that was read partly. */
 TEST_F(tee, partly_read_buffer)
 {
 	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
@@ -93,7 +93,7 @@ TEST_F(tee, partly_read_buffer)
 	EXPECT_EQ(SOME - 100, read_pattern(self->a[0], SOME - 100, DATA, 100));
 }
 
-/* As many buffers as the target has free slots. */
+/* At most as many buffers as the target has free slots. */
 TEST_F(tee, target_smaller)
 {
 	ssize_t page = page_size();
@@ -125,7 +125,7 @@ TEST_F(tee, source_larger)
 	EXPECT_EQ(large, read_pattern(self->a[0], large, DATA, 0));
 }
 
-/* Each side is read, spliced and written to by itself. */
+/* Each pipe is read, spliced and written to independently. */
 TEST_F(tee, independent)
 {
 	int c[2];
@@ -145,8 +145,8 @@ TEST_F(tee, independent)
 }
 
 /*
- * They share a page with room in it. Only the source may go on filling that,
- * and the target must not see it.
+ * Both pipes refer to a page that has room. Only write() to the source may use
+ * that room, and the target must not show it.
  */
 TEST_F(tee, writes_are_not_shared)
 {
@@ -160,7 +160,7 @@ TEST_F(tee, writes_are_not_shared)
 	EXPECT_EQ(50, read_pattern(self->b[0], 50, FILLER, 0));
 }
 
-/* The same page in both, not a copy. */
+/* Both pipes refer to the same page, not to a copy. */
 TEST_F(tee, by_reference)
 {
 	ssize_t page = page_size();
@@ -176,7 +176,7 @@ TEST_F(tee, by_reference)
 	EXPECT_EQ(page, read_pattern(self->b[0], page, DATA, 0));
 }
 
-/* One page may be in many pipes, and the last one still has it. */
+/* Many pipes can refer to one page, and the last one still has its data. */
 TEST_F(tee, many)
 {
 	int p[32][2];
@@ -300,7 +300,7 @@ TEST_F(tee, restarted)
 	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));
 }
 
-/* Without a writer: what is in the source, again and again, then nothing. */
+/* Without a writer: the data of the source each time, then 0. */
 TEST_F(tee, no_writer)
 {
 	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
@@ -384,7 +384,7 @@ TEST_F(tee, wakes_reader)
 	EXPECT_EQ(100, match_pattern(buf, 100, DATA, 0));
 }
 
-/* As tee(1) does it: duplicate, then move on by as much. */
+/* As in tee(1): duplicate the data, then splice the same length. */
 TEST_F_TIMEOUT(tee, stream, 60)
 {
 	ssize_t size = 1000003, done, n;
@@ -420,7 +420,9 @@ TEST_F_TIMEOUT(tee, stream, 60)
 	free(got[1]);
 }
 
-/* Both directions at once: the two pipes are locked in one order. */
+/*
+ * Both directions at the same time: the two pipes are locked in a fixed order.
+ */
 TEST_F_TIMEOUT(tee, both_directions, 60)
 {
 	struct job jobs[4];
@@ -451,7 +453,7 @@ TEST_F_TIMEOUT(tee, both_directions, 60)
 		EXPECT_LE(0, ret);
 	}
 
-	/* Both pipes are still good for both directions. */
+	/* Both pipes can still be used in both directions. */
 	while (xread(self->a[0], buf, sizeof(buf)) > 0)
 		;
 	while (xread(self->b[0], buf, sizeof(buf)) > 0)
@@ -461,7 +463,7 @@ TEST_F_TIMEOUT(tee, both_directions, 60)
 	EXPECT_EQ(700, xtee(self->b[0], self->a[1], SOME, 0));
 }
 
-/* Page-cache pages, teed: neither pipe's reader takes them from the other. */
+/* Duplicated page cache pages: a reader of one pipe does not take the page. */
 FIXTURE(tee_file) {
 	int fd;
 	int a[2];
@@ -515,7 +517,7 @@ TEST_F(tee_file, two_copies)
 	EXPECT_EQ(SOME, read_pattern(self->fd, SOME, DATA, 0));
 }
 
-/* Writing behind what was teed leaves the file alone. */
+/* write() after the duplicated data does not change the file. */
 TEST_F(tee_file, page_cache_is_not_written)
 {
 	loff_t off = 0;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vmsplice(2) of memory of all kinds: what it leaves unchanged, how many buffers
- * it makes, what fits into a pipe, every consumer, and the limit of an
+ * vmsplice(2) of memory of all kinds: what it does not change, how many buffers
+ * it creates, how much fits into a pipe, every consumer, and the limit of the
  * administrator.
  *
- * A buffer of many pages counts for as many as it has, so everything except the
- * counters has to be the same on a kernel where each page is a buffer.
+ * A buffer of many pages counts as that many pages, so everything except the
+ * counters must be the same on a kernel in which each page is a buffer.
  */
 #include <linux/io_uring.h>
 #include <linux/perf_event.h>
@@ -15,14 +15,14 @@
 #include "splice_memory.h"
 #include "splice_notify.h"
 
-/* Seeds: of the memory, and of what write() puts between. */
+/* Seeds: of the memory, and of data that write() adds. */
 #define DATA MEMORY_DATA
 #define OTHER 2
 
-/* Data that takes more than one page, the last of them partly filled. */
+/* Data of more than one page, with a partly filled last page. */
 #define SOME 5000
 
-/* Pages in a pipe that nobody resized. */
+/* Slots of a pipe of the default size. */
 #define SLOTS 16
 
 /* Users that own nothing else. */
@@ -33,7 +33,7 @@
 #define MADV_GUARD_INSTALL 102
 #endif
 
-/* The pages of memory that pipes may refer to, by user. */
+/* The limit of the pages of memory that pipes may refer to, for each user. */
 #define USER_PAGES "/proc/sys/fs/pipe-user-memory-pages"
 #define NO_USER_PAGES "this kernel has no " USER_PAGES
 
@@ -61,8 +61,8 @@ static void set_memlock(struct __test_metadata *_metadata, rlim_t limit)
 }
 
 /*
- * Does vmsplice() pin such memory, if the caller owns it alone? All else, and
- * everything on stock C, is referenced.
+ * Whether vmsplice() pins such memory if the caller owns it alone. It takes a
+ * reference otherwise, and always on stock C.
  */
 static bool is_pinned(enum memory_kind kind, unsigned int flags)
 {
@@ -80,7 +80,7 @@ static void expect_pins(struct __test_metadata *_metadata, bool pinned)
 
 FIXTURE(memory) {
 	struct memory mem;
-	char *m;		/* where it is */
+	char *m;		/* start of the memory */
 	ssize_t size;
 	ssize_t page;
 	int p[2];
@@ -171,7 +171,7 @@ FIXTURE_TEARDOWN(memory)
 	memory_give_back(_metadata, variant->kind);
 }
 
-/* Makes room for @size bytes of whole pages. */
+/* Makes room for whole pages of @size bytes. */
 static void resize(struct __test_metadata *_metadata, int fd, ssize_t size)
 {
 	ASSERT_EQ(size, fcntl(fd, F_SETPIPE_SZ, size));
@@ -190,7 +190,7 @@ static void expect_data(struct __test_metadata *_metadata, int fd, ssize_t len,
 	EXPECT_EQ(len, read_pattern(fd, len, DATA, pos));
 }
 
-/* Neither vmsplice() nor write() has room. */
+/* Expects that neither vmsplice() nor write() has room. */
 static void expect_full(struct __test_metadata *_metadata, int fd, char *mem)
 {
 	EXPECT_EQ(0, poll_now(fd, POLLOUT));
@@ -202,7 +202,9 @@ static void expect_full(struct __test_metadata *_metadata, int fd, char *mem)
 
 /* Buffers. */
 
-/* A huge page is one buffer, however it is mapped; separate pages are not. */
+/*
+ * A huge page is one buffer, however it is mapped; a small page is one buffer.
+ */
 TEST_F(memory, one_buffer_per_range)
 {
 	struct account before, now;
@@ -225,7 +227,7 @@ TEST_F(memory, one_buffer_per_range)
 	expect_data(_metadata, self->p[0], self->size, 0);
 }
 
-/* Where a call begins and ends within pages makes no difference. */
+/* The number of buffers does not depend on offsets within pages. */
 TEST_F(memory, parts_of_ranges)
 {
 	static const ssize_t offsets[] = { 1, 100, 4095, 4106, 65000 };
@@ -271,7 +273,10 @@ TEST_F(memory, cut_where_pipe_is_full)
 	EXPECT_EQ(0, pins_held());
 }
 
-/* Pins: of private hugetlb memory, and of own memory with SPLICE_F_NOTIFY. */
+/*
+ * Pins: of private hugetlb memory, and of exclusive memory with
+ * SPLICE_F_NOTIFY.
+ */
 
 /* Puts memory into the pipe, and checks whether it is pinned now. */
 static void put_pinned(struct __test_metadata *_metadata,
@@ -296,7 +301,7 @@ static void check_in_pipe(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, pins_held());
 }
 
-/* Every copy that tee() makes holds on to the memory. */
+/* Every copy that tee() makes keeps the pin. */
 static void check_tee(struct __test_metadata *_metadata,
 		      struct _test_data_memory *self, unsigned int flags)
 {
@@ -339,7 +344,7 @@ static void check_split(struct __test_metadata *_metadata,
 	}
 }
 
-/* A pin goes along with its buffer, and outlives the pipe of the call. */
+/* A pin moves with its buffer, and outlives the first pipe. */
 static void check_moved(struct __test_metadata *_metadata,
 			struct _test_data_memory *self, unsigned int flags)
 {
@@ -365,7 +370,7 @@ static void check_closed(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, pins_held());
 }
 
-/* Memory is pinned for as long as a byte of it is in the pipe. */
+/* Memory is pinned as long as a byte of it is in the pipe. */
 TEST_F(memory, while_in_pipe)
 {
 	check_in_pipe(_metadata, self, 0);
@@ -426,7 +431,10 @@ TEST_F(memory, notify_moved)
 	check_moved(_metadata, self, SPLICE_F_NOTIFY);
 }
 
-/* Capacity: in pages, each of which is used up when it is begun. */
+/*
+ * Capacity, in pages: a page takes a slot even if a call uses a part of it
+ * only.
+ */
 
 TEST_F(memory, capacity)
 {
@@ -448,7 +456,7 @@ TEST_F(memory, capacity)
 	}
 }
 
-/* A page that two calls share counts twice, where they meet or anywhere. */
+/* A page that is a part of two calls counts twice, adjacent or not. */
 TEST_F(memory, two_calls)
 {
 	ssize_t page = self->page, first = 3 * page, second = 12 * page - 50;
@@ -472,7 +480,7 @@ TEST_F(memory, write_between)
 {
 	ssize_t page = self->page, rest = 9 * page - 10;
 
-	/* One page, four, two, and none, which is merged. */
+	/* One page, four, two, and none, because the data is merged. */
 	ASSERT_EQ(10, write_pattern(self->p[1], 10, OTHER, 0));
 	ASSERT_EQ(3 * page, xvmsplice1(self->p[1], self->m + 10, 3 * page, 0));
 	ASSERT_EQ(page + 10, write_pattern(self->p[1], page + 10, OTHER, 10));
@@ -488,7 +496,7 @@ TEST_F(memory, write_between)
 	EXPECT_EQ(self->size, match_pattern(self->m, self->size, DATA, 0));
 }
 
-/* Each page that was read to its last byte makes room for one. */
+/* Each page that is read to its last byte makes room for one page. */
 TEST_F(memory, room_after_read)
 {
 	ssize_t page = self->page, pos = SLOTS * page;
@@ -509,7 +517,7 @@ TEST_F(memory, room_after_read)
 	expect_data(_metadata, self->p[0], SLOTS * page, i * page);
 }
 
-/* Who can take bytes out of a pipe. */
+/* The calls that take data out of a pipe. */
 enum consumer {
 	BY_READ,
 	BY_NULL,
@@ -566,7 +574,7 @@ static void consume(struct __test_metadata *_metadata,
 	}
 }
 
-/* A writer is woken when one page is used up, whoever does that. */
+/* A writer is woken when one page is read, by whichever call. */
 TEST_F(memory, wakes_writer)
 {
 	ssize_t page = self->page, full = SLOTS * page, left;
@@ -587,7 +595,9 @@ TEST_F(memory, wakes_writer)
 		consume(_metadata, self, by, sv, 1, page - 1);
 		while (pipe_bytes(self->p[0]) != full)
 			usleep(1000);
-		/* One and a half: the writer has room for one page more. */
+		/*
+		 * One and a half pages: the writer has room for one page more.
+		 */
 		left = page / 2;
 		consume(_metadata, self, by, sv, page + left, page);
 		while (pipe_bytes(self->p[0]) != full - left)
@@ -604,7 +614,10 @@ TEST_F(memory, wakes_writer)
 	free(more);
 }
 
-/* What the smaller pipe has room for is moved, and the rest stays in order. */
+/*
+ * The part that the smaller pipe has room for moves, and the rest stays in
+ * order.
+ */
 TEST_F(memory, into_smaller_pipe)
 {
 	ssize_t page = self->page, size = SLOTS * page - 100, done, want;
@@ -625,7 +638,7 @@ TEST_F(memory, into_smaller_pipe)
 		expect_data(_metadata, self->q[0], want, 100 + done);
 	}
 
-	/* With something in it already. */
+	/* With data in the target already. */
 	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m + 100, self->size - 100,
 				   0));
 	ASSERT_EQ(page + 1, write_pattern(self->q[1], page + 1, OTHER, 0));
@@ -649,7 +662,7 @@ TEST_F(memory, tee_into_smaller_pipe)
 	EXPECT_EQ(-EAGAIN, xtee(self->p[0], self->q[1], size,
 				SPLICE_F_NONBLOCK));
 	expect_data(_metadata, self->q[0], page, 100);
-	/* What is left of a page that was begun still is one. */
+	/* The rest of a page that was partly read takes one slot. */
 	ASSERT_EQ(page - 100, xtee(self->p[0], self->q[1], size, 0));
 	EXPECT_EQ(-EAGAIN, xtee(self->p[0], self->q[1], size,
 				SPLICE_F_NONBLOCK));
@@ -658,7 +671,7 @@ TEST_F(memory, tee_into_smaller_pipe)
 	expect_data(_metadata, self->p[0], size, 100);
 }
 
-/* A pipe shrinks when the pages in it fit, and not before. */
+/* A pipe can be shrunk when its pages fit, and not before. */
 TEST_F(memory, resized)
 {
 	ssize_t page = self->page, size = SLOTS * page;
@@ -673,7 +686,7 @@ TEST_F(memory, resized)
 	EXPECT_EQ(size / 2, pipe_capacity(self->p[1]));
 	expect_full(_metadata, self->p[1], self->m);
 
-	/* And grows, with all that is in it. */
+	/* It can be enlarged with all of its data. */
 	resize(_metadata, self->p[1], 2 * size);
 	EXPECT_EQ(size / 2, pipe_bytes(self->p[0]));
 	EXPECT_EQ(3 * size / 2, xvmsplice1(self->p[1], self->m, self->size, 0));
@@ -687,7 +700,7 @@ TEST_F(memory, resized)
 	expect_data(_metadata, self->p[0], page, 0);
 }
 
-/* Who waits for room finds it when the pipe is made larger. */
+/* A task that waits for room finds it when the pipe is enlarged. */
 TEST_F(memory, enlarged_for_writer)
 {
 	ssize_t size = SLOTS * self->page;
@@ -720,7 +733,7 @@ TEST_F(memory, odd_reads)
 		want = sizes[i % ARRAY_LEN(sizes)];
 		if (want > left)
 			want = left;
-		/* In one call: a read() ends when the pipe is empty. */
+		/* One call is enough: a read() ends when the pipe is empty. */
 		ASSERT_EQ(want, xread(self->p[0], buf,
 				      sizes[i % ARRAY_LEN(sizes)]));
 		ASSERT_EQ(want, match_pattern(buf, want, DATA, pos));
@@ -729,7 +742,7 @@ TEST_F(memory, odd_reads)
 	free(buf);
 }
 
-/* Destinations that end in the middle of a page of the pipe. */
+/* Destinations that end within a page of the pipe. */
 static void into_fault(struct __test_metadata *_metadata,
 		       struct _test_data_memory *self, bool by_vmsplice)
 {
@@ -745,14 +758,14 @@ static void into_fault(struct __test_metadata *_metadata,
 	for (off = 0; off <= 100; off += 100) {
 		ASSERT_EQ(8 * page, xvmsplice1(self->p[1], self->m + off,
 					       8 * page, 0));
-		/* Pages that were copied as a whole are used up. */
+		/* Pages that were copied completely are freed. */
 		want = 2 * page - off;
 		ret = by_vmsplice ? xvmsplice1(self->p[0], to, 8 * page, 0) :
 				    xread(self->p[0], to, 8 * page);
 		EXPECT_EQ(want, ret);
 		EXPECT_EQ(want, match_pattern(to, want, DATA, off));
 		EXPECT_EQ(8 * page - want, pipe_bytes(self->p[0]));
-		/* And there are none here. */
+		/* This page has no room left. */
 		ret = by_vmsplice ?
 		      xvmsplice1(self->p[0], to + room - 10, page, 0) :
 		      xread(self->p[0], to + room - 10, page);
@@ -772,7 +785,7 @@ TEST_F(memory, vmsplice_into_fault)
 	into_fault(_metadata, self, true);
 }
 
-/* As by read(), in pieces and with several ranges. */
+/* vmsplice() as for read(), in pieces and with several ranges. */
 TEST_F(memory, to_memory)
 {
 	ssize_t page = self->page, len = 10 * page;
@@ -790,7 +803,7 @@ TEST_F(memory, to_memory)
 	free(buf);
 }
 
-/* Streams: a buffer larger than any message, and not at a page's beginning. */
+/* Streams: a buffer larger than any message, which starts within a page. */
 static void to_stream(struct __test_metadata *_metadata,
 		      struct _test_data_memory *self, int sv[2])
 {
@@ -824,7 +837,7 @@ TEST_F(memory, unix_stream)
 	to_stream(_metadata, self, sv);
 }
 
-/* A message has no more than sixteen pages, whole or not. */
+/* A message consists of at most sixteen pages, whole or not. */
 TEST_F(memory, unix_seqpacket)
 {
 	ssize_t page = self->page, sizes[] = {
@@ -849,7 +862,7 @@ TEST_F(memory, unix_seqpacket)
 		pos += sizes[i];
 	}
 
-	/* Cut by the caller, and behind it. */
+	/* Limited by the caller's length, and followed by another message. */
 	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
 	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(SOME, xsplice(self->p[0], NULL, sv[0], NULL, SOME,
@@ -892,7 +905,7 @@ TEST_F(memory, udp)
 	len = SLOTS * page - 100 - i * len;
 	expect_data(_metadata, self->p[0], len, SLOTS * page - len);
 
-	/* Sixteen whole pages are more than a datagram can have. */
+	/* Sixteen whole pages are more than a datagram can hold. */
 	ASSERT_EQ(SLOTS * page, xvmsplice1(self->p[1], self->m, self->size, 0));
 	EXPECT_EQ(-EMSGSIZE, xsplice(self->p[0], NULL, sv[0], NULL, self->size,
 				     0));
@@ -900,7 +913,7 @@ TEST_F(memory, udp)
 	free(buf);
 }
 
-/* Files, through the page cache and past it. */
+/* Files, through the page cache and by direct I/O. */
 TEST_F(memory, files)
 {
 	static const ssize_t sizes[] = { 1, 5000, 65537, MEMORY_SIZE };
@@ -917,7 +930,7 @@ TEST_F(memory, files)
 		file = make_file(_metadata, end_dir(_metadata, kinds[i]));
 		to = reopen(_metadata, file, O_WRONLY |
 			    (direct ? O_DIRECT : 0));
-		/* Past the page cache it has to be whole blocks. */
+		/* Direct I/O needs whole blocks. */
 		ASSERT_EQ(self->size,
 			  xvmsplice1(self->p[1], self->m, self->size, 0));
 		for (done = j = 0; done < self->size; done += ret, j++) {
@@ -937,7 +950,9 @@ TEST_F(memory, files)
 	}
 }
 
-/* A gift is one like any other: what is still mapped is not taken away. */
+/*
+ * SPLICE_F_GIFT has no effect: memory that is still mapped is not given away.
+ */
 TEST_F(memory, gift)
 {
 	static const char *const vars[] = { "SPLICE_TMPFS_DIR", "SPLICE_EXT4_DIR" };
@@ -958,7 +973,7 @@ TEST_F(memory, gift)
 		expect_data(_metadata, file, len, 0);
 		if (!memory_is_private_file(variant->kind))
 			fill_pattern(self->m, len, DATA, 0);
-		/* Nor is the memory what the file is written with. */
+		/* Nor does the other file refer to the memory. */
 		ASSERT_EQ(len, pwrite(file, self->m + self->page, len, 0));
 		EXPECT_EQ(len, match_pattern(self->m, len, DATA, 0));
 		close(file);
@@ -969,7 +984,7 @@ TEST_F(memory, gift)
 	EXPECT_EQ(0, pins_held());
 }
 
-/* Ranges and ends. */
+/* Ranges and offsets. */
 
 static unsigned int next_random(unsigned int *state)
 {
@@ -982,7 +997,7 @@ static ssize_t at_most(ssize_t a, ssize_t b)
 	return a < b ? a : b;
 }
 
-/* How many bytes of these ranges fit into that many pages of a pipe. */
+/* Returns how many bytes of these ranges fit into @pages pages of a pipe. */
 static ssize_t fitting(const struct iovec *iov, const struct iovec *end,
 		       ssize_t pages)
 {
@@ -1000,7 +1015,7 @@ static ssize_t fitting(const struct iovec *iov, const struct iovec *end,
 	return done;
 }
 
-/* As many ranges as a call can have come in order, each in pages of its own. */
+/* As many ranges as a call can have, each in its own pages, are in order. */
 TEST_F(memory, many_ranges)
 {
 	static struct iovec iov[UIO_MAXIOV];
@@ -1068,8 +1083,8 @@ static ssize_t vmsplice_as(struct __test_metadata *_metadata, uid_t uid, int fd,
 }
 
 /*
- * Memory with a gap in it: what is before it is in the pipe, and then the gap is
- * reported, whether memory is referenced or copied.
+ * Memory with a gap in it: the data before the gap is in the pipe, and the next
+ * call returns EFAULT, whether memory is referenced or copied.
  */
 static void check_gap(struct __test_metadata *_metadata,
 		      struct _test_data_memory *self, ssize_t gap)
@@ -1110,7 +1125,7 @@ TEST_F(memory, hole)
 {
 	ssize_t page = self->page, gap = 40 * page;
 
-	/* A huge page cannot be unmapped in part. */
+	/* A huge page of hugetlb cannot be unmapped partly. */
 	if (memory_is_hugetlb(variant->kind)) {
 		EXPECT_EQ(-EINVAL, or_errno(munmap(self->m + gap, page)));
 		return;
@@ -1127,7 +1142,7 @@ TEST_F(memory, guard)
 	ssize_t ret = or_errno(madvise(self->m + gap, page,
 				       MADV_GUARD_INSTALL));
 
-	/* Of huge pages there are none. */
+	/* hugetlb does not support guard pages. */
 	if (memory_is_hugetlb(variant->kind)) {
 		EXPECT_EQ(-EINVAL, ret);
 		return;
@@ -1139,7 +1154,7 @@ TEST_F(memory, guard)
 	expect_data(_metadata, self->p[0], page, gap + page);
 }
 
-/* A pipe of pages, as mainline has it. */
+/* A model of a pipe of pages, as in mainline. */
 struct slot {
 	ssize_t off;
 	ssize_t len;
@@ -1264,7 +1279,7 @@ static ssize_t model_bytes(const struct model *m)
 	return bytes;
 }
 
-/* Random calls on two pipes, one after the other, beside the model. */
+/* Random calls on two pipes, one after the other, compared with the model. */
 static void random_calls(struct __test_metadata *_metadata,
 			 struct _test_data_memory *self, unsigned int state,
 			 int calls)
@@ -1298,7 +1313,7 @@ static void random_calls(struct __test_metadata *_metadata,
 					(self->size - len);
 				iov[i].iov_len = len;
 			}
-			/* In half of all cases one behind the other. */
+			/* Half of the ranges follow each other. */
 			if (next_random(&state) % 2) {
 				iov[0].iov_len = (len + 1) / 2;
 				iov[1].iov_base = iov[0].iov_base +
@@ -1388,7 +1403,7 @@ TEST_F_TIMEOUT(memory, random_calls_as_user, 60)
 	random_calls(_metadata, self, 3, 500);
 }
 
-/* Memory that is copied takes the same room as memory that is referenced. */
+/* Copied memory takes the same room as referenced memory. */
 TEST_F_TIMEOUT(memory, random_calls_copied, 60)
 {
 	if (!have_user_pages())
@@ -1397,7 +1412,7 @@ TEST_F_TIMEOUT(memory, random_calls_copied, 60)
 	random_calls(_metadata, self, 4, 500);
 }
 
-/* So do both, in one pipe or in one call. */
+/* The same for both in one pipe, or in one call. */
 TEST_F_TIMEOUT(memory, random_calls_mixed, 60)
 {
 	if (!have_user_pages())
@@ -1412,7 +1427,7 @@ TEST_F_TIMEOUT(memory, random_calls_mixed, 60)
 
 #define COPIED_LIMIT "bytes.memory_to_pipe.copied.limit"
 
-/* RLIMIT_MEMLOCK has no effect, and nothing counts against it. */
+/* RLIMIT_MEMLOCK has no effect, and no memory counts against it. */
 TEST_F(memory, memlock_of_zero)
 {
 	ssize_t pinned, locked;
@@ -1440,7 +1455,7 @@ TEST_F(memory, memlock_of_zero)
 	}
 }
 
-/* As above with SPLICE_F_NOTIFY, which pins memory of one's own. */
+/* The same with SPLICE_F_NOTIFY, which pins exclusive memory. */
 TEST_F(memory, notify_memlock_of_zero)
 {
 	struct account before;
@@ -1460,7 +1475,7 @@ TEST_F(memory, notify_memlock_of_zero)
 	expect_data(_metadata, self->p[0], self->size, 0);
 }
 
-/* Memory that may not be referenced is copied as it is at the time of the call. */
+/* Memory above the limit is copied, with its data at the time of the call. */
 TEST_F(memory, limit_zero)
 {
 	ssize_t size = SLOTS * self->page - 100, limit;
@@ -1492,14 +1507,16 @@ TEST_F(memory, limit_zero)
 	}
 }
 
-/* Is each page a folio? */
+/* Whether each page is a folio. */
 static bool has_small_folios(enum memory_kind kind)
 {
 	return kind == MEMORY_PAGES || kind == MEMORY_MEMFD ||
 	       kind == MEMORY_TMPFS_SHARED || kind == MEMORY_TMPFS_PRIVATE;
 }
 
-/* A page is referenced, and the next one is not until the first is read. */
+/*
+ * One page is referenced, and the next one only after the first has been read.
+ */
 TEST_F(memory, limit_of_one_page)
 {
 	struct account before, now;
@@ -1520,7 +1537,7 @@ TEST_F(memory, limit_of_one_page)
 		expect_data(_metadata, self->p[0], 2 * page, 1);
 	}
 
-	/* Of several, no more than one. */
+	/* Of several pages, at most one. */
 	ASSERT_EQ(SOME, vmsplice_as(_metadata, USER, self->p[1], self->m, SOME));
 	now = read_account(_metadata);
 	EXPECT_EQ(SOME, now.referenced - before.referenced +
@@ -1530,7 +1547,7 @@ TEST_F(memory, limit_of_one_page)
 	EXPECT_EQ(0, pins_held());
 }
 
-/* A folio counts as a whole, once for a call and again for the next one. */
+/* A folio counts as a whole, once for each call. */
 TEST_F(memory, limit_of_one_folio)
 {
 	struct iovec iov[] = {
@@ -1578,7 +1595,7 @@ static void use_limit(struct __test_metadata *_metadata,
 	expect_data(_metadata, self->q[0], 1, 0);
 }
 
-/* Pages that are given back can be referenced again, whoever consumes the data. */
+/* Released pages can be referenced again, whichever call consumes the data. */
 TEST_F(memory, limit_is_given_back)
 {
 	ssize_t size = self->size;
@@ -1602,7 +1619,7 @@ TEST_F(memory, limit_is_given_back)
 			EXPECT_EQ(size, splice_full(self->p[0], null, size));
 			break;
 		case 2:
-			/* Not before its last copy is gone. */
+			/* Not before its last copy is released. */
 			ASSERT_EQ(size, xtee(self->p[0], r[1], size, 0));
 			expect_data(_metadata, self->p[0], size, 0);
 			ASSERT_EQ(1, vmsplice_as(_metadata, USER, self->q[1],
@@ -1686,7 +1703,7 @@ TEST_F(memory, limit_within_call)
 	}
 }
 
-/* Notices. */
+/* Notifications. */
 
 TEST_F(memory, notify)
 {
@@ -1708,7 +1725,7 @@ TEST_F(memory, notify)
 	expect_pins(_metadata, pinned);
 	expect_data(_metadata, self->q[0], 1, size - 1);
 	EXPECT_EQ(1, released(self->p[1]));
-	/* A program that got the notice relies on it. */
+	/* A program that has the notification writes to its memory. */
 	EXPECT_EQ(0, pins_held());
 
 	before = read_account(_metadata);
@@ -1719,7 +1736,10 @@ TEST_F(memory, notify)
 	EXPECT_EQ(2, released(self->p[1]));
 }
 
-/* A copy is the kernel's own; when its notice comes, the data is right. */
+/*
+ * A copy belongs to the kernel: after the notification its data is still
+ * correct.
+ */
 TEST_F(memory, notify_and_limit)
 {
 	ssize_t size = SLOTS * self->page - 100, ret, limit;
@@ -1751,15 +1771,15 @@ TEST_F(memory, notify_and_limit)
 }
 
 /*
- * The address space: vmsplice() changes nothing in it. No page is allocated,
- * copied, unshared, migrated or replaced, and reading the memory instead would
- * have mapped the same pages.
+ * The address space: vmsplice() changes nothing in it. It allocates, copies,
+ * unshares, migrates or replaces no page; a read of the memory would have
+ * mapped the same pages.
  */
 #define PAGES	(MEMORY_SIZE / 4096)
 
 struct address_space {
 	unsigned long frames[PAGES];
-	ssize_t anon;		/* kB of pages that are the process's own */
+	ssize_t anon;		/* kB of anonymous pages of the process */
 	ssize_t swap;
 	ssize_t huge;
 	ssize_t hugetlb;
@@ -1767,8 +1787,8 @@ struct address_space {
 
 FIXTURE(unchanged) {
 	struct memory mem;
-	int p[2];		/* has room for all of it */
-	int turn[2][2];		/* parent to child, and back */
+	int p[2];		/* capacity for all of it */
+	int turn[2][2];		/* parent to child, and child to parent */
 	struct address_space before[2];
 	struct address_space after[2];
 };
@@ -1920,8 +1940,8 @@ static void look(struct __test_metadata *_metadata,
 }
 
 /*
- * Pages that were mapped still are. Others are those that a read would map: of
- * the file, the zero page, or one from swap.
+ * Pages that were mapped before are still mapped. Other pages are those that a
+ * read maps: of the file, the zero page, or a page from swap.
  */
 static void compare(struct __test_metadata *_metadata,
 		    struct _test_data_unchanged *self, bool called,
@@ -1976,8 +1996,8 @@ static void expect_memory_in_pipe(struct __test_metadata *_metadata,
 }
 
 /*
- * Puts the memory into the pipe, and looks at this process and at @other, which
- * has the same memory, if it is not 0.
+ * Puts the memory into the pipe, and checks this process and, if @other is not
+ * 0, the process @other, which has the same memory.
  */
 static void call(struct __test_metadata *_metadata,
 		 struct _test_data_unchanged *self, pid_t other,
@@ -2004,7 +2024,7 @@ static void call(struct __test_metadata *_metadata,
 		compare(_metadata, self, false, &self->before[1],
 			&self->after[1]);
 	}
-	/* A page from swap may be the caller's alone or not. */
+	/* A page from swap may be exclusive to the caller or not. */
 	if (kind != MEMORY_SWAPPED)
 		expect_pins(_metadata, pinned);
 	if (have_counters()) {
@@ -2087,7 +2107,7 @@ TEST_F_TIMEOUT(unchanged, by_child, 60)
 	EXPECT_EQ(0, status);
 }
 
-/* Two mappings of the same memory, or the same mapping at another place. */
+/* Two mappings of the same memory, or one mapping after mremap(). */
 TEST_F_TIMEOUT(unchanged, elsewhere, 60)
 {
 	struct memory to = { .kind = variant->kind, .fd = -1 };
@@ -2102,14 +2122,17 @@ TEST_F_TIMEOUT(unchanged, elsewhere, 60)
 				     MAP_SHARED | MAP_FIXED, self->mem.fd, 0));
 	}
 	self->mem.p = to.p;
-	/* mremap() takes pages out of KSM. */
+	/* mremap() unmerges pages of KSM. */
 	if (variant->kind == MEMORY_KSM)
 		self->mem.kind = MEMORY_PAGES;
 	calls(_metadata, self, 0);
 	memory_unmap(&to);
 }
 
-/* Does the reader see what the owner writes to memory that nobody else has? */
+/*
+ * Whether the reader sees a write of the owner to memory that no other process
+ * has.
+ */
 static bool shows_writes(enum memory_kind kind)
 {
 	switch (kind) {
@@ -2164,7 +2187,7 @@ TEST_F(unchanged, notify_write_in_flight)
 /* Private mappings of files. */
 FIXTURE(private_file) {
 	struct memory mem;
-	int p[2];		/* has room for all of it */
+	int p[2];		/* capacity for all of it */
 };
 
 FIXTURE_VARIANT(private_file) {
@@ -2210,7 +2233,7 @@ FIXTURE_TEARDOWN(private_file)
 	memory_give_back(_metadata, variant->kind);
 }
 
-/* The mapping still shows later changes of the file, and so does the pipe. */
+/* Later writes to the file are visible in the mapping, and in the pipe. */
 TEST_F(private_file, changes_later)
 {
 	ssize_t size = MEMORY_SIZE, half = size / 2;
@@ -2250,7 +2273,7 @@ FIXTURE_TEARDOWN(special)
 	expect_no_pins(_metadata);
 }
 
-/* A mapping of page frames is not referenced. */
+/* A mapping of page frames (VM_PFNMAP) is not referenced. */
 TEST_F(special, page_frames)
 {
 	struct perf_event_attr attr = {
@@ -2287,7 +2310,7 @@ TEST_F(special, page_frames)
 	memory_unmap(&m);
 }
 
-/* The kernel's own pages: referenced or copied, the data is theirs. */
+/* Pages of the kernel: referenced or copied, the data is correct. */
 TEST_F(special, vvar)
 {
 	char line[256], *at = NULL, before[4096], after[4096], got[4096];
@@ -2317,15 +2340,15 @@ TEST_F(special, vvar)
 	}
 	ASSERT_EQ(len, read_full(self->p[0], got, len));
 	memcpy(after, at, len);
-	/* What the clock has not changed meanwhile. */
+	/* The bytes that the clock has not changed meanwhile. */
 	for (i = 0; i < len; i++)
 		if (before[i] == after[i])
 			EXPECT_EQ(before[i], got[i]);
 }
 
 /*
- * Secret memory is for its owner's eyes only: it is neither referenced nor
- * copied. The data before it is in the pipe.
+ * Secret memory is neither referenced nor copied, because only its owner may
+ * read it. The data before it is in the pipe.
  */
 TEST_F(special, memfd_secret)
 {
@@ -2342,7 +2365,10 @@ TEST_F(special, memfd_secret)
 	secret = m.p + 3 * page;
 	ASSERT_EQ(secret, mmap(secret, 2 * page, PROT_READ | PROT_WRITE,
 			       MAP_SHARED | MAP_FIXED, fd, 0));
-	/* Untouched, there, and where all that is not secret is copied. */
+	/*
+	 * Untouched, touched, and above the limit, where other memory is
+	 * copied.
+	 */
 	for (i = 0; i < 3; i++) {
 		if (i == 1)
 			fill_pattern(secret, 2 * page, DATA, 3 * page);
@@ -2359,7 +2385,9 @@ TEST_F(special, memfd_secret)
 	memory_unmap(&m);
 }
 
-/* Memory that may not be read is not, whether there is a page or not. */
+/*
+ * vmsplice() fails for memory without read permission, with or without a page.
+ */
 TEST_F(special, no_access)
 {
 	struct memory m, empty;
@@ -2385,8 +2413,8 @@ TEST_F(special, no_access)
 }
 
 /*
- * Memory that may only be written to. The processor lets it be read, so a page
- * that is there is found. One that is not would take a fault, which fails.
+ * Memory that is only writable. The CPU can read it, so a page that is present
+ * is found. A missing page takes a fault, which fails.
  */
 TEST_F(special, write_only)
 {
@@ -2407,7 +2435,7 @@ TEST_F(special, write_only)
 	memory_unmap(&empty);
 }
 
-/* Memory that was never touched is zeroes. */
+/* Memory that was never touched reads as zeroes. */
 TEST_F(special, untouched)
 {
 	int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE }, i;
@@ -2431,7 +2459,7 @@ TEST_F(special, untouched)
 	free(buf);
 }
 
-/* It is the zero page that is in the pipe, which no later write changes. */
+/* The pipe refers to the zero page, which no later write changes. */
 TEST_F(special, untouched_is_zero_page)
 {
 	int advice[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE }, i;
@@ -2460,8 +2488,8 @@ TEST_F(special, untouched_is_zero_page)
 #define MIB	1048576
 
 /*
- * Pipes do not use the budget of anything else: with as much in them as
- * RLIMIT_MEMLOCK allows the same user registers buffers with io_uring.
+ * Memory in pipes does not count against other limits: with RLIMIT_MEMLOCK
+ * bytes in a pipe, the same user registers that many bytes with io_uring.
  */
 TEST_F(special, io_uring_registers_buffers)
 {
@@ -2480,7 +2508,9 @@ TEST_F(special, io_uring_registers_buffers)
 	iov.iov_base = mmap(NULL, iov.iov_len, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, iov.iov_base);
-	/* Room for the buffers of both rings, but not for memory in pipes. */
+	/*
+	 * The limit covers the buffers of both rings, but not memory in pipes.
+	 */
 	set_memlock(_metadata, (PIPES + 5) * MIB);
 	for (i = 0; i < ARRAY_LEN(flags); i++) {
 		if (flags[i] && !have_notify(self->p[1]))
@@ -2512,7 +2542,7 @@ TEST_F(special, io_uring_registers_buffers)
 	munmap(iov.iov_base, iov.iov_len);
 }
 
-/* A large folio that begins in the middle, and pages of several in one call. */
+/* A large folio from its middle on, and pages of several folios in one call. */
 TEST_F(special, several_kinds)
 {
 	static const enum memory_kind kinds[] = {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * splice(2) and sendfile(2) to a port of a virtio console. Its driver takes
- * what is in the pipe by an actor of its own: pages that it can have for itself
- * go to the host as they are, and of the others it makes copies.
+ * splice(2) and sendfile(2) to a port of a virtio console. Its driver has an
+ * actor of its own: pages that the driver can take from their owner go to the
+ * host without a copy, and other pages are copied.
  *
- * The machine has to have three ports: what is written to "splice.out" can be
- * read from "splice.in", and "splice.none" has nobody on the host's side.
+ * The machine needs three ports: data written to "splice.out" can be read from
+ * "splice.in", and "splice.none" has no reader on the host.
  */
 #include "splice_memory.h"
 
@@ -17,7 +17,7 @@
 #define DATA 1
 #define OTHER 2
 
-/* Opens the port with that name; returns its errno if it cannot be. */
+/* Opens the port with that name; returns a negated errno on failure. */
 static int open_port(const char *name, int flags)
 {
 	char path[300], line[80];
@@ -52,8 +52,8 @@ FIXTURE(port) {
 	int out;
 	int in;
 	int p[2];
-	char *mem;		/* data, 64 KiB of it */
-	char *buf;		/* as large */
+	char *mem;		/* 64 KiB of data */
+	char *buf;		/* the same size */
 	ssize_t size;
 };
 
@@ -79,7 +79,7 @@ FIXTURE_TEARDOWN(port)
 {
 }
 
-/* The next @len bytes that arrive are those from @pos on. */
+/* Expects that the next @len bytes that arrive are the data from @pos on. */
 static void expect_data(struct __test_metadata *_metadata,
 			struct _test_data_port *self, ssize_t len, loff_t pos)
 {
@@ -105,7 +105,7 @@ TEST_F_TIMEOUT(port, buffers, 60)
 		ASSERT_EQ(4000, write_full(self->p[1], mem + 12384, 4000));
 		EXPECT_EQ(16384, splice_full(self->p[0], self->out, 16384));
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
-		/* The other holder of a page still has it. */
+		/* The page still has its data for the other pipe. */
 		EXPECT_EQ(4000, read_pattern(q[0], 4000, DATA,
 					     i * 16384 + 4384));
 	}
@@ -115,8 +115,8 @@ TEST_F_TIMEOUT(port, buffers, 60)
 }
 
 /*
- * Calls for less than there is in the pipe: what the driver hands on has to end
- * where these do.
+ * Calls for less than the pipe contains: the driver must send exactly the
+ * requested length.
  */
 TEST_F_TIMEOUT(port, parts, 60)
 {
@@ -138,7 +138,7 @@ TEST_F_TIMEOUT(port, parts, 60)
 	EXPECT_EQ(self->size, match_pattern(self->buf, self->size, DATA, 0));
 }
 
-/* On one CPU, which gives up the references by which it collects pages. */
+/* Runs on one CPU, and frees the references in its per-CPU batches. */
 static void settle_pages(struct __test_metadata *_metadata, void *mem)
 {
 	cpu_set_t cpus;
@@ -150,10 +150,11 @@ static void settle_pages(struct __test_metadata *_metadata, void *mem)
 }
 
 /*
- * The driver has as many slots for one call as there are buffers, and a copy
- * that does not begin where a page does takes two: then there are too few. So
- * it can be seen what it copies: all user memory, even if nobody else has it
- * any more, unless it was given away on a kernel that does not pin.
+ * For one call, the driver has as many slots as there are buffers, and a copy
+ * that crosses a page boundary takes two of them, so that slots run out. This
+ * shows which pages the driver copies: all user memory, even if no other task
+ * has it any more, except memory that SPLICE_F_GIFT gave away on a kernel that
+ * does not pin.
  */
 TEST_F(port, out_of_slots)
 {
@@ -187,7 +188,9 @@ TEST_F(port, out_of_slots)
 	}
 }
 
-/* A buffer larger than a page, however it begins: the driver gets pages. */
+/*
+ * A buffer larger than a page, from any offset: the driver gets single pages.
+ */
 TEST_F_TIMEOUT(port, huge_pages, 60)
 {
 	static const enum memory_kind kinds[] = {
@@ -219,7 +222,7 @@ TEST_F_TIMEOUT(port, huge_pages, 60)
 			EXPECT_EQ(len, match_pattern(self->buf, len, DATA,
 						     off));
 			EXPECT_EQ(0, pipe_bytes(self->p[0]));
-			/* Behind data of another kind. */
+			/* After data of another kind. */
 			ASSERT_EQ(100, write_full(self->p[1], m.p, 100));
 			ASSERT_EQ(SOME, xvmsplice1(self->p[1], m.p + 100, SOME,
 						   0));
@@ -233,7 +236,7 @@ TEST_F_TIMEOUT(port, huge_pages, 60)
 	expect_no_pins(_metadata);
 }
 
-/* Is the first page of the file in the page cache? */
+/* Whether the first page of the file is in the page cache. */
 static bool is_cached(struct __test_metadata *_metadata, int file)
 {
 	unsigned char vec;
@@ -247,8 +250,9 @@ static bool is_cached(struct __test_metadata *_metadata, int file)
 }
 
 /*
- * A page that nobody else has goes without a copy: a clean page of a file is
- * taken out of the page cache for that. Where another pipe has it too, it stays.
+ * A page that has no other user is not copied: a clean page of a file is
+ * removed from the page cache for that. If another pipe refers to the page, it
+ * stays.
  */
 TEST_F(port, takes_page)
 {
@@ -280,7 +284,7 @@ TEST_F(port, takes_page)
 	EXPECT_EQ(page, read_pattern(file, page, DATA, 0));
 }
 
-/* By sendfile(), which loses nothing to a short write of the port. */
+/* sendfile() loses no data if the port writes less than requested. */
 TEST_F_TIMEOUT(port, sendfile, 60)
 {
 	static const enum end_kind kinds[] = { END_EXT4, END_TMPFS };
@@ -313,7 +317,7 @@ TEST_F_TIMEOUT(port, sendfile, 60)
 	}
 }
 
-/* Unlike others, a port does not wait for data that is not there yet. */
+/* Unlike other sinks, a port does not wait for data in the pipe. */
 TEST_F(port, empty_pipe)
 {
 	EXPECT_EQ(0, xsplice(self->p[0], NULL, self->out, NULL, SOME, 0));
@@ -340,7 +344,7 @@ TEST_F(port, errors)
 	expect_data(_metadata, self, SOME, 0);
 }
 
-/* Who waits for room in the pipe is told. */
+/* A task that waits for room in the pipe is woken. */
 TEST_F(port, wakes_writer)
 {
 	struct job writer = job_writer(self->p[1], self->mem, SOME);
@@ -355,7 +359,7 @@ TEST_F(port, wakes_writer)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* The host is slow: what it has not taken yet is not lost, nor sent twice. */
+/* If the host is slow, data is neither lost nor sent twice. */
 TEST_F_TIMEOUT(port, full, 60)
 {
 	struct job job = job_splice(self->p[0], self->out, SOME);
@@ -384,10 +388,10 @@ TEST_F_TIMEOUT(port, full, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 }
 
-/* A port that nobody listens to takes nothing out of the pipe. */
+/* A port without a reader takes nothing out of the pipe. */
 FIXTURE(silent_port) {
 	int fd;
-	int p[2];		/* SOME bytes of data */
+	int p[2];		/* contains SOME bytes of data */
 	struct job job;
 };
 
@@ -399,7 +403,10 @@ FIXTURE_SETUP(silent_port)
 	ASSERT_LE(0, self->fd);
 	make_pipe(_metadata, self->p);
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
-	/* The flag is for the pipe, and it is the port that is waited for. */
+	/*
+	 * SPLICE_F_NONBLOCK applies to the pipe, and the call waits for the
+	 * port.
+	 */
 	self->job = job_splice(self->p[0], self->fd, SOME);
 	self->job.arg[5] = SPLICE_F_NONBLOCK;
 }

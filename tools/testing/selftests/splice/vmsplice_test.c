@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * vmsplice(2): user memory into a pipe by reference, and a pipe into user
- * memory.
+ * vmsplice(2): user memory into a pipe by reference, and data of a pipe into
+ * user memory.
  */
 #include "splice_common.h"
 
-/* Data that takes more than one buffer, the last of them partly filled. */
+/* Data of more than one buffer, with a partly filled last buffer. */
 #define SOME 5000
 
-/* Seeds: of the data spliced, and of what fills a pipe to keep it busy. */
+/* Seeds: of the spliced data, and of the data that fills a pipe. */
 #define DATA 1
 #define FILLER 2
 
-/* Memory to splice from: many times what a pipe holds, page-aligned. */
+/* Page-aligned memory, several times as large as a pipe. */
 #define MEM_PAGES 512
 
 FIXTURE(vmsplice) {
@@ -38,7 +38,7 @@ FIXTURE_TEARDOWN(vmsplice)
 	munmap(self->mem, self->size);
 }
 
-/* Every offset into a page costs what is before it in the last slot. */
+/* An offset into a page reduces the room in the last slot by as much. */
 TEST_F(vmsplice, sizes)
 {
 	static const ssize_t sizes[] = { 1, 4095, 4096, 4097, 65536, 200001 };
@@ -68,7 +68,7 @@ TEST_F(vmsplice, sizes)
 	}
 }
 
-/* Each range takes a slot, whatever its length, and their order is kept. */
+/* Each range takes a slot, whatever its length, and ranges stay in order. */
 TEST_F(vmsplice, many_ranges)
 {
 	static struct iovec iov[UIO_MAXIOV];
@@ -80,7 +80,7 @@ TEST_F(vmsplice, many_ranges)
 	for (i = 0; i < UIO_MAXIOV; i++) {
 		iov[i].iov_base = self->mem + i * len;
 		iov[i].iov_len = len;
-		/* Across the border of two pages it would take two. */
+		/* A range that crosses a page boundary would take two slots. */
 		if (i * len / self->page != (i * len + len - 1) / self->page)
 			iov[i].iov_base = self->mem + self->page;
 	}
@@ -97,7 +97,7 @@ TEST_F(vmsplice, many_ranges)
 	}
 }
 
-/* Empty ranges take nothing, in front, between and behind. */
+/* Empty ranges take no slot at the start, in the middle and at the end. */
 TEST_F(vmsplice, empty_ranges)
 {
 	struct iovec iov[] = {
@@ -114,7 +114,7 @@ TEST_F(vmsplice, empty_ranges)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* What does not fit is not waited for. */
+/* The call does not wait for room for the rest. */
 TEST_F(vmsplice, longer_than_pipe)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]);
@@ -130,7 +130,7 @@ TEST_F(vmsplice, longer_than_pipe)
 		  read_pattern(self->p[0], capacity, DATA, 4 * self->page));
 }
 
-/* O_NONBLOCK does not count here, only SPLICE_F_NONBLOCK. */
+/* vmsplice() ignores O_NONBLOCK, and uses SPLICE_F_NONBLOCK only. */
 TEST_F(vmsplice, full_pipe)
 {
 	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
@@ -219,7 +219,10 @@ TEST_F(vmsplice, poll_and_wake)
 	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
 }
 
-/* The page itself is in the pipe: the reader sees what is there when it reads. */
+/*
+ * The pipe refers to the page: the reader sees the data at the time of the
+ * read.
+ */
 TEST_F(vmsplice, later_writes_are_seen)
 {
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->mem, SOME, 0));
@@ -227,7 +230,7 @@ TEST_F(vmsplice, later_writes_are_seen)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, FILLER, 0));
 }
 
-/* As are writes of another process, where the memory is shared. */
+/* The same for writes of another process, if the memory is shared. */
 TEST_F(vmsplice, later_writes_to_shared_memory)
 {
 	char *shared = mmap(NULL, self->page, PROT_READ | PROT_WRITE,
@@ -249,7 +252,7 @@ TEST_F(vmsplice, later_writes_to_shared_memory)
 	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, DATA, 0));
 }
 
-/* The pipe holds on to memory that its owner has given up. */
+/* The pipe keeps memory that its owner has unmapped. */
 TEST_F(vmsplice, unmapped_afterwards)
 {
 	char *mem = mmap(NULL, 2 * self->page, PROT_READ | PROT_WRITE,
@@ -264,7 +267,7 @@ TEST_F(vmsplice, unmapped_afterwards)
 		  read_pattern(self->p[0], 2 * self->page, FILLER, 0));
 }
 
-/* Behind a range that refers to user memory, write() starts a buffer. */
+/* write() after user memory starts a new buffer. */
 TEST_F(vmsplice, write_does_not_merge)
 {
 	ASSERT_EQ(100, xvmsplice1(self->p[1], self->mem, 100, 0));
@@ -274,7 +277,7 @@ TEST_F(vmsplice, write_does_not_merge)
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, FILLER, 0));
 }
 
-/* Memory that can only be read can be spliced from. */
+/* Read-only memory can be spliced from. */
 TEST_F(vmsplice, read_only_memory)
 {
 	ASSERT_EQ(0, mprotect(self->mem, self->size, PROT_READ));
@@ -282,7 +285,7 @@ TEST_F(vmsplice, read_only_memory)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* As can memory that was never touched. */
+/* So can memory that was never touched. */
 TEST_F(vmsplice, untouched_memory)
 {
 	char *mem = mmap(NULL, 2 * self->page, PROT_READ | PROT_WRITE,
@@ -298,7 +301,7 @@ TEST_F(vmsplice, untouched_memory)
 	free(buf);
 }
 
-/* What comes before a fault is spliced, and then the fault is reported. */
+/* Data before a fault is spliced, and the next call returns EFAULT. */
 TEST_F(vmsplice, fault_on_the_way)
 {
 	struct iovec iov[2] = {
@@ -311,7 +314,7 @@ TEST_F(vmsplice, fault_on_the_way)
 	EXPECT_EQ(100, pipe_bytes(self->p[0]));
 	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, self->page - 100));
 
-	/* Beyond the first sixteen pages, too. */
+	/* The same after the first sixteen pages. */
 	ASSERT_EQ(0, mprotect(self->mem + self->page, self->page,
 			      PROT_READ | PROT_WRITE));
 	ASSERT_EQ(0, mprotect(self->mem + 20 * self->page, self->page,
@@ -326,7 +329,7 @@ TEST_F(vmsplice, fault_on_the_way)
 		  read_pattern(self->p[0], 20 * self->page, DATA, 0));
 }
 
-/* Sixteen slots are what fits, though the memory behind them is bad. */
+/* Sixteen pages fill the pipe, although the memory after them is unmapped. */
 TEST_F(vmsplice, full_before_fault)
 {
 	ssize_t capacity = pipe_capacity(self->p[0]);
@@ -336,7 +339,7 @@ TEST_F(vmsplice, full_before_fault)
 	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, DATA, 0));
 }
 
-/* Given away, a page arrives like any other, wherever it goes. */
+/* Pages with SPLICE_F_GIFT arrive as others do, at every kind of sink. */
 TEST_F(vmsplice, gift)
 {
 	const char *dir = getenv("SPLICE_TMPFS_DIR") ?: "/dev/shm";
@@ -353,13 +356,13 @@ TEST_F(vmsplice, gift)
 	ASSERT_EQ(0, lseek(file, 0, SEEK_SET));
 	EXPECT_EQ(size, read_pattern(file, size, DATA, 0));
 
-	/* Unaligned, a gift is no different either. */
+	/* The same for memory that is not aligned. */
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->mem + 1, SOME,
 				   SPLICE_F_GIFT));
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 1));
 }
 
-/* On to a socket by reference, both kinds. */
+/* To both kinds of sockets by reference. */
 TEST_F(vmsplice, to_sockets)
 {
 	int sv[2][2], i;
@@ -373,7 +376,7 @@ TEST_F(vmsplice, to_sockets)
 	}
 }
 
-/* A pipe into memory. */
+/* From a pipe into memory. */
 TEST_F(vmsplice, from_pipe)
 {
 	static const ssize_t sizes[] = { 1, 4095, 4096, 4097, 65536 };
@@ -388,7 +391,7 @@ TEST_F(vmsplice, from_pipe)
 			memset(self->mem, 'm', self->size);
 			ASSERT_EQ(size, write_pattern(self->p[1], size, DATA,
 						      0));
-			/* Twice as much as there is. */
+			/* Twice as much as the pipe contains. */
 			EXPECT_EQ(size, xvmsplice1(self->p[0], to, 2 * size,
 						   0));
 			EXPECT_EQ(size, match_pattern(to, size, DATA, 0));
@@ -399,7 +402,7 @@ TEST_F(vmsplice, from_pipe)
 	}
 }
 
-/* Ranges shorter than a buffer, and across two; the rest stays. */
+/* Ranges shorter than a buffer, and across two buffers; the rest stays. */
 TEST_F(vmsplice, from_pipe_ranges)
 {
 	struct iovec iov[] = {
@@ -465,7 +468,7 @@ TEST_F(vmsplice, from_pipe_wakes_writer)
 	free(more);
 }
 
-/* Whole buffers are lost to no fault: what was not copied stays. */
+/* A fault loses no data: bytes that were not copied stay in the pipe. */
 TEST_F(vmsplice, from_pipe_fault)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, FILLER, 0));
@@ -476,7 +479,7 @@ TEST_F(vmsplice, from_pipe_fault)
 				      SOME, 0));
 	EXPECT_EQ(SOME, pipe_bytes(self->p[0]));
 
-	/* In the second one. */
+	/* In the second buffer. */
 	EXPECT_EQ(self->page, xvmsplice1(self->p[0], self->mem, SOME, 0));
 	EXPECT_EQ(self->page, match_pattern(self->mem, self->page, FILLER, 0));
 	EXPECT_EQ(SOME - self->page,
@@ -486,7 +489,7 @@ TEST_F(vmsplice, from_pipe_fault)
 					    DATA, self->page));
 }
 
-/* A descriptor for both is one to write to. */
+/* For vmsplice(), an O_RDWR descriptor is the write end. */
 TEST_F(vmsplice, read_write_fifo)
 {
 	int p[2], rw;
@@ -497,7 +500,7 @@ TEST_F(vmsplice, read_write_fifo)
 	EXPECT_EQ(SOME, read_pattern(p[0], SOME, DATA, 0));
 }
 
-/* Memory that maps a file: what is in the pipe is the page cache. */
+/* Memory that maps a file: the pipe refers to the page cache. */
 FIXTURE(vmsplice_file) {
 	int fd;
 	int p[2];
@@ -543,7 +546,7 @@ TEST_F(vmsplice_file, mapped)
 	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 }
 
-/* Beyond the last page of the file there is nothing to refer to. */
+/* After the last page of the file there is no page to refer to. */
 TEST_F(vmsplice_file, beyond_end)
 {
 	ssize_t page = page_size();
