@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Every command of this project. The work is done by scripts/.
+# The commands of this project. The scripts in scripts/ do the work.
 
 KERNEL ?= rust
 FILE ?=

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Sourced by the scripts that look into Debian's archive. They use the host's apt
-# with its mirror, proxy and trust settings, but with lists and state of their own,
-# and without what the host hooks into an update.
+# Sourced by the scripts that read Debian's archive. They use the host's apt
+# with its mirror, proxy and trust settings, but with separate lists and state,
+# and without the hooks that the host runs after an update.
 #
 # A package is one line everywhere, as in scripts/packages.lock: name, version,
 # architecture, SHA-256.
@@ -11,7 +11,8 @@
 
 apt_dir=$cache/apt
 archives=$apt_dir/archives
-# All packages that the archive serves; a fifth field is the LLVM that one depends on.
+# All packages that the archive serves. A fifth field is the LLVM that the
+# package depends on.
 served=$apt_dir/served
 
 apt() { "apt-$1" -c "$apt_dir/apt.conf" "${@:2}"; }
@@ -39,8 +40,8 @@ sources() {
 	done
 }
 
-# host_mirror: the mirror of Debian that the host's apt has, whose lists may never
-# have been fetched. The archives of others rarely have an address that ends like it.
+# host_mirror: the Debian mirror of the host's apt, whose lists may never have
+# been fetched. Third-party archives rarely have an address that ends like it.
 host_mirror() {
 	apt-get indextargets --no-release-info --format '$(REPO_URI) $(RELEASE)' | awk '
 		$2 ~ /security/ { next }
@@ -83,12 +84,12 @@ setup_apt() {
 }
 
 add_snapshot() {
-	# A snapshot is older than the date until which its lists were valid.
+	# A snapshot is older than the expiry date of its lists.
 	sources "$SNAPSHOT" check-valid-until=no >>"$apt_dir/sources.list"
 	update_apt "SNAPSHOT=$SNAPSHOT cannot be read: see above; $(snapshot_hint)"
 }
 
-# update_apt MESSAGE: fetches the lists; MESSAGE is for when they cannot be read.
+# update_apt MESSAGE: fetches the lists; prints MESSAGE if they cannot be read.
 update_apt() {
 	apt get -qq update || die "$1"
 	apt get indextargets --format '$(FILENAME)' 'Created-By: Packages' |
@@ -108,8 +109,8 @@ update_apt() {
 	[ -s "$served" ] || die "the archive has no packages"
 }
 
-# lacking: of the packages on standard input, those that the archive does not have.
-# Fails if it has one of them with another checksum.
+# lacking: prints the packages on standard input that the archive does not have.
+# Fails if the archive has one of them with another checksum.
 lacking() {
 	awk '
 		NR == FNR { sums[$1, $2, $3] = sums[$1, $2, $3] " " $4; next }
@@ -123,7 +124,8 @@ lacking() {
 	' "$served" -
 }
 
-# look_for PACKAGES: sets missing to those that neither the mirror nor the snapshot has.
+# look_for PACKAGES: sets missing to the packages that neither the mirror nor
+# the snapshot has.
 looked_into=''
 look_for() {
 	[ -n "$looked_into" ] || step "package lists" setup_apt
@@ -157,7 +159,8 @@ snapshot_hint() {
 		"URL is that of its archive \"debian\" at $(awk '$1 == "snapshot" { print $2 }' "$lock")"
 }
 
-# newest_rust [KEEP]: the newest version within the bounds; KEEP, if it is still there.
+# newest_rust [KEEP]: the newest version within the bounds, or KEEP if the
+# archive still has it.
 newest_rust() {
 	local version linked number all=''
 	for version in ${1:-} $(apt cache madison rustc | awk '{ print $3 }'); do
@@ -178,8 +181,8 @@ newest_rust() {
 		"on libllvm$LLVM (5 of 5 packages); $(snapshot_hint)"
 }
 
-# newest_packages [LIST]: the newest tool root within the bounds. A package keeps its
-# version of LIST where the archive still serves it.
+# newest_packages [LIST]: the newest tool root within the bounds. A package
+# keeps its version of LIST if the archive still serves it.
 newest_packages() {
 	local keep=${1:-/dev/null} packages missing rust qemu
 	packages=$(sed -E 's/#.*//; /^[ \t]*$/d' "$top/scripts/packages" | sort -u)
@@ -238,7 +241,8 @@ write_list() {
 	EOF
 }
 
-# differences LIST: one line for how LIST differs from the lock, or nothing.
+# differences LIST: one line with the differences of LIST from the lock, or
+# nothing.
 differences() {
 	[ "$1" != "$lock" ] || return 0
 	awk '
@@ -257,7 +261,7 @@ differences() {
 			if (all == 1) print "1 package differs from scripts/packages.lock: " text
 			if (all > 1) print all " packages differ from scripts/packages.lock: " text
 		}
-		# Packages of one source mostly change together.
+		# Packages of one source usually change together.
 		function add(name, how,   i) {
 			all++
 			for (i = 1; i <= kinds && kind[i] != how; i++);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Sourced by the scripts beside it: places, messages, and the step helper.
+# Sourced by the other scripts: folders, messages, and the step helper.
 
 set -euo pipefail
 
@@ -14,12 +14,13 @@ build=$top/build
 say() { printf '==> %s\n' "$*" >&2; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# step MESSAGE COMMAND...: runs COMMAND in a subshell, and says how long it took.
+# step MESSAGE COMMAND...: runs COMMAND in a subshell, and prints how long it
+# took.
 step() {
 	local what=$1 start=$SECONDS rc
 	shift
 	say "$what"
-	# Not "|| rc=$?": that would switch errexit off inside COMMAND.
+	# Not "|| rc=$?": that would disable errexit inside COMMAND.
 	set +e
 	(set -e; "$@")
 	rc=$?
@@ -39,13 +40,15 @@ hold() {
 	flock -w 3600 ${2:-} "$fd" || die "$1: still locked after an hour"
 }
 
-# hash_of FILE...: names a result by what it was made from.
+# hash_of FILE...: a name for a result that depends on the content of these
+# files.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 source_dir=$cache/source
 
-# use_list LIST: from now on the tool root and the kernel source are those of LIST,
-# which has the form of scripts/packages.lock. The root is named by what is in it.
+# use_list LIST: selects the tool root and the kernel source of LIST, which has
+# the format of scripts/packages.lock. The name of the root depends on its
+# contents.
 use_list() {
 	list=$1
 	root=$cache/root-$(sed -E '/^(#|snapshot |linux-source-)/d' "$list" |
@@ -56,7 +59,8 @@ use_list() {
 
 lock=${PACKAGES_LOCK:-$top/scripts/packages.lock}
 [ -e "$lock" ] || die "$lock is missing: restore it from git"
-# The list that scripts/tools made when it could not get all of the lock.
+# The list that scripts/tools wrote because some versions of the lock were not
+# available.
 instead=$cache/instead-$(hash_of "$lock" "$top/scripts/versions" "$top/scripts/packages")
 use_list "$lock"
 [ ! -e "$instead" ] || use_list "$instead"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The part of an awk program that turns a program's TAP into results, a line a
-# test: pass|fail|skip, stage, name, and why. The rest of the program sets stage,
-# and program, plan and seen where the output of a program begins; it calls
-# test() for each result line and finish() with the exit code.
+# The part of an awk program that converts a program's TAP to results, one line
+# per test: pass|fail|skip, stage, name, and reason. The other part sets stage,
+# and at the start of a program's output program, plan and seen. It calls test()
+# for each result line, and finish() with the exit code.
 
 function add(res, why) { printf "%s\t%s\t%s\t%s\n", res, stage, name, why }
 function finish(rc) {
