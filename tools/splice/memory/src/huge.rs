@@ -10,7 +10,8 @@ use anyhow::{bail, Context, Result};
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::{Mapping, HUGE_PAGE};
+use crate::mapping::Mapping;
+use crate::size::HUGE_PAGE;
 
 /// What the kernel has for huge pages of this size.
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";

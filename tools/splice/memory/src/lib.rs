@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory of which it is known what it is made of.
+//! Memory whose physical pages are of a known kind and order.
 
 mod huge;
 mod mapping;
 mod noncontiguous;
+mod size;
 
 pub use huge::{huge_file, hugetlb, hugetlb_file, thp, Reserve};
 pub use mapping::Mapping;
 pub use noncontiguous::noncontiguous;
-
-/// A page.
-pub const PAGE: usize = 4096;
-
-/// A huge page.
-pub const HUGE_PAGE: usize = 2 << 20;
+pub use size::{HUGE_PAGE, PAGE};

@@ -9,7 +9,7 @@ use std::slice;
 use anyhow::{Context, Result};
 use rustix::mm::{madvise, mmap, mmap_anonymous, munmap, Advice, MapFlags, ProtFlags};
 
-use crate::PAGE;
+use crate::size::PAGE;
 
 /// A mapping.
 ///

@@ -8,7 +8,8 @@ use std::os::unix::fs::FileExt;
 use anyhow::{bail, Context, Result};
 use rustix::mm::{Advice, MapFlags};
 
-use crate::{Mapping, PAGE};
+use crate::mapping::Mapping;
+use crate::size::PAGE;
 
 /// How many pages may be in the way beyond as many as are asked for.
 const MORE: usize = 64;
