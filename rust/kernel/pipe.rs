@@ -120,14 +120,19 @@ impl<'a> Pipe<'a> {
 
     /// Locks the pipe if its mutex is free, and returns `None` otherwise. Does not sleep.
     ///
-    /// A file must refer to the pipe: the mutex of another pipe would stay locked, because
-    /// `pipe_unlock` leaves it alone.
+    /// As in [`Self::lock`], the mutex is not taken if no file refers to the pipe.
     pub fn try_lock(&mut self) -> Option<PipeGuard<'_>> {
-        // SAFETY: The pipe is valid by the type invariant.
-        if unsafe { bindings::mutex_trylock(&raw mut (*self.as_ptr()).mutex) } == 0 {
+        // SAFETY: The pipe is valid by the type invariant. While this handle exists, either a
+        // file refers to the pipe all the time, or none does.
+        let is_locked = unsafe {
+            (&raw const (*self.as_ptr()).files).read_volatile() == 0
+                || bindings::mutex_trylock(&raw mut (*self.as_ptr()).mutex) != 0
+        };
+        if !is_locked {
             return None;
         }
-        // INVARIANT: `mutex_trylock` succeeded, so the pipe is locked.
+        // INVARIANT: The pipe is locked, or no file refers to it and `self` is the only handle, which
+        // stays borrowed while the guard exists.
         Some(PipeGuard {
             pipe: self.pipe,
             _handle: PhantomData,
