@@ -11,6 +11,7 @@
 #include "splice_memory.h"
 
 #include <linux/fuse.h>
+#include <linux/sched.h>
 #include <sys/prctl.h>
 
 /* Data of more than one page, with a partly filled last page. */
@@ -41,6 +42,7 @@ enum how {
 struct shared {
 	int read_error;		/* error of the reply to every read request, or 0 */
 	bool hang;		/* the server never replies to a read request */
+	bool delay;		/* it replies once this is false */
 	bool keep;		/* the server tees every read reply into the keep pipe */
 	int nr_reads;
 	int nr_writes;
@@ -212,6 +214,8 @@ static void reply_read(struct server *s)
 	s->shared->nr_reads++;
 	while (s->shared->hang)
 		pause();
+	while (__atomic_load_n(&s->shared->delay, __ATOMIC_SEQ_CST))
+		usleep(1000);
 	if (s->shared->read_error) {
 		reply(s, s->shared->read_error, NULL, 0);
 		return;
@@ -646,6 +650,59 @@ TEST_F(fuse, read_error)
 	off = SIZE - 100;
 	EXPECT_EQ(100, xsendfile(self->p[1], self->fd, &off, SOME));
 	EXPECT_EQ(SIZE, off);
+}
+
+/*
+ * Returns whether another process can use the pipe within @seconds. It shares
+ * the descriptors: if it closed one of the mount at its end, it would wait for
+ * the server.
+ */
+static bool is_usable(struct __test_metadata *_metadata, const int p[2],
+		      int seconds)
+{
+	int i, status;
+	pid_t pid = syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0);
+
+	ASSERT_LE(0, pid);
+	if (!pid)
+		_exit(pipe_bytes(p[0]) ||
+		      write_pattern(p[1], 10, OTHER, 0) != 10 ||
+		      read_pattern(p[0], 10, OTHER, 0) != 10);
+	for (i = 0; i < seconds * 100; i++) {
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return !status;
+		usleep(10000);
+	}
+	return false;
+}
+
+/*
+ * vmsplice() of a mapping of the file waits for the server in a page fault, and
+ * others can use the pipe meanwhile. Stock C holds the lock of the pipe.
+ */
+TEST_F_TIMEOUT(fuse, vmsplice_of_mapping, 60)
+{
+	struct iovec iov = { .iov_len = SOME };
+	struct job job;
+	bool usable;
+
+	if (variant->how == PASSTHROUGH)
+		SKIP(return, "the server gets no read request");
+	iov.iov_base = mmap(NULL, SOME, PROT_READ, MAP_PRIVATE, self->fd, 0);
+	ASSERT_NE(MAP_FAILED, iov.iov_base);
+	self->shared->delay = true;
+	job = job_vmsplice(self->p[1], &iov);
+	job_start(_metadata, &job);
+	while (!__atomic_load_n(&self->shared->nr_reads, __ATOMIC_SEQ_CST))
+		usleep(1000);
+	usable = is_usable(_metadata, self->p, have_counters() ? 10 : 1);
+	__atomic_store_n(&self->shared->delay, false, __ATOMIC_SEQ_CST);
+	EXPECT_EQ(SOME, job_finish(_metadata, &job));
+	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
+	munmap(iov.iov_base, SOME);
+	EXPECT_EQ(have_counters(), usable);
+	if (!have_counters())
+		XFAIL(return, "stock C: a page fault of vmsplice() holds the lock of the pipe");
 }
 
 /*
