@@ -19,12 +19,12 @@ run: tools ## Boots the kernel and moves FILE= through every path of splice
 	@scripts/kernel $(KERNEL)
 	@KERNEL=$(KERNEL) scripts/run $(FILE)
 
-bench: tools ## Counts instructions per operation, Rust beside stock C
+bench: tools ## Counts instructions per operation, for Rust and stock C
 	@scripts/kernel c
 	@scripts/kernel rust
 	@scripts/bench
 
-bench-native: tools ## Measures GiB/s at native speed, Rust beside stock C, in PAIRS=12 pairs of runs
+bench-native: tools ## Measures GiB/s at native speed, for Rust and stock C, in PAIRS=12 pairs of runs
 	@scripts/kernel um-c
 	@scripts/kernel um-rust
 	@PAIRS=$(PAIRS) scripts/bench-native
@@ -47,23 +47,23 @@ check-device: tools ## Runs the tests of drivers, on emulated devices, without a
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
 
-check-configs: tools ## Builds our code with options and for machines that others use, and boots arm64
+check-configs: tools ## Builds our code with other options and compilers and for other machines; boots arm64
 	@scripts/check-configs
 
-differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C; quicker with GUEST=um
+differential: tools ## Compares COUNT=200 random sequences from SEED=1 on, Rust and stock C; faster with GUEST=um
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)c
 	@scripts/kernel $(if $(filter um,$(GUEST)),um-)rust
 	@SEED=$(SEED) COUNT=$(COUNT) GUEST=$(GUEST) scripts/differential
 
-programs: tools ## Runs other people's tests and programs on Rust and stock C
+programs: tools ## Runs tests and programs of other projects on Rust and stock C
 	@scripts/kernel full-c
 	@scripts/kernel full
 	@scripts/programs
 
-kunit: tools ## Boots the Rust kernel and counts KUnit and doc tests
+kunit: tools ## Boots the Rust kernel and runs KUnit and documentation tests
 	@scripts/check kunit
 
-shell: tools ## Boots KERNEL=rust|c|debug and gives a shell in it
+shell: tools ## Boots KERNEL=rust|c|debug and opens a shell in it
 	@scripts/kernel $(KERNEL)
 	@scripts/guest $(KERNEL) --shell
 
@@ -73,7 +73,7 @@ tools: ## Fetches tools and kernel source into the cache folder
 tools-update: ## Writes the newest versions within the bounds to scripts/packages.lock
 	@scripts/tools-update
 
-update: ## Tries the newest kernel and tools with all tests, and locks them if all is well
+update: ## Runs all tests with the newest kernel and tools, and locks these versions if all pass
 	@scripts/update
 
 tree: tools ## Prepares build/linux: kernel source, patches, overlay

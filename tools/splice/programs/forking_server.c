@@ -2,7 +2,7 @@
 /*
  * A pre-forking server for criu to dump and restore (scripts/guest-programs).
  *
- *	forking_server FOLDER		serves two FIFOs that it makes in FOLDER
+ *	forking_server FOLDER		serves two FIFOs that it creates in FOLDER
  *	forking_server FOLDER COMMAND	sends COMMAND to it and prints the answer
  *
  * A message is a record of RECORD bytes, so that each is read by one worker.
@@ -12,7 +12,7 @@
  * fork, and private to each worker. The commands:
  *
  *	sum	checksum of the memory that all workers see; each worker also
- *		checks its private memory, and answers "bad" if that has changed
+ *		checks its private memory, and answers "bad" if it has changed
  *	touch N	writes to N pages of the shared and N of the private memory
  */
 #include <fcntl.h>

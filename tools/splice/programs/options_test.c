@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Moves real data where options of the kernel take part that only the kernels
- * full and full-c have. Prints TAP.
+ * Moves data through code that only the options of the kernels full and full-c
+ * enable. Prints TAP.
  *
  *	options_test ksm|memcg|seccomp|bpf FOLDER
  *
@@ -56,7 +56,7 @@ static void need(int good, const char *what)
 	exit(1);
 }
 
-/* Every page of it differs from every other. */
+/* Each page has a different content. */
 static void fill(char *mem, size_t size)
 {
 	uint64_t x = 88172645463325252;
@@ -123,7 +123,7 @@ static int same(int fd, const char *mem, size_t size)
 	return !n && at == size;
 }
 
-/* Moves what is in the pipe on, until there were SIZE bytes. */
+/* Splices SIZE bytes from FROM to TO. */
 static int splice_all(int from, int to, size_t size)
 {
 	while (size) {
@@ -183,7 +183,7 @@ static void ksm(const char *folder)
 	memcpy(two, one, size);
 	need(put(KSM "sleep_millisecs", "10") && put(KSM "pages_to_scan", "10000"), "settings");
 	need(!madvise(one, size, MADV_MERGEABLE) && !madvise(two, size, MADV_MERGEABLE), "madvise");
-	/* None that an earlier run has left. */
+	/* Unmerge the pages of earlier runs. */
 	need(put(KSM "run", "2"), "unmerge");
 	before = get(KSM "pages_sharing");
 	put(KSM "run", "1");
@@ -238,7 +238,7 @@ static void memcg(const char *folder)
 	expect(same(to, mem, size), "the file has it");
 	posix_fadvise(to, 0, 0, POSIX_FADV_DONTNEED);
 
-	/* Memory that only a pipe has is still its user's. */
+	/* Unmapped memory in a pipe is still charged to the cgroup. */
 	before = get(GROUP "/memory.current");
 	for (int i = 0; i < 4; i++) {
 		struct iovec iov = { memory(MIB), MIB };
@@ -254,7 +254,7 @@ static void memcg(const char *folder)
 		close(fds[i][0]);
 		close(fds[i][1]);
 	}
-	/* Each processor keeps some charges for later. */
+	/* Each CPU caches some charges. */
 	for (int i = 0; i < 50; i++) {
 		after = get(GROUP "/memory.current");
 		if (held - after >= (long)(part - MIB))
@@ -300,7 +300,7 @@ static int bpf(int cmd, union bpf_attr *attr)
 	return syscall(__NR_bpf, cmd, attr, sizeof(*attr));
 }
 
-/* Puts SOCK under a program that does nothing but return VALUE. */
+/* Attaches to SOCK a program that only returns VALUE. */
 static int verdict(int map, int sock, int value)
 {
 	struct bpf_insn insns[] = {
@@ -322,7 +322,7 @@ static int verdict(int map, int sock, int value)
 	};
 	if (bpf(BPF_PROG_ATTACH, &attr))
 		return 0;
-	/* A socket takes the program that the map has when it gets there. */
+	/* A socket uses the program that the map has when the socket is added. */
 	attr = (union bpf_attr){ .map_fd = map, .key = (uintptr_t)&key };
 	bpf(BPF_MAP_DELETE_ELEM, &attr);
 	attr = (union bpf_attr){
@@ -331,7 +331,7 @@ static int verdict(int map, int sock, int value)
 	return !bpf(BPF_MAP_UPDATE_ELEM, &attr);
 }
 
-/* sendfile to a socket whose data a program of BPF lets pass, or not. */
+/* sendfile to a socket whose data a BPF program passes or drops. */
 static void sk_msg(const char *folder)
 {
 	union bpf_attr attr = {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A libfuse file system whose files end before the size that it announces, as
- * those of /proc and of files that shrink do.
+ * A libfuse file system whose files end before the size that it reports, like
+ * files of /proc and files that shrink.
  *
  *	short_fuse FD FOLDER
  *
- * FD is /dev/fuse, mounted already. The files are those of FOLDER, each announced
- * as 1 MiB longer than it is. Replies are spliced. libfuse writes the reply's
- * header to a pipe by vmsplice(2); when the file turns out to be shorter, it
- * corrects the length in its own memory, and the kernel has to see that.
+ * FD is /dev/fuse, mounted already. The files are those of FOLDER, each reported
+ * as 1 MiB longer than it is. Replies are spliced. libfuse puts the header of a
+ * reply into a pipe by vmsplice(2). If the file is shorter than expected, libfuse
+ * corrects the length in its own memory, and the kernel must see the new value.
  */
 #define FUSE_USE_VERSION 317
 
@@ -26,7 +26,7 @@
 
 static int folder;
 
-/* The number of an inode is that of its file in FOLDER, all on one file system. */
+/* Inode numbers are those of FOLDER, whose files are on one file system. */
 static char *name_of[64];
 
 static int stat_of(fuse_ino_t ino, struct stat *st)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Reads commands from a pipe as dash does since 0.5.13, which is newer than the
- * one of Debian 13: tee(2) copies the input to a pipe of its own, a look at that
- * tells where the line ends, and only the line is read from the input. So a
- * command of the script finds the rest of the input where the line ended.
+ * one of Debian 13: tee(2) duplicates the input to another pipe, in which the
+ * program finds the end of the line. It then reads only that line from the input,
+ * so that a command of the script can read the rest.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -17,7 +17,7 @@
 
 static int look[2];
 
-/* A line with its end; 0 at the end of the input. */
+/* Reads a line, including its end; returns 0 at the end of the input. */
 static size_t next_line(char *line, size_t size)
 {
 	size_t have = 0;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The chart: one bar for each operation, from 1 to its ratio, and a line where it
-//! may be at most.
+//! The chart: one bar for each operation, from 1 to its ratio, and a line at its bound.
 
 use anyhow::Result;
 use plotters::prelude::*;
@@ -15,15 +14,15 @@ const BAR: u32 = 15;
 const AROUND_BARS: u32 = 110;
 const LABELS: u32 = 260;
 
-/// The axis begins here at the latest. A bar that would be longer is cut off, so that one that is
-/// does not squeeze all others, and has its ratio written in it.
+/// The lowest start of the axis. A longer bar is cut off, so that it does not squeeze all others,
+/// and its ratio is written in it.
 const SHORTEST: f64 = 0.9;
 
 const GOOD: RGBColor = RGBColor(0x2a, 0x7f, 0x62);
 const OVER: RGBColor = RGBColor(0xc0, 0x39, 0x2b);
 const LINE: RGBColor = RGBColor(0x88, 0x88, 0x88);
 
-/// Draws it, as an SVG file.
+/// Draws the chart as an SVG file.
 pub fn svg(report: &Report) -> Result<String> {
     let rows = report.rows();
     let count = u32::try_from(rows.len())?;
@@ -39,7 +38,7 @@ pub fn svg(report: &Report) -> Result<String> {
     let root =
         SVGBackend::with_string(&mut svg, (WIDTH, count * BAR + AROUND_BARS)).into_drawing_area();
     root.fill(&WHITE)?;
-    // The first operation is to be at the top.
+    // The first operation is at the top.
     let mut chart = ChartBuilder::on(&root)
         .caption(
             "Instructions per operation, Rust / C (less is better)",

@@ -2,9 +2,9 @@
 
 //! The processor's clock, as a counter of instructions.
 //!
-//! Under QEMU's `-icount shift=0` the time stamp counter goes up by one for each
-//! instruction. The kernel's clocks are derived from it, but scaled by what the
-//! kernel took its frequency for, so it is read directly.
+//! Under QEMU's `-icount shift=0` the time stamp counter goes up by one for each instruction. The
+//! kernel's clocks are derived from it, but scaled by the frequency that the kernel measured, so
+//! the counter is read directly.
 
 use std::arch::asm;
 use std::arch::x86_64::_rdtsc;
@@ -12,15 +12,14 @@ use std::hint::black_box;
 
 use anyhow::{bail, Result};
 
-/// What the counter says.
+/// Reads the counter.
 #[inline(always)]
 pub fn now() -> u64 {
-    // SAFETY: Every x86_64 processor has it, and Linux lets programs use it.
+    // SAFETY: Every x86_64 processor has the instruction, and Linux allows it in user space.
     unsafe { _rdtsc() }
 }
 
-/// How much of what is measured is the measuring itself: the least of many
-/// tries with an empty operation.
+/// Returns the cost of the measurement itself: the minimum of many tries with an empty operation.
 pub fn overhead() -> u64 {
     fn nothing(_: &mut ()) -> rustix::io::Result<usize> {
         Ok(0)
@@ -32,7 +31,7 @@ pub fn overhead() -> u64 {
         .unwrap_or(0)
 }
 
-/// Runs `operation`, and says what the counter went up by, and its result.
+/// Runs `operation`, and returns the difference of the counter and the result.
 #[inline(never)]
 pub fn time<T, R>(operation: fn(&mut T) -> R, subject: &mut T) -> (u64, R) {
     let start = now();
@@ -40,13 +39,13 @@ pub fn time<T, R>(operation: fn(&mut T) -> R, subject: &mut T) -> (u64, R) {
     (now().wrapping_sub(start), result)
 }
 
-/// Fails unless the counter counts instructions.
+/// Returns an error unless the counter counts instructions.
 pub fn verify() -> Result<()> {
     const TURNS: u64 = 1_000_000;
     const INSTRUCTIONS: u64 = 2 * TURNS;
 
     fn count_down(_: &mut ()) {
-        // SAFETY: It changes the register that it is given, and nothing else.
+        // SAFETY: The code changes only the register that it is given.
         unsafe {
             asm!(
                 "2:",
@@ -61,7 +60,7 @@ pub fn verify() -> Result<()> {
         .map(|_| time(count_down, &mut ()).0)
         .min()
         .unwrap_or(0);
-    // There are some instructions around the loop, and perhaps a timer interrupt.
+    // There are a few instructions around the loop, and perhaps a timer interrupt.
     if !(INSTRUCTIONS..INSTRUCTIONS + INSTRUCTIONS / 100).contains(&counted) {
         bail!(
             "this machine's clock went on by {counted} in {INSTRUCTIONS} instructions; \

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The files, pipes and sockets that data is moved between.
+//! The files, pipes and sockets between which data is moved.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
@@ -17,10 +17,10 @@ use rustix::pipe::{IoSliceRaw, SpliceFlags};
 
 use crate::memory::{Kind, Memory, Source};
 
-/// Room in a socket for the largest amount, with what the kernel adds to it.
+/// Room in a socket for the largest amount, and for the overhead of the kernel.
 const SOCKET_ROOM: usize = 16 << 20;
 
-/// A pipe with room for the amount that is moved at a time.
+/// A pipe with room for the amount of one transfer.
 pub struct Pipe {
     pub read: OwnedFd,
     pub write: OwnedFd,
@@ -36,7 +36,7 @@ impl Pipe {
     }
 }
 
-/// Two connected sockets that do not wait.
+/// Two connected sockets in non-blocking mode.
 pub struct Sockets {
     pub near: OwnedFd,
     pub far: OwnedFd,
@@ -46,7 +46,7 @@ pub struct Sockets {
 impl Sockets {
     fn tcp() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        // What a connection announces as its window depends on the room at its start.
+        // The window that a connection announces depends on the room at its start.
         make_room(&listener)?;
         let near = TcpStream::connect(listener.local_addr()?)?;
         let (far, _) = listener.accept()?;
@@ -83,7 +83,7 @@ impl Sockets {
         self.settle()
     }
 
-    /// Drops as much as `buffer` holds at the far end.
+    /// Drops as many bytes at the far end as `buffer` holds.
     pub fn drain(&self, buffer: &mut [u8]) -> Result<()> {
         // TCP can drop data without copying it.
         let flags = if self.tcp {
@@ -112,7 +112,7 @@ impl Sockets {
         self.settle()
     }
 
-    /// Has delayed acknowledgements sent now, and not by a timer at any time.
+    /// Makes the kernel send delayed acknowledgements now, instead of later from a timer.
     fn settle(&self) -> Result<()> {
         if self.tcp {
             sockopt::set_tcp_quickack(&self.far, true)?;
@@ -122,7 +122,7 @@ impl Sockets {
 }
 
 fn make_room(socket: impl AsFd) -> Result<()> {
-    // Beyond the limit for all only with privilege; without, up to the limit.
+    // Privilege is needed to exceed the system's limit; without it, use the limit.
     sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_ROOM)
         .or_else(|_| sockopt::set_socket_send_buffer_size(&socket, SOCKET_ROOM))?;
     sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_ROOM)
@@ -141,8 +141,8 @@ fn wait_for(fd: &OwnedFd, events: PollFlags) -> Result<()> {
     Ok(())
 }
 
-/// Data of which no eight bytes, at a place that is a multiple of eight, come
-/// twice: neither in it nor in that of another `start` far enough away.
+/// Returns data in which no aligned group of eight bytes occurs twice, neither in it nor in the
+/// data of another `start` that is far enough away.
 fn pattern(bytes: usize, start: u64) -> Vec<u8> {
     (start..)
         .flat_map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_ne_bytes())
@@ -150,12 +150,12 @@ fn pattern(bytes: usize, start: u64) -> Vec<u8> {
         .collect()
 }
 
-/// All that an operation may need, for moving `bytes` bytes at a time.
+/// The endpoints of all operations, for `bytes` bytes at a time.
 pub struct Endpoints {
     bytes: usize,
-    /// A file with something in it, on tmpfs.
+    /// A file on tmpfs that contains data.
     pub source: File,
-    /// A file to be overwritten, on tmpfs.
+    /// A file on tmpfs that is overwritten.
     pub target: File,
     pub null: File,
     pub zero: File,
@@ -163,7 +163,7 @@ pub struct Endpoints {
     pub other_pipe: Pipe,
     pub tcp: Sockets,
     pub unix: Sockets,
-    /// Asks for a notification, where the kernel has them.
+    /// Requests a notification, if the kernel supports it.
     pub notify: SpliceFlags,
     memory: Memory,
 }
@@ -172,12 +172,12 @@ pub struct Endpoints {
 const NOTIFY: SpliceFlags = SpliceFlags::from_bits_retain(0x10);
 
 impl Endpoints {
-    /// Makes them, with the files in `dir`.
+    /// Creates the endpoints, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
         Self::with_memory(dir, bytes, Kind::Ordinary, Source::Any)
     }
 
-    /// Likewise, with memory of a certain kind.
+    /// The same, with memory of a certain kind.
     pub fn with_memory(dir: &Path, bytes: usize, kind: Kind, source: Source) -> Result<Self> {
         let data = pattern(bytes, 1);
         let file = |name: &str| -> Result<File> {
@@ -191,12 +191,12 @@ impl Endpoints {
                 .with_context(|| path.display().to_string())?;
             file.write_all(&data)?;
             file.rewind()?;
-            // Whoever is done with it has to do nothing else.
+            // Unlink the file now, so that nobody needs to remove it later.
             std::fs::remove_file(&path)?;
             Ok(file)
         };
         let pipe = Pipe::new(bytes)?;
-        // SAFETY: No memory.
+        // SAFETY: The call refers to no memory.
         let notified = unsafe { rustix::pipe::vmsplice(&pipe.write, &[], NOTIFY) };
         let notify = notified.map_or(SpliceFlags::empty(), |_| NOTIFY);
         Ok(Self {
@@ -210,12 +210,12 @@ impl Endpoints {
             other_pipe: Pipe::new(bytes)?,
             tcp: Sockets::tcp().context("TCP on the loopback device")?,
             unix: Sockets::unix().context("AF_UNIX")?,
-            // Every page is written to, so that it is there.
+            // Every page is written to, so that it is mapped.
             memory: Memory::new(kind, source, &pattern(bytes, 1 << 32))?,
         })
     }
 
-    /// How many bytes are moved at a time.
+    /// The number of bytes of one transfer.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -224,21 +224,21 @@ impl Endpoints {
         self.memory.bytes()
     }
 
-    /// One `splice` of all bytes that are moved at a time.
+    /// One `splice` of all bytes of a transfer.
     #[inline(always)]
     pub fn splice(&self, from: impl AsFd, to: impl AsFd) -> rustix::io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
         rustix::pipe::splice(from, None, to, None, self.bytes, flags)
     }
 
-    /// The same from a file, from its beginning on, whatever its position is.
+    /// The same from the beginning of a file, which ignores the file position.
     #[inline(always)]
     pub fn splice_from_start(&self, from: &File, to: impl AsFd) -> rustix::io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
         rustix::pipe::splice(from, Some(&mut 0), to, None, self.bytes, flags)
     }
 
-    /// The same to a file, from its beginning on.
+    /// The same to the beginning of a file.
     #[inline(always)]
     pub fn splice_to_start(&self, from: impl AsFd, to: &File) -> rustix::io::Result<usize> {
         let flags = SpliceFlags::NONBLOCK;
@@ -260,12 +260,12 @@ impl Endpoints {
     pub fn vmsplice_with(&self, flags: SpliceFlags) -> rustix::io::Result<usize> {
         let slices = [IoSliceRaw::from_slice(self.memory())];
         let flags = SpliceFlags::NONBLOCK | flags;
-        // SAFETY: The kernel only reads the memory, which nothing writes to before the pipe has
-        // been drained.
+        // SAFETY: The kernel only reads the memory. Nothing writes to it before the pipe has been
+        // drained.
         unsafe { rustix::pipe::vmsplice(&self.pipe.write, &slices, flags) }
     }
 
-    /// Takes the pages of the memory away.
+    /// Unmaps the pages of the memory.
     pub fn forget_memory(&mut self) -> Result<()> {
         self.memory.forget()
     }
@@ -283,13 +283,13 @@ impl Endpoints {
         rustix::fs::sendfile(to, &self.source, Some(&mut 0), self.bytes)
     }
 
-    /// Puts the source file's content into the pipe.
+    /// Puts the content of the source file into the pipe.
     pub fn fill_pipe(&self) -> Result<()> {
         self.all(self.splice_from_start(&self.source, &self.pipe.write))
             .context("filling a pipe")
     }
 
-    /// Takes everything out of `pipe`.
+    /// Drains `pipe`.
     pub fn drain(&self, pipe: &Pipe) -> Result<()> {
         let mut taken = 0;
         while taken < self.bytes {
@@ -308,7 +308,7 @@ impl Endpoints {
         self.unix.drain(self.memory.bytes_mut())
     }
 
-    /// Fails unless all bytes were moved.
+    /// Returns an error unless all bytes were moved.
     #[inline(always)]
     pub fn all(&self, moved: rustix::io::Result<usize>) -> Result<()> {
         match moved? {

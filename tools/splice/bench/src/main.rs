@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts the instructions of splice operations, or measures their throughput, and
-//! compares two kernels.
+//! Counts the instructions of splice operations, or measures their throughput, and compares two
+//! kernels.
 //!
-//! Exits with 0 if all went well, with 1 if `report --strict` found an operation
-//! that costs too much, and with 2 if something failed.
+//! The exit code is 0 for success, 1 if `report --strict` found an operation that exceeds its
+//! bound, and 2 for an error.
 
 mod chart;
 mod clock;
@@ -40,13 +40,13 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measures the kernel at hand; prints lines `operation,bytes,instructions`.
+    /// Measures the running kernel; prints lines `operation,bytes,instructions`.
     Measure {
         /// A folder on a tmpfs, for two files.
         #[arg(long)]
         dir: PathBuf,
 
-        /// How many bytes to move at a time.
+        /// The number of bytes to move at a time.
         #[arg(long, value_delimiter = ',', default_values_t = [4096, 65_536, 1 << 20])]
         bytes: Vec<usize>,
 
@@ -54,72 +54,72 @@ enum Command {
         #[arg(long, default_value = "")]
         only: String,
 
-        /// Takes any clock for a counter of instructions.
+        /// Accepts any clock as the counter of instructions.
         #[arg(long)]
         any_clock: bool,
 
-        /// Takes other memory where there is none of the kind that is to be measured.
+        /// Uses other memory if the kind to measure is not available.
         #[arg(long)]
         any_memory: bool,
     },
 
-    /// Joins what was measured on two kernels: a table, a CSV file, and a chart.
+    /// Joins measurements of two kernels: a table, a CSV file, and a chart.
     Report {
-        /// What `measure` printed on the kernel with the C splice.
+        /// Output of `measure` on the kernel with the C splice.
         #[arg(long)]
         c: PathBuf,
 
-        /// What `measure` printed on the kernel with the Rust splice.
+        /// Output of `measure` on the kernel with the Rust splice.
         #[arg(long)]
         rust: PathBuf,
 
-        /// Writes lines `operation,bytes,c,rust,ratio` there.
+        /// Writes lines `operation,bytes,c,rust,ratio` to this file.
         #[arg(long)]
         csv: Option<PathBuf>,
 
-        /// Draws a chart of the ratios there.
+        /// Writes a chart of the ratios to this file.
         #[arg(long)]
         svg: Option<PathBuf>,
 
-        /// Puts the table into this page, in the place that it has for it.
+        /// Inserts the table into this page, between its marks.
         #[arg(long)]
         page: Option<PathBuf>,
 
-        /// What stands behind the table in the page.
+        /// Text for the page after the table.
         #[arg(long, requires = "page")]
         notes: Option<PathBuf>,
 
-        /// Fails where an operation costs more than it may.
+        /// Fails if an operation costs more than its bound.
         #[arg(long)]
         strict: bool,
     },
 
-    /// Measures the kernel at hand; prints lines `transfer,by,bytes_per_second`.
+    /// Measures the running kernel; prints lines `transfer,by,bytes_per_second`.
     Throughput {
         /// A folder on a tmpfs, for two files.
         #[arg(long)]
         dir: PathBuf,
 
-        /// How many bytes to move at a time.
+        /// The number of bytes to move at a time.
         #[arg(long, default_value_t = 1 << 20)]
         bytes: usize,
 
-        /// For how long each transfer is measured.
+        /// How long to measure each transfer.
         #[arg(long, default_value_t = 1000)]
         milliseconds: u64,
     },
 
-    /// Joins what `throughput` printed on two kernels in turn: a table, and a CSV file.
+    /// Joins outputs of `throughput` from alternating runs on two kernels: a table, and a CSV file.
     ThroughputReport {
-        /// What it printed on the kernel with the C splice, run by run.
+        /// Output of each run on the kernel with the C splice.
         #[arg(long, num_args = 1.., required = true)]
         c: Vec<PathBuf>,
 
-        /// What it printed on the kernel with the Rust splice, run by run.
+        /// Output of each run on the kernel with the Rust splice.
         #[arg(long, num_args = 1.., required = true)]
         rust: Vec<PathBuf>,
 
-        /// Writes a line for each transfer there, all quartiles included.
+        /// Writes a line for each transfer to this file, including all quartiles.
         #[arg(long)]
         csv: Option<PathBuf>,
     },
@@ -136,7 +136,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is as it should be.
+/// Returns whether all operations are within their bounds, if that matters.
 fn run(options: Options, out: &mut impl Write) -> Result<bool> {
     match options.command {
         Command::Measure {

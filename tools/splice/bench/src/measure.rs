@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Repeating an operation until its cost is known.
+//! Repeats an operation until its cost is known.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,23 +12,22 @@ use crate::endpoints::Endpoints;
 use crate::memory::Source;
 use crate::operations::{Operation, OPERATIONS};
 
-/// What a pipe holds that nobody has enlarged.
+/// The default capacity of a pipe.
 const DEFAULT_PIPE: usize = 64 << 10;
 
-/// How often an operation is done for one median; the timer interrupts, and the
-/// kernel refills its stocks of memory, in less than half of them.
+/// How often an operation is executed for one median. The timer interrupts, and the kernel refills
+/// its caches of free memory, in fewer than half of these.
 const ROUND: usize = 101;
 
-/// How often it is done before that: until the caches are filled, and TCP has given
-/// up acknowledging each segment at once.
+/// How often it is executed before that, until the caches are warm and TCP delays its
+/// acknowledgements.
 const WARM_UP: usize = 101;
 
-/// The cost is the smallest median of this many rounds at least, and at most.
-/// Each round has files, pipes and sockets of its own: where in memory they are
-/// makes a difference of some instructions.
+/// The cost is the smallest median of at least and at most this many rounds. Each round has new
+/// files, pipes and sockets: their addresses in memory make a difference of some instructions.
 const ROUNDS: std::ops::RangeInclusive<usize> = 4..=12;
 
-/// One in so many instructions: as far as the two smallest medians may differ.
+/// The maximum difference of the two smallest medians, as one in so many instructions.
 const PRECISION: u64 = 200;
 
 /// Writes a line `operation,bytes,instructions` for every operation.
@@ -76,7 +75,7 @@ fn cost(
     Ok(medians[0].saturating_sub(overhead))
 }
 
-/// The median of one round.
+/// Returns the median of one round.
 fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<u64> {
     let expected = operation.error.map_or(Ok(bytes), Err);
     let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, source)?;
@@ -93,7 +92,7 @@ fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Res
     Ok(median(&mut costs[WARM_UP..]))
 }
 
-/// The middle one.
+/// Returns the middle value.
 pub fn median(values: &mut [u64]) -> u64 {
     let middle = values.len() / 2;
     *values.select_nth_unstable(middle).1

@@ -9,12 +9,12 @@ use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use rustix::mm::{MapFlags, ProtFlags};
 use splice_memory::{huge_file, hugetlb, noncontiguous, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
 
-/// What memory is made of.
+/// A kind of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Small pages, as they come.
+    /// Small pages in any order.
     Ordinary,
-    /// Small pages of which no two that follow each other are neighbours in physical memory.
+    /// Small pages of which no two successive ones are adjacent in physical memory.
     Noncontiguous,
     /// Transparent huge pages.
     Thp,
@@ -26,20 +26,20 @@ pub enum Kind {
     PrivateFile,
     /// A private mapping of a file of transparent huge pages.
     PrivateHugeFile,
-    /// Small pages that a child process shares since a fork.
+    /// Small pages that are shared with a child process since a fork.
     Forked,
 }
 
-/// What to do where there is no memory of a kind.
+/// The action if memory of a kind is not available.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// Fails. Huge pages are reserved before.
+    /// Return an error. Huge pages are reserved if necessary.
     Required,
-    /// Takes ordinary memory.
+    /// Use ordinary memory.
     Any,
 }
 
-/// So many bytes from the start of a page on, all of them written to.
+/// Memory of `len` bytes from the start of a page on, all of them written to.
 pub struct Memory {
     mapping: Mapping,
     len: usize,
@@ -47,7 +47,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Memory with `content` in it.
+    /// Returns memory that contains `content`.
     pub fn new(kind: Kind, source: Source, content: &[u8]) -> Result<Self> {
         let len = content.len();
         let (small, huge) = (len.div_ceil(PAGE), len.div_ceil(HUGE_PAGE));
@@ -82,7 +82,7 @@ impl Memory {
             len,
             _child: None,
         };
-        // To write to a private mapping of a file would make the page another one.
+        // A write to a private mapping of a file would replace the page.
         if memory.bytes() != content {
             memory.bytes_mut().copy_from_slice(content);
         }
@@ -92,25 +92,27 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Takes the pages away: all bytes are zero, and the next access faults.
+    /// Unmaps the pages: all bytes are zero, and the next access faults.
     pub fn forget(&mut self) -> Result<()> {
         self.mapping.forget()
     }
 
     #[inline(always)]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: It is private memory of this value, which is borrowed.
+        // SAFETY: `new` made the mapping readable and writable, and only `self` refers to it, which
+        // is borrowed.
         unsafe { &self.mapping.bytes()[..self.len] }
     }
 
     #[inline(always)]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: It is private memory of this value, which is borrowed exclusively.
+        // SAFETY: `new` made the mapping readable and writable, and only `self` refers to it, which
+        // is borrowed exclusively.
         unsafe { &mut self.mapping.bytes_mut()[..self.len] }
     }
 }
 
-/// A file of small pages in memory.
+/// Returns a file of small pages in memory.
 fn file(len: usize) -> Result<OwnedFd> {
     let file = memfd_create("pages", MemfdFlags::CLOEXEC).context("memfd")?;
     ftruncate(&file, len as u64).context("memfd")?;
@@ -121,7 +123,7 @@ fn map(file: &OwnedFd, len: usize, flags: MapFlags) -> Result<Mapping> {
     Mapping::file(file, len, ProtFlags::READ | ProtFlags::WRITE, flags)
 }
 
-/// A private mapping of `file`, which gets `content`.
+/// Returns a private mapping of `file`, after `content` is written to the file.
 fn of_file(file: &OwnedFd, len: usize, content: &[u8]) -> Result<Mapping> {
     let written = rustix::io::pwrite(file, content, 0).context("memfd")?;
     ensure!(
@@ -131,17 +133,16 @@ fn of_file(file: &OwnedFd, len: usize, content: &[u8]) -> Result<Mapping> {
     map(file, len, MapFlags::PRIVATE)
 }
 
-/// A process that has the memory of this one, and waits until it is killed.
+/// A process that shares the memory of this one, and waits until it is killed.
 struct Child(libc::pid_t);
 
 impl Child {
     fn fork() -> Result<Self> {
-        // SAFETY: The child calls nothing that needs a lock of this process.
+        // SAFETY: The child calls no function that needs a lock of this process.
         match unsafe { libc::fork() } {
             -1 => Err(std::io::Error::last_os_error()).context("fork"),
             0 => loop {
-                // SAFETY: Both are system calls without effect on memory. The child ends with this
-                // process.
+                // SAFETY: Both system calls do not access memory. The child ends with this process.
                 unsafe {
                     libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
                     libc::pause();
@@ -154,7 +155,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // SAFETY: A child of this process that was not waited for.
+        // SAFETY: `self.0` is a child of this process that was not waited for.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
             libc::waitpid(self.0, std::ptr::null_mut(), 0);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What is measured.
+//! The operations that are measured.
 
 use anyhow::Result;
 use rustix::fs::{seek, SeekFrom};
@@ -9,17 +9,17 @@ use rustix::io::Errno;
 use crate::endpoints::Endpoints;
 use crate::memory::Kind;
 
-/// One operation: a system call that is measured, with what has to be done
-/// before and after it so that it can be repeated.
+/// One operation: the system call that is measured, and functions that run before and after it so
+/// that it can be repeated.
 pub struct Operation {
     pub name: &'static str,
-    /// What the call is to return: all bytes, or an error.
+    /// The expected error of the call, or `None` if it moves all bytes.
     pub error: Option<Errno>,
-    /// What the program's memory is made of.
+    /// The kind of the program's memory.
     pub memory: Kind,
-    /// The smallest amount that it is measured for.
+    /// The smallest number of bytes for which the operation is measured.
     pub least: usize,
-    /// What it may cost at most for so many bytes, as a multiple of what it costs in C.
+    /// The maximum cost for this number of bytes, as a multiple of the cost in C.
     pub bound: fn(u64) -> f64,
     pub before: fn(&mut Endpoints) -> Result<()>,
     pub call: fn(&mut Endpoints) -> rustix::io::Result<usize>,
@@ -46,10 +46,10 @@ const FAILS: Operation = Operation {
     ..MOVES
 };
 
-/// What an operation may cost at most that has no bound of its own.
+/// The maximum cost of an operation that has no bound of its own.
 pub const BOUND: f64 = 1.02;
 
-/// C refers to each page of the memory once, and so has a buffer for each.
+/// C takes one reference and one buffer for each page of the memory.
 const VMSPLICE: Operation = Operation {
     name: "vmsplice",
     call: |endpoints| endpoints.vmsplice(),
@@ -57,7 +57,7 @@ const VMSPLICE: Operation = Operation {
     ..MOVES
 };
 
-/// All of a huge page is one buffer.
+/// A huge page is one buffer.
 const VMSPLICE_HUGE: Operation = Operation {
     least: 64 << 10,
     bound: |bytes| if bytes < 1 << 20 { 0.35 } else { 0.05 },
@@ -76,7 +76,8 @@ const DROP_HUGE: Operation = Operation {
     ..DROP
 };
 
-/// What the operation of that name may cost at most for so many bytes, as a multiple of C.
+/// Returns the maximum cost of the operation `name` for `bytes` bytes, as a multiple of the cost in
+/// C.
 pub fn bound(name: &str, bytes: u64) -> f64 {
     OPERATIONS
         .iter()
@@ -84,8 +85,8 @@ pub fn bound(name: &str, bytes: u64) -> f64 {
         .map_or(BOUND, |operation| (operation.bound)(bytes))
 }
 
-/// All of them, in the order of the table. Those that fail move nothing, so
-/// their cost does not depend on the amount.
+/// All operations, in the order of the table. Operations that fail move nothing, so their cost does
+/// not depend on the number of bytes.
 pub const OPERATIONS: &[Operation] = &[
     Operation {
         name: "file to pipe",
@@ -300,7 +301,7 @@ mod tests {
         }
     }
 
-    /// They are a column of a CSV file, and of a report they find their bounds by name.
+    /// Names are a column of a CSV file, and a report looks up the bounds by name.
     #[test]
     fn names_are_single_fields() {
         let mut names: Vec<_> = OPERATIONS.iter().map(|operation| operation.name).collect();

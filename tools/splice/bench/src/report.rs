@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Two kernels side by side.
+//! Compares the instruction counts of two kernels.
 
 use std::fmt::Write;
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{bail, Context, Result};
 
 use crate::operations;
 
-/// One line of what `measure` prints.
+/// One line of the output of `measure`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cost {
     operation: String,
@@ -18,7 +18,7 @@ pub struct Cost {
     instructions: u64,
 }
 
-/// Reads what `measure` printed.
+/// Reads the output of `measure`.
 pub fn read(path: &Path) -> Result<Vec<Cost>> {
     fs::read_to_string(path)
         .map_err(anyhow::Error::from)
@@ -57,23 +57,23 @@ pub struct Row {
 }
 
 impl Row {
-    /// What the operation costs in Rust, as a multiple of what it costs in C.
+    /// The cost in Rust as a multiple of the cost in C.
     pub fn ratio(&self) -> f64 {
         // Instruction counts are far below 2^52.
         self.rust as f64 / self.c as f64
     }
 
-    /// What the ratio may be at most.
+    /// The maximum ratio.
     pub fn bound(&self) -> f64 {
         operations::bound(&self.operation, self.bytes)
     }
 
-    /// Whether it costs more than it may.
+    /// Whether the ratio exceeds its bound.
     pub fn is_over(&self) -> bool {
         self.ratio() > self.bound()
     }
 
-    /// `4 KiB`; nothing for an operation that moves nothing.
+    /// The number of bytes, as in `4 KiB`; empty for an operation that moves nothing.
     pub fn amount(&self) -> String {
         match self.bytes {
             0 => String::new(),
@@ -88,7 +88,7 @@ impl Row {
 pub struct Report(Vec<Row>);
 
 impl Report {
-    /// Fails where the two are not about the same operations.
+    /// Returns an error if the two outputs do not have the same operations.
     pub fn join(c: &[Cost], rust: &[Cost]) -> Result<Self> {
         if c.len() != rust.len() {
             bail!("{} lines for C, and {} for Rust", c.len(), rust.len());
@@ -120,12 +120,12 @@ impl Report {
         &self.0
     }
 
-    /// The operations that cost more than they may.
+    /// Returns the operations that exceed their bounds.
     pub fn over(&self) -> impl Iterator<Item = &Row> {
         self.0.iter().filter(|row| row.is_over())
     }
 
-    /// For a program.
+    /// Returns the report as CSV.
     pub fn csv(&self) -> String {
         let mut csv = String::from("operation,bytes,c,rust,ratio\n");
         for row in &self.0 {
@@ -135,7 +135,7 @@ impl Report {
         csv
     }
 
-    /// For a person.
+    /// Returns the report as a table.
     pub fn table(&self) -> String {
         const OPERATION: &str = "operation";
 
@@ -165,12 +165,13 @@ impl Report {
     }
 }
 
-/// Where in a text the report goes.
+/// The marks in a page between which the report is inserted.
 const BEGIN: &str = "<!-- make bench writes this -->\n";
 const END: &str = "<!-- until here -->\n";
 
 impl Report {
-    /// For a page of documentation: a line for each operation, with a column for each amount.
+    /// Returns a table for a page of documentation: a line for each operation, with a column for
+    /// each number of bytes.
     pub fn markdown(&self) -> String {
         let mut amounts: Vec<_> = self.0.iter().map(|row| row.bytes).collect();
         amounts.retain(|&bytes| bytes != 0);
@@ -190,7 +191,7 @@ impl Report {
         for rows in self.0.chunk_by(|a, b| a.operation == b.operation) {
             let _ = write!(table, "| {} |", rows[0].operation);
             for &bytes in &amounts {
-                // What moves nothing stands in the first column.
+                // An operation that moves nothing is in the first column.
                 let at = |row: &&Row| row.bytes == bytes || row.bytes == 0 && bytes == amounts[0];
                 let cell = rows.iter().find(at).map_or_else(String::new, |row| {
                     format!("{} : {} = {:.3}", row.rust, row.c, row.ratio())
@@ -202,7 +203,7 @@ impl Report {
         table
     }
 
-    /// Puts the table, and `notes` behind it, into `text`, between the lines that are there for it.
+    /// Inserts the table, followed by `notes`, into `text` between the marks.
     pub fn insert_into(&self, text: &str, notes: &str) -> Result<String> {
         let place = text
             .split_once(BEGIN)

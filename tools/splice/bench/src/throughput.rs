@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How many bytes a second are moved.
+//! Measures how many bytes per second transfers move.
 
 use std::io::Write;
 use std::path::Path;
@@ -12,12 +12,11 @@ use crate::clock;
 use crate::measure::median;
 use crate::transfers::{Mover, Transfer, TRANSFERS};
 
-/// A transfer is done for one in so many of the time that it is measured for,
-/// before it is: until its memory is there, and TCP has found its window.
+/// Before a transfer is measured, it runs for this fraction of the time: until its memory is mapped
+/// and the TCP window has grown.
 const WARM_UP: u32 = 5;
 
-/// How often a transfer is done between two looks at the time, which cost a
-/// system call.
+/// How often a transfer runs between two readings of the time, each of which costs a system call.
 const BATCH: usize = 16;
 
 /// Writes a line `transfer,by,bytes_per_second` for every transfer.
@@ -42,8 +41,8 @@ fn speed(transfer: &Transfer, dir: &Path, bytes: usize, time: Duration) -> Resul
     Ok(bytes as f64 / seconds)
 }
 
-/// Repeats it for at least `time`; how many seconds it takes. That is the median: a
-/// machine that does something else as well interrupts some, but not most of them.
+/// Repeats the transfer for at least `time`; returns the median duration in seconds. Other load on
+/// the machine interrupts some transfers, but not most of them.
 fn repeat(transfer: &Transfer, mover: &mut Mover, time: Duration) -> Result<f64> {
     let mut costs = Vec::new();
     let (start, first) = (Instant::now(), clock::now());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Throughput on two kernels, measured in turn so that each run has one beside it
-//! that the machine was in the same state for.
+//! Compares the throughput of two kernels. Runs on the two kernels alternate, so that the machine
+//! is in a similar state during both runs of a pair.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::fs;
@@ -12,7 +12,7 @@ use anyhow::{bail, Context, Result};
 const HEADINGS: &str = "transfer,by,bytes_per_second";
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// One line of what `throughput` prints.
+/// One line of the output of `throughput`.
 #[derive(Debug)]
 pub struct Speed {
     transfer: String,
@@ -20,7 +20,7 @@ pub struct Speed {
     bytes_per_second: f64,
 }
 
-/// Reads what `throughput` printed, run by run.
+/// Reads the output of each run of `throughput`.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Vec<Speed>>> {
     let read = |path: &PathBuf| {
         fs::read_to_string(path)
@@ -55,7 +55,7 @@ fn parse_line(line: &str) -> Result<Speed> {
     })
 }
 
-/// Where the values of all runs are.
+/// The distribution of the values of all runs.
 struct Spread {
     least: f64,
     lower: f64,
@@ -65,11 +65,11 @@ struct Spread {
 }
 
 impl Spread {
-    /// `values` are not empty, and none is NaN.
+    /// `values` is not empty and contains no NaN.
     fn of(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
-        // Between two values in proportion, as R and NumPy do.
+        // Interpolates linearly between two values, as R and NumPy do.
         let at = |part: f64| {
             let place = part * last as f64;
             let below = place as usize;
@@ -86,7 +86,7 @@ impl Spread {
     }
 }
 
-/// The quartiles, for a person.
+/// Formats the quartiles for the table.
 struct Quartiles<'a>(&'a Spread, usize);
 
 impl Display for Quartiles<'_> {
@@ -106,7 +106,7 @@ struct Row {
     by: String,
     c: Spread,
     rust: Spread,
-    /// Rust's, as a multiple of C's: of each pair of runs.
+    /// Throughput of Rust as a multiple of C's, for each pair of runs.
     ratio: Spread,
 }
 
@@ -117,7 +117,7 @@ pub struct ThroughputReport {
 }
 
 impl ThroughputReport {
-    /// Fails where the runs are not about the same transfers.
+    /// Returns an error if the runs do not have the same transfers.
     pub fn join(c: Vec<Vec<Speed>>, rust: Vec<Vec<Speed>>) -> Result<Self> {
         if c.len() != rust.len() {
             bail!("{} runs of C, and {} of Rust", c.len(), rust.len());
@@ -161,7 +161,7 @@ impl ThroughputReport {
         })
     }
 
-    /// For a program.
+    /// Returns the report as CSV.
     pub fn csv(&self) -> String {
         let mut csv = String::from(
             "transfer,by,c,c_q1,c_q3,rust,rust_q1,rust_q3,ratio,ratio_q1,ratio_q3,ratio_min,ratio_max\n",
@@ -187,7 +187,7 @@ impl ThroughputReport {
         csv
     }
 
-    /// For a person.
+    /// Returns the report as a table.
     pub fn table(&self) -> String {
         let head = format!(
             "{:<27}  {:<18}  {:<22}  {:<22}  {:<22}  {}",
@@ -274,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_of_runs_side_by_side() {
-        // The machine got four times as fast in between, and Rust is at two thirds of C.
+        // The machine becomes four times as fast, and Rust has two thirds of C's throughput.
         let c = vec![run([3, 1]), run([6, 1]), run([12, 1])];
         let rust = vec![run([2, 3]), run([4, 1]), run([8, 2])];
         let report = ThroughputReport::join(c, rust).unwrap();

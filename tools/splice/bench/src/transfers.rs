@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Whole transfers, each by splice and by reading and writing, for measuring how
-//! many bytes a second they move.
+//! Whole transfers, each by splice and by read and write, for measuring throughput.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -10,7 +9,7 @@ use anyhow::{bail, Result};
 
 use crate::endpoints::Endpoints;
 
-/// The endpoints, and the memory that a program without splice takes data through.
+/// The endpoints, and the buffer of a program that does not use splice.
 pub struct Mover {
     endpoints: Endpoints,
     buffer: Vec<u8>,
@@ -18,35 +17,36 @@ pub struct Mover {
 
 /// One transfer, in parts.
 pub struct Transfer {
-    /// From where to where.
+    /// Source and destination.
     pub name: &'static str,
-    /// By which system calls.
+    /// The system calls.
     pub by: &'static str,
-    /// Moves all bytes to where they can be looked at.
+    /// Moves all bytes to a place where they can be read.
     put: fn(&mut Mover) -> Result<()>,
-    /// Moves them on to where they cannot.
+    /// Moves them on to a place where they cannot be read.
     drop: fn(&mut Mover) -> Result<()>,
-    /// Makes room for the next. This is not measured.
+    /// Makes room for the next transfer. This is not measured.
     after: fn(&mut Mover) -> Result<()>,
-    /// Instead of `drop` and `after`: reads into the buffer what has come.
+    /// Replaces `drop` and `after`: reads the data that arrived into the buffer.
     take: fn(&mut Mover) -> Result<()>,
-    /// What is to come.
+    /// Returns the data that was sent.
     sent: fn(&mut Mover) -> Result<Vec<u8>>,
 }
 
 impl Transfer {
-    /// What is measured.
+    /// Runs the part that is measured.
     pub fn go(&self, mover: &mut Mover) -> Result<()> {
         (self.put)(mover)?;
         (self.drop)(mover)
     }
 
-    /// What has to be done before the next one.
+    /// Runs the part that is needed before the next transfer.
     pub fn finish(&self, mover: &mut Mover) -> Result<()> {
         (self.after)(mover)
     }
 
-    /// Does it once, and fails unless what has come is what was sent.
+    /// Runs the transfer once, and returns an error unless the data that arrived is the data that
+    /// was sent.
     pub fn verify(&self, mover: &mut Mover) -> Result<()> {
         mover.clear()?;
         (self.put)(mover)?;
@@ -69,7 +69,7 @@ impl Mover {
         })
     }
 
-    /// Has nothing in the target file and in the buffer that may be taken for data that came.
+    /// Clears the target file and the buffer, so that old data is not taken for data that arrived.
     fn clear(&mut self) -> Result<()> {
         self.buffer.fill(0);
         self.write_target()
@@ -108,7 +108,7 @@ fn nothing(_: &mut Mover) -> Result<()> {
     Ok(())
 }
 
-/// What the source file holds.
+/// Returns the content of the source file.
 fn source(mover: &mut Mover) -> Result<Vec<u8>> {
     let mut data = vec![0; mover.endpoints.bytes()];
     let read = rustix::io::pread(&mover.endpoints.source, &mut data[..], 0);
@@ -144,7 +144,7 @@ const FILE_TO_TCP: Transfer = Transfer {
     ..FILE_TO_FILE
 };
 
-/// All of them, in the order of the table.
+/// All transfers, in the order of the table.
 pub const TRANSFERS: &[Transfer] = &[
     Transfer {
         by: "splice, splice",

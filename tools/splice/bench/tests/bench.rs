@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the program on the kernel at hand, with its clock, whatever that counts:
-//! every operation has to do what it is to be measured at.
+//! Runs the program on the running kernel, with its clock, which need not count instructions: every
+//! operation must have the expected result.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn what_was_measured_can_be_reported() {
         .concat(),
     );
     assert!(measured.status.success(), "{}", text(&measured.stderr));
-    // It leaves nothing behind.
+    // The program has removed its files.
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
     let lines = text(&measured.stdout).lines().count();
     assert!(lines > 30, "{lines} lines");
@@ -46,7 +46,7 @@ fn what_was_measured_can_be_reported() {
     let names = ["c", "rust", "csv", "svg"];
     let [c, rust, csv, svg] = names.map(|name| format!("{dir}/{name}"));
     fs::write(&c, &measured.stdout).unwrap();
-    // So little that it is less than each of them may cost.
+    // So low that each operation is within its bound.
     let (head, rows) = text(&measured.stdout)
         .split_once('\n')
         .map(|(head, rows)| (head.to_owned(), rows.to_owned()))
@@ -73,7 +73,7 @@ fn what_was_measured_can_be_reported() {
 fn throughput_can_be_compared() {
     let folder = folder("throughput");
     let dir = folder.to_str().unwrap();
-    // Few, so that they fit in a socket whose room an ordinary user cannot enlarge at will.
+    // An ordinary user cannot enlarge a socket for more bytes.
     let args = ["--dir", dir, "--bytes", "65536", "--milliseconds", "20"];
     let measured = bench(&[&["throughput"], &args[..]].concat());
     assert!(measured.status.success(), "{}", text(&measured.stderr));

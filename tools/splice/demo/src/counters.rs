@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The counters that the Rust splice core shows in debugfs.
+//! The counters of the Rust splice core in debugfs.
 //!
-//! The file has one `name value` per line. A name of the form
-//! `bytes.KIND.referenced` or `bytes.KIND.copied` counts the bytes that one
-//! kind of transfer moved by reference or copied.
+//! The file has one `name value` per line. A name of the form `bytes.KIND.referenced` or
+//! `bytes.KIND.copied` counts the bytes that one kind of transfer moved by reference or copied.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,30 +13,30 @@ use std::str::FromStr;
 
 use anyhow::{anyhow, bail, Context, Result};
 
-/// Where the kernel shows the counters.
+/// The path of the counters.
 pub const DEFAULT_PATH: &str = "/sys/kernel/debug/splice/counters";
 
 /// `f_type` of debugfs, see `magic.h`.
 const DEBUGFS_MAGIC: u64 = 0x6462_6720;
 
-/// Which splice the running kernel has.
+/// The splice implementation of the running kernel.
 #[derive(Debug)]
 pub enum Implementation {
     /// `CONFIG_RUST_SPLICE=y`.
     Rust(Counters),
     /// The stock `fs/splice.c`.
     C,
-    /// Not to be found out, and why.
+    /// Unknown, with the reason.
     Unknown(String),
 }
 
 impl Implementation {
-    /// Finds out from the counters file, which only the Rust core has.
+    /// Detects the implementation by the counters file, which only the Rust core has.
     pub fn detect(path: &Path) -> Result<Self> {
         match fs::exists(path) {
             Ok(true) => {
                 let counters = Counters(path.to_owned());
-                // What cannot be read now cannot be read later either.
+                // A file that cannot be read now cannot be read later either.
                 counters.sample()?;
                 Ok(Self::Rust(counters))
             }
@@ -61,7 +60,7 @@ impl Implementation {
         }
     }
 
-    /// In words.
+    /// A description for the user.
     pub fn describe(&self) -> String {
         match self {
             Self::Rust(_) => "Rust (CONFIG_RUST_SPLICE)".into(),
@@ -80,12 +79,12 @@ fn debugfs_mounted() -> bool {
 pub struct Counters(PathBuf);
 
 impl Counters {
-    /// Those of something else, in the same format.
+    /// Counters of a driver, in the same format.
     pub fn at(path: &str) -> Self {
         Self(path.into())
     }
 
-    /// The values now.
+    /// Reads the current values.
     pub fn sample(&self) -> Result<Sample> {
         fs::read_to_string(&self.0)
             .map_err(anyhow::Error::from)
@@ -94,14 +93,14 @@ impl Counters {
     }
 }
 
-/// Values of all counters at one moment, or what they grew by between two.
+/// Values of all counters at one time, or their growth between two times.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample(BTreeMap<String, u64>);
 
 /// Bytes that one kind of transfer moved.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
-    /// In words, as in `file to pipe`.
+    /// A description, such as `file to pipe`.
     pub name: String,
     /// Moved by reference.
     pub referenced: u64,
@@ -110,7 +109,7 @@ pub struct Kind {
 }
 
 impl Sample {
-    /// What was added since `earlier`. A counter that shrank is an error.
+    /// Returns the growth since `earlier`. A counter that shrank is an error.
     pub fn since(&self, earlier: &Self) -> Result<Self> {
         self.0
             .iter()
@@ -125,19 +124,19 @@ impl Sample {
             .map(Self)
     }
 
-    /// Adds `other` to it, counter by counter.
+    /// Adds the counters of `other`.
     pub fn add(&mut self, other: &Self) {
         for (name, value) in &other.0 {
             *self.0.entry(name.clone()).or_default() += value;
         }
     }
 
-    /// One of them; 0 where there is no such counter.
+    /// Returns a counter, or 0 if it does not exist.
     pub fn get(&self, name: &str) -> u64 {
         self.0.get(name).copied().unwrap_or(0)
     }
 
-    /// The kinds of transfer that moved anything.
+    /// Returns the kinds of transfer that moved data.
     pub fn kinds(&self) -> Vec<Kind> {
         let mut kinds = BTreeMap::<&str, (u64, u64)>::new();
         for (name, value) in self.nonzero() {
@@ -164,7 +163,7 @@ impl Sample {
             .collect()
     }
 
-    /// The counters that are not zero, by name.
+    /// Returns the counters that are not zero, by name.
     pub fn nonzero(&self) -> impl Iterator<Item = (&str, u64)> {
         self.0
             .iter()

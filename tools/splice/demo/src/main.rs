@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Moves a file through pipes and sockets with splice, tee, vmsplice and
-//! sendfile, compares every result with the file, and shows how much was moved
-//! by reference and how much was copied.
+//! Moves a file through pipes and sockets with splice, tee, vmsplice and sendfile, compares every
+//! result with the file, and shows how much was moved by reference and how much was copied.
 //!
-//! Exits with 0 if every path delivered the file unchanged, with 1 if one did
-//! not or the time was up, and with 2 if it could not start.
+//! The exit code is 0 if every path delivered the file unchanged, 1 if one did not or the time
+//! limit expired, and 2 if the program could not start.
 
 mod counters;
 mod memory;
@@ -34,10 +33,10 @@ use table::{thousands, Cell, Table};
 /// `f_type` of tmpfs, see `magic.h`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
-/// Where a tmpfs usually is.
+/// The usual places of a tmpfs.
 const TMPFS_DIRS: [&str; 3] = ["/dev/shm", "/tmp", "/run"];
 
-/// Moves FILE through pipes and sockets and shows what was copied on the way.
+/// Moves FILE through pipes and sockets and shows how much was copied.
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -49,7 +48,7 @@ struct Options {
     #[arg(long)]
     dir: Option<PathBuf>,
 
-    /// Gives up after so many seconds.
+    /// Time limit in seconds.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
 
@@ -57,19 +56,19 @@ struct Options {
     #[arg(long, short)]
     verbose: bool,
 
-    /// Where the kernel shows its splice counters.
+    /// The path of the kernel's splice counters.
     #[arg(long, default_value = counters::DEFAULT_PATH)]
     counters: PathBuf,
 }
 
-/// What is being done, for the message when the time is up.
+/// The current activity, for the message when the time limit expires.
 static DOING: Mutex<&str> = Mutex::new("reading the file");
 
 fn doing(what: &'static str) {
     *DOING.lock().unwrap_or_else(PoisonError::into_inner) = what;
 }
 
-/// Ends the program when `timeout` seconds are over.
+/// Exits after `timeout` seconds.
 fn watchdog(timeout: u64) {
     thread::spawn(move || {
         thread::sleep(Duration::from_secs(timeout));
@@ -92,7 +91,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether every path delivered the file unchanged.
+/// Returns whether every path delivered the file unchanged.
 fn run(options: &Options, out: &mut impl Write) -> Result<bool> {
     let source = open_source(&options.file)?;
     let dir = output_dir(options.dir.as_deref(), source.size * MOST_OUTPUTS)?;
@@ -174,7 +173,7 @@ fn open_source(path: &Path) -> Result<Source> {
 }
 
 impl Source {
-    /// The first `size` bytes of it, and their checksum.
+    /// Returns the first `size` bytes and their checksum.
     fn beginning(&self, size: u64) -> Result<(Self, Checksum)> {
         let file = self.file.try_clone().context("dup")?;
         let sum = checksum(&file, size)?;
@@ -182,7 +181,7 @@ impl Source {
     }
 }
 
-/// The folder for the results: `wanted`, or a tmpfs; it has room for `needed` bytes.
+/// Returns the folder for the results: `wanted`, or a tmpfs. It has room for `needed` bytes.
 fn output_dir(wanted: Option<&Path>, needed: u64) -> Result<PathBuf> {
     if let Some(dir) = wanted {
         let name = dir.display();
@@ -226,7 +225,7 @@ fn free_space(dir: &Path) -> Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_bsize as u64))
 }
 
-/// A file's SHA-256, and how many bytes that is of.
+/// The SHA-256 of a file, and the number of bytes.
 #[derive(PartialEq, Eq)]
 struct Checksum {
     digest: [u8; 32],
@@ -243,7 +242,7 @@ impl Checksum {
     }
 }
 
-/// The checksum of the first `most` bytes of `file`.
+/// Returns the checksum of the first `most` bytes of `file`.
 fn checksum(mut file: &File, most: u64) -> Result<Checksum> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
@@ -265,7 +264,7 @@ fn checksum(mut file: &File, most: u64) -> Result<Checksum> {
     })
 }
 
-/// How it went on one route.
+/// The result of one route.
 struct Passage {
     title: &'static str,
     steps: Vec<Step>,
@@ -288,7 +287,7 @@ impl Passage {
         }
     }
 
-    /// Whether each of the results is equal to the source.
+    /// Whether each result is equal to the source.
     fn delivered(&self, expected: &Checksum) -> bool {
         self.outcome
             .as_ref()
@@ -329,7 +328,7 @@ impl Passage {
         }
     }
 
-    /// What the counters grew by on the whole route.
+    /// Returns the growth of the counters on the whole route.
     fn grown(&self) -> Sample {
         let mut sum = Sample::default();
         for step in &self.steps {
@@ -362,8 +361,8 @@ fn label_width() -> usize {
     titles.chain(steps).max().unwrap_or(0)
 }
 
-/// The rows of one step. Where the kernel did it in several kinds of transfer,
-/// as for sendfile, each of them has a row of its own below.
+/// Returns the rows of one step. If the kernel used several kinds of transfer, as for sendfile,
+/// each of them has its own row below.
 fn step_rows(step: &Step, table: &Table, verdict: &str) -> Vec<String> {
     let label = step_label(step.name);
     let bytes = Cell::Number(step.bytes);

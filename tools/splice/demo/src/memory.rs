@@ -29,23 +29,25 @@ impl Memory {
         Ok(Self { start, len })
     }
 
-    /// All of it.
+    /// The whole mapping.
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: By the type invariant; the bytes are initialised because an
-        // anonymous mapping starts as zeros.
+        // SAFETY: By the type invariant `len` bytes are mapped and readable. They are initialised
+        // because an anonymous mapping starts as zeroes.
         unsafe { slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 
-    /// All of it, to write to.
+    /// The whole mapping, for writing.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: As in `bytes`, and `self` is borrowed exclusively.
+        // SAFETY: By the type invariant `len` bytes are mapped and writable, and `self` is borrowed
+        // exclusively.
         unsafe { slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant, and nothing borrows from `self` any more.
+        // SAFETY: By the type invariant `len` bytes are mapped at `start`, and nothing borrows from
+        // `self` any more.
         let unmapped = unsafe { munmap(self.start.as_ptr().cast(), self.len) };
         debug_assert!(unmapped.is_ok());
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counts what each step of a path moved, by its own result and by the kernel's
+//! Counts the bytes that each step of a path moved, by the results of its calls and by the kernel's
 //! counters.
 
 use std::io::{Error, ErrorKind};
@@ -13,33 +13,32 @@ use rustix::io::{retry_on_intr, Errno};
 
 use crate::counters::{Counters, Sample};
 
-/// What one step moved.
+/// The bytes that one step moved.
 #[derive(Debug)]
 pub struct Step {
     /// The step's name.
     pub name: &'static str,
-    /// Bytes, as the calls returned them.
+    /// The number of bytes, as returned by the calls.
     pub bytes: u64,
-    /// Who moved them.
+    /// The mover of the bytes.
     pub by: By,
 }
 
-/// Who moved the bytes of a step.
+/// The mover of the bytes of a step.
 #[derive(Debug)]
 pub enum By {
-    /// The kernel; with what its counters grew by, if it has them.
+    /// The kernel, with the growth of its counters if it has them.
     Splice(Option<Sample>),
     /// This program, with `read` and `write`.
     Program,
-    /// A device; all but so many bytes, of which a CPU had to make a copy.
+    /// A device. The CPU copied `copied` bytes of the data for it.
     Device { copied: u64 },
 }
 
 /// Measures the steps of one path, which may run in several threads.
 ///
-/// Calls are made one at a time, because only so can what the counters grew by
-/// be ascribed to one of them. A call that waits for the peer of a socket must
-/// therefore not wait inside: see [`Meter::socket_call`].
+/// Only one call runs at a time: otherwise the growth of the counters could not be attributed to a
+/// call. A call must therefore not wait for the peer of a socket: see [`Meter::socket_call`].
 pub struct Meter<'a> {
     counters: Option<&'a Counters>,
     state: Mutex<State>,
@@ -51,7 +50,7 @@ struct State {
 }
 
 impl<'a> Meter<'a> {
-    /// A meter that starts at the counters' values of now.
+    /// A meter that starts at the current values of the counters.
     pub fn new(counters: Option<&'a Counters>) -> Result<Self> {
         let last = counters.map(Counters::sample).transpose()?;
         Ok(Self {
@@ -80,8 +79,8 @@ impl<'a> Meter<'a> {
         self.measure(step, call)?.with_context(|| step.to_owned())
     }
 
-    /// Makes `call` once `socket`, which is in non-blocking mode, is ready for
-    /// `ready`; again, until it moves something or fails.
+    /// Makes `call` when `socket`, which is in non-blocking mode, is ready for `ready`. Repeats it
+    /// until it moves data or fails.
     pub fn socket_call(
         &self,
         step: &'static str,
@@ -104,7 +103,7 @@ impl<'a> Meter<'a> {
         self.lock().step(step, || By::Program).bytes += bytes;
     }
 
-    /// Adds what a device moved, by its own counters, as `step`.
+    /// Adds the bytes that a device moved, by its own counters, as `step`.
     pub fn moved_by_device(&self, step: &'static str, bytes: u64, copied: u64) {
         self.lock().step(step, || By::Device { copied }).bytes += bytes;
     }
@@ -151,7 +150,7 @@ impl State {
     }
 }
 
-/// The error of a call that moved nothing where there was something to move.
+/// Returns the error of a call that moved nothing before the end of the data.
 pub fn ended(step: &str, moved: u64, of: u64) -> anyhow::Error {
     Error::new(
         ErrorKind::UnexpectedEof,
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
     use crate::counters::Implementation;
 
-    /// A counters file for the calls to change, as the kernel would.
+    /// Creates a counters file, which the calls change as the kernel would.
     fn counters(test: &str) -> (PathBuf, Implementation) {
         let path = std::env::temp_dir().join(format!("{test}-{}", std::process::id()));
         fs::write(&path, "bytes.tee.referenced 100\n").unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The paths that the file takes, each ending in one or more output files.
+//! The paths of the file, each of which ends in one or more output files.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -21,18 +21,18 @@ use crate::counters::Counters;
 use crate::memory::Memory;
 use crate::meter::{ended, Meter};
 
-/// How much of the file is in memory at a time on its way through `vmsplice`.
+/// How much of the file is in memory at a time for `vmsplice`.
 const MEMORY_WINDOW: u64 = 8 << 20;
 
 const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
 
-/// A device with a DMA engine, which gives back what it is sent.
+/// A device with a DMA engine, which returns the data that it receives.
 const DEVICE: &str = "/dev/splice-edu0";
 
-/// Its counters.
+/// The counters of its driver.
 const DEVICE_COUNTERS: &str = "/sys/kernel/debug/splice/splice-edu0/counters";
 
-/// The names of the steps, as the table shows them.
+/// The names of the steps in the table.
 pub mod step {
     pub const FILE_TO_PIPE: &str = "file to pipe";
     pub const TEE: &str = "tee to second pipe";
@@ -67,24 +67,24 @@ pub mod step {
 
 /// One path.
 pub struct Route {
-    /// Its name.
+    /// The name of the path.
     pub title: &'static str,
-    /// What it needs that not every machine has.
+    /// A device that not every machine has.
     pub device: Option<&'static str>,
-    /// How much of the file it moves at most.
+    /// The maximum number of bytes to move.
     pub most: u64,
-    /// Sends the whole source along it.
+    /// Sends the whole source along the path.
     pub run: fn(&Source, &Path, &Meter<'_>) -> Result<Vec<Output>>,
 }
 
 impl Route {
-    /// Whether this machine has what it needs.
+    /// Whether this machine has the device.
     pub fn is_there(&self) -> bool {
         self.device.is_none_or(|device| Path::new(device).exists())
     }
 }
 
-/// All of them.
+/// All paths.
 pub const ROUTES: &[Route] = &[
     Route {
         title: "file > pipe > TCP > pipe > file",
@@ -113,19 +113,19 @@ pub const ROUTES: &[Route] = &[
     Route {
         title: "1 MiB of file > pipe > device > pipe > file",
         device: Some(DEVICE),
-        // It takes the device a tenth of a second for 4 KiB.
+        // The device takes a tenth of a second for 4 KiB.
         most: 1 << 20,
         run: through_device,
     },
 ];
 
-/// The most bytes that the outputs of one route take, in lengths of the source.
+/// The maximum size of the outputs of one route, as a multiple of the source.
 pub const MOST_OUTPUTS: u64 = 2;
 
 /// The file to move.
 pub struct Source {
     pub file: File,
-    /// Its length in bytes when it was opened; what is added later is not moved.
+    /// Its length in bytes when it was opened; data that is added later is not moved.
     pub size: u64,
 }
 
@@ -137,7 +137,7 @@ pub struct Output {
     pub file: File,
 }
 
-/// Creates a file in `dir` that is gone when it is closed.
+/// Creates a file in `dir` that is deleted when it is closed.
 fn output(dir: &Path, name: &str) -> Result<File> {
     let path = dir.join(format!("splice-demo-{}-{name}", std::process::id()));
     let file = File::options()
@@ -152,7 +152,7 @@ fn output(dir: &Path, name: &str) -> Result<File> {
 struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
-    /// In bytes.
+    /// Capacity in bytes.
     capacity: u64,
 }
 
@@ -167,8 +167,8 @@ impl Pipe {
         })
     }
 
-    /// Puts what is next in the source into the pipe, which is empty; returns
-    /// how many bytes that was.
+    /// Moves the next data of the source into the pipe, which is empty; returns the number of
+    /// bytes.
     fn fill(&self, source: &Source, offset: &mut u64, meter: &Meter<'_>) -> Result<usize> {
         let step = step::FILE_TO_PIPE;
         let want = self.capacity.min(source.size - *offset) as usize;
@@ -188,7 +188,7 @@ impl Pipe {
         Ok(got)
     }
 
-    /// Takes `count` bytes out of the pipe, which has them, and puts them into `to`.
+    /// Moves `count` bytes from the pipe, which contains them, to `to`.
     fn drain(
         &self,
         to: impl AsFd,
@@ -221,8 +221,8 @@ fn connection() -> Result<(TcpStream, TcpStream)> {
     connect().context("TCP over loopback")
 }
 
-/// Runs both ends of a connection at the same time. Each end closes its socket
-/// when it is done or fails, which ends the other one too.
+/// Runs both ends of a connection at the same time. Each end closes its socket when it is done or
+/// fails, which ends the other one, too.
 fn both_ends(
     send: impl FnOnce() -> Result<()> + Send,
     receive: impl FnOnce() -> Result<()> + Send,
@@ -280,8 +280,8 @@ fn splice_to_socket(
     while offset < source.size {
         let mut left = pipe.fill(source, &mut offset, meter)?;
         while left > 0 {
-            // tee starts at the oldest byte each time: what it duplicated has to
-            // leave the pipe before the next call.
+            // tee always starts at the oldest byte: the duplicated data must leave the pipe before
+            // the next call.
             let teed = meter.call(step::TEE, || tee(&pipe.read, &branch.write, left, NO_FLAGS))?;
             if teed == 0 {
                 return Err(ended(step::TEE, 0, left as u64));
@@ -343,7 +343,7 @@ fn through_sendfile(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Ve
                 file.write_all(&buffer[..n]).context("write")?;
                 total += n as u64;
             }
-            // The sender holds the meter for as long as sendfile runs.
+            // The sender holds the lock of the meter while sendfile runs.
             meter.moved_by_program(step::SOCKET_TO_FILE, total);
             Ok(())
         },
@@ -359,7 +359,7 @@ fn from_memory(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Out
     let pipe = Pipe::new()?;
     let mut offset = 0;
     while offset < source.size {
-        // A new mapping each time: the pages of the last one may be anywhere still.
+        // Use a new mapping each time: other files may still refer to the old pages.
         let window = (source.size - offset).min(MEMORY_WINDOW) as usize;
         let mut memory = Memory::new(window).context("mmap")?;
         source
@@ -372,8 +372,8 @@ fn from_memory(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Out
             let end = window.min(done + pipe.capacity as usize);
             let piece = [IoSliceRaw::from_slice(&bytes[done..end])];
             let n = meter.call(step::MEMORY_TO_PIPE, || {
-                // SAFETY: `bytes` is initialised and is not changed any more. The
-                // pipe has its own references to the pages, so they outlive it.
+                // SAFETY: `bytes` is initialised and does not change any more. The pipe has its own
+                // references to the pages, which may outlive it.
                 unsafe { vmsplice(&pipe.write, &piece, NO_FLAGS) }
             })?;
             if n == 0 {
@@ -422,7 +422,7 @@ fn through_device(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<
     let file = output(dir, "device")?;
     let (there, back) = (Pipe::new()?, Pipe::new()?);
     let mut offset = 0;
-    // The device takes a pipe full of data, so no more than one thread is needed.
+    // The device accepts as much data as a pipe holds, so one thread is enough.
     while offset < source.size {
         let count = there.fill(source, &mut offset, meter)?;
         there.drain(&device, count, step::PIPE_TO_DEVICE, meter)?;

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The table that a person reads.
+//! The table that the program prints.
 
-/// A table whose rows are made one at a time, so that each can be shown as soon
-/// as it is known. The first and last column are text, the others numbers.
+/// A table whose rows are formatted one at a time, so that each can be printed at once. The first
+/// and last column are text, the others are numbers.
 pub struct Table {
     label: usize,
     number: usize,
 }
 
-/// What a number column shows.
+/// The content of a number column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// Nothing.
     Blank,
-    /// A count, which the kernel does not give.
+    /// A count that the kernel does not provide.
     NotAvailable,
     /// A count that does not apply.
     None,

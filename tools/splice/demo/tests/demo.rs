@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the program on the kernel at hand. That tests the program, not the
-//! kernel: any implementation of splice will do.
+//! Runs the program on the running kernel. This tests the program, not the kernel: any
+//! implementation of splice is sufficient.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// A folder that is gone at the end of the test.
+/// A folder that is deleted at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -43,7 +43,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Bytes of which no two pages are equal.
+/// Returns bytes of which no two pages are equal.
 fn content(len: usize) -> Vec<u8> {
     (0u32..)
         .flat_map(|i| i.wrapping_mul(0x9e37_79b1).to_le_bytes())
@@ -122,7 +122,7 @@ fn counters_mean_the_rust_implementation() {
 fn the_time_is_limited() {
     let folder = Folder::new("time");
     let file = folder.file("source", b"x");
-    // Nobody ever writes to it.
+    // No process writes to it.
     let fifo = folder.0.join("fifo");
     let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, mode).unwrap();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Data, and private memory that the operations read from and write to.
+//! Test data, and the private memory that operations read from and write to.
 
 use std::ptr;
 
@@ -9,29 +9,29 @@ use rustix::mm::{mmap_anonymous, mprotect, munmap, MapFlags, MprotectFlags, Prot
 use splice_memory::{thp, Mapping};
 use xxhash_rust::xxh64::xxh64;
 
-/// So much can be written.
+/// The length of the writable part.
 pub const WRITABLE: usize = 64 * 4096;
-/// Up to there it can be read.
+/// The end of the readable part.
 pub const READABLE: usize = WRITABLE + 4 * 4096;
-/// Up to there it is this arena's, and not accessible.
+/// The length of the arena, whose last part is inaccessible.
 pub const LEN: usize = READABLE + 4 * 4096;
 
-/// Where in the part that cannot be written offsets for system calls are.
+/// Where offsets for system calls are stored in the read-only part.
 const READ_ONLY_OFFSET: usize = WRITABLE + 64;
 
-/// Of this is all data made. It starts at a page, so that the same part of it is always in as many
-/// pages.
+/// The source of all test data. It starts at a page boundary, so that the same data always spans
+/// the same number of pages.
 pub struct Pool {
     bytes: Vec<u8>,
     start: usize,
-    /// The same, in a huge page.
+    /// The same data in a huge page.
     huge: Mapping,
 }
 
 impl Pool {
     const LEN: usize = 1 << 20;
 
-    /// Where no huge page is `required`, it may be in small ones.
+    /// Returns an error if a huge page is `required` and none is available.
     pub fn new(required: bool) -> Result<Self> {
         let mut state = 0x9e37_79b9_7f4a_7c15u64;
         let mut bytes = vec![0; Self::LEN + 4096];
@@ -46,19 +46,19 @@ impl Pool {
             Err(_) if !required => Mapping::anonymous(Self::LEN, MapFlags::PRIVATE)?,
             mapping => mapping?,
         };
-        // SAFETY: It was mapped for reading and writing, and is known here only.
+        // SAFETY: The mapping is readable and writable, and no other code refers to it.
         unsafe { huge.bytes_mut()[..Self::LEN].copy_from_slice(&bytes[start..][..Self::LEN]) };
         Ok(Self { bytes, start, huge })
     }
 
-    /// `len` bytes, different ones for each `content`.
+    /// Returns `len` bytes, which depend on `content`.
     pub fn bytes(&self, content: u32, len: usize) -> &[u8] {
         Self::part(&self.bytes[self.start..], content, len)
     }
 
     /// The same, from the huge page.
     pub fn huge_bytes(&self, content: u32, len: usize) -> &[u8] {
-        // SAFETY: It was mapped for reading, and nothing writes to it any more.
+        // SAFETY: The mapping is readable, and nothing writes to it after `new`.
         Self::part(unsafe { self.huge.bytes() }, content, len)
     }
 
@@ -69,12 +69,12 @@ impl Pool {
     }
 }
 
-/// A mapping in three parts: that can be written, that can be read, that is not accessible.
+/// A mapping of three parts: writable, read-only, and inaccessible.
 ///
 /// # Invariants
 ///
 /// `start` is the start of a mapping of [`LEN`] bytes that nothing but system calls refers to. No
-/// system call is under way while a method runs.
+/// system call accesses it while a method runs.
 pub struct Arena {
     start: *mut u8,
 }
@@ -104,7 +104,7 @@ impl Arena {
         self.start as usize + at
     }
 
-    /// Before the part is made unwritable it can be written up to [`READABLE`].
+    /// Writes up to [`READABLE`], before the second part becomes read-only.
     fn write(&mut self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= READABLE);
         // SAFETY: The target is in the mapping, by the type invariant and the check above.
@@ -116,19 +116,19 @@ impl Arena {
         self.write(at, bytes);
     }
 
-    /// Of the part of the range that can be read.
+    /// Hashes the readable part of the range.
     pub fn hash(&self, at: usize, len: usize) -> u64 {
         let end = (at + len).min(READABLE);
         let at = at.min(end);
-        // SAFETY: The range is in the readable part of the mapping, and by the type invariant
-        // nobody writes there.
+        // SAFETY: The range is in the readable part of the mapping. By the type invariant nothing
+        // writes to it meanwhile.
         xxh64(
             unsafe { std::slice::from_raw_parts(self.start.add(at), end - at) },
             0,
         )
     }
 
-    /// The address of `offset`, in memory that can only be read.
+    /// Stores `offset` in read-only memory and returns its address.
     pub fn read_only_offset(&mut self, offset: i64) -> rustix::io::Result<usize> {
         let address = self.address(READ_ONLY_OFFSET);
         for prot in [
@@ -148,7 +148,8 @@ impl Arena {
 
 impl Drop for Arena {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant, and nothing borrows from `self` any more.
+        // SAFETY: By the type invariant `start` is the start of a mapping of `LEN` bytes, and no
+        // reference to it is left.
         let unmapped = unsafe { munmap(self.start.cast(), LEN) };
         debug_assert!(unmapped.is_ok());
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Operations with more to them than one call, on pipes of their own. What they
-//! end in does not depend on who is faster.
+//! Compound operations, each of several system calls on new pipes. Their results do not depend on
+//! timing.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -28,7 +28,7 @@ use crate::transcript::hash_of;
 
 const NO_FLAGS: SpliceFlags = SpliceFlags::empty();
 
-/// How long something that will happen may take.
+/// The time limit for an event that is certain to occur.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn number(result: Result<usize, Errno>) -> i64 {
@@ -38,10 +38,10 @@ fn number(result: Result<usize, Errno>) -> i64 {
     }
 }
 
-/// `bytes` as references to their pages.
+/// Puts references to the pages of `bytes` into a pipe.
 fn vmsplice_from(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
     let iov = [IoSliceRaw::from_slice(bytes)];
-    // SAFETY: The kernel only reads `bytes`, which are of the pool and live as long as any pipe.
+    // SAFETY: The kernel only reads `bytes`. They are part of the pool, which outlives every pipe.
     unsafe { vmsplice(fd, &iov, NO_FLAGS) }
 }
 
@@ -51,7 +51,7 @@ fn vmsplice_to(fd: BorrowedFd<'_>, bytes: &mut [u8]) -> Result<usize, Errno> {
     unsafe { vmsplice(fd, &iov, NO_FLAGS) }
 }
 
-/// All that is in there.
+/// Reads all data in a pipe.
 fn drain(fd: &OwnedFd) -> Result<Vec<u8>> {
     fcntl_setfl(fd, OFlags::NONBLOCK).context("drain")?;
     let mut bytes = Vec::new();
@@ -69,12 +69,12 @@ fn show(name: &str, bytes: &[u8], after: &mut String) {
     let _ = write!(after, " {name}={}:{}", bytes.len(), hash_of(bytes));
 }
 
-/// Waits a moment for something that another thread or the network does.
+/// Sleeps for a moment, to wait for another thread or the network.
 fn moment() {
     std::thread::sleep(Duration::from_micros(300));
 }
 
-/// Waits until the thread `id` of this process sleeps, or is done.
+/// Waits until the thread `id` of this process sleeps, or until `done` returns true.
 fn until_asleep(id: i32, done: impl Fn() -> bool) -> Result<()> {
     let path = format!("/proc/self/task/{id}/stat");
     let start = Instant::now();
@@ -103,8 +103,8 @@ struct Ends {
     write: Option<OwnedFd>,
 }
 
-/// A thread waits in `wait` for data in an empty pipe, or for room in a full one, until something
-/// is done about that once.
+/// A thread waits in `wait` for data in an empty pipe, or for room in a full one. Then one event of
+/// the kind `end` wakes it.
 pub fn wait(
     folder: &Path,
     pool: &Pool,
@@ -120,7 +120,7 @@ pub fn wait(
     } else {
         pool.bytes(len as u32, len)
     };
-    // What the thread reads from.
+    // The source of the data.
     let source = unlinked_file(folder, data, true)?;
     let target = unlinked_file(folder, b"", true)?;
     let null = File::options()
@@ -137,7 +137,7 @@ pub fn wait(
         let size = fcntl_getpipe_size(fd).context("pipe")?;
         let written = rustix::io::write(fd, &full[..size.min(full.len())]).context("fill")?;
         write!(after, " full={written}/{size}")?;
-        // For those that take it from a pipe.
+        // Data for the calls that read from a pipe.
         let part = &data[..len.min(60_000)];
         rustix::io::write(&other_write, part).context("fill")?;
     }
@@ -186,7 +186,7 @@ pub fn wait(
             let fd = ends.write.take().context("pipe")?;
             let bytes = pool.bytes(5, amount);
             match end {
-                // All of these put everything in at once.
+                // Each of these adds all of its data in one step.
                 EndBy::Transfer | EndBy::Resize => number(rustix::io::write(&fd, bytes)),
                 EndBy::Splice if amount % 2 == 0 => number(vmsplice_from(fd.as_fd(), bytes)),
                 EndBy::Splice => {
@@ -196,7 +196,7 @@ pub fn wait(
                 EndBy::Close => 0,
             }
         } else {
-            // Whole pages, so that there is room afterwards.
+            // Whole pages, so that the pipe has room afterwards.
             let amount = amount * 4096;
             let fd = ends.read.as_ref().context("pipe")?;
             match end {
@@ -241,8 +241,9 @@ pub fn wait(
     Ok(result)
 }
 
-/// `len` bytes through a TCP connection, in calls for `piece` bytes; returns how many arrived. How
-/// many calls it takes is not told, since it depends on how the network cuts them.
+/// Sends `len` bytes through a TCP connection, in calls for `piece` bytes each. Returns how many
+/// bytes arrived. The number of calls is not part of the result, because it depends on how the
+/// network splits the data.
 pub fn tcp(
     folder: &Path,
     pool: &Pool,
@@ -287,7 +288,7 @@ pub fn tcp(
             }
         }
     }
-    // What was sent with SPLICE_F_MORE waits for more, or for this.
+    // Data that was sent with SPLICE_F_MORE waits for more data, or for this.
     near.shutdown(std::net::Shutdown::Write)
         .context("shutdown")?;
 

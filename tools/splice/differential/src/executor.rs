@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Carries operations out.
+//! Executes operations.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,14 +23,15 @@ use crate::memory::{Huge, Memory};
 use crate::op::{Fd, Offset, Op, Place, Segment, Slot, Special};
 use crate::transcript::{Entry, Transcript};
 
-/// Result of an operation on a slot that is not there: left out, closed, or could not be made.
+/// The result of an operation on a slot that has no open file, because an operation was left out,
+/// closed the file, or failed.
 const ABSENT: &str = "absent";
 
-/// Result of an operation that would change what is in a pipe, or would not, depending on how the
-/// kernel refers to it.
+/// The result of an operation that is skipped because its effect on a pipe's data would depend on
+/// whether the kernel refers to the memory or to a copy of it.
 const LENT: &str = "lent";
 
-/// How many SIGPIPEs this process got.
+/// The number of SIGPIPEs of this process.
 static SIGPIPES: AtomicU64 = AtomicU64::new(0);
 
 /// Counts SIGPIPEs from now on.
@@ -43,7 +44,7 @@ pub fn count_sigpipe() -> Result<()> {
     Ok(())
 }
 
-/// How many SIGPIPEs there were since the last time.
+/// Returns the number of SIGPIPEs since the previous call.
 pub fn sigpipes() -> u64 {
     SIGPIPES.swap(0, Ordering::Relaxed)
 }
@@ -53,7 +54,7 @@ enum Kind {
     File,
     Pipe,
     Socket,
-    /// A socket that is no stream.
+    /// A socket that preserves messages.
     Datagram,
     Event,
     Other,
@@ -64,7 +65,7 @@ struct Open {
     kind: Kind,
 }
 
-/// What the operations of one sequence are carried out on.
+/// Executes the operations of one sequence.
 pub struct Executor<'a> {
     folders: &'a Folders,
     pool: &'a Pool,
@@ -72,14 +73,14 @@ pub struct Executor<'a> {
     open: BTreeMap<Slot, Open>,
 }
 
-/// A result as the system call has it: a number, or a negative error number.
+/// The result of a system call: a number, or a negated errno.
 type Raw = i64;
 
 fn raw<T>(result: Result<T, Errno>) -> Result<T, Raw> {
     result.map_err(|errno| -Raw::from(errno.raw_os_error()))
 }
 
-/// What of a state is shown of `fd` without waiting.
+/// Returns the events that `poll(2)` reports for `fd` without waiting.
 fn ready(fd: BorrowedFd<'_>) -> PollFlags {
     let all = PollFlags::IN
         | PollFlags::PRI
@@ -108,7 +109,8 @@ impl<'a> Executor<'a> {
         })
     }
 
-    /// Carries out those of `ops` that `keep` names, and says what happened: each time to `each`.
+    /// Executes the operations of `ops` at the indexes `keep`, and calls `each` with the result of
+    /// each operation.
     pub fn run(
         mut self,
         ops: &[Op],
@@ -174,7 +176,7 @@ impl<'a> Executor<'a> {
         })
     }
 
-    /// The state of an open file, as far as it is the same whenever it is looked at.
+    /// Describes the state of an open file, except what depends on timing.
     fn state(&self, slot: Slot, out: &mut String) {
         let Some(Open { fd, kind }) = self.open.get(&slot) else {
             return;
@@ -199,9 +201,9 @@ impl<'a> Executor<'a> {
 
     fn call(&self, number: libc::c_long, args: &[usize]) -> Raw {
         let arg = |i: usize| args.get(i).copied().unwrap_or(0);
-        // SAFETY: Addresses in `args` are those of memory that is there for system calls to
-        // read and write, of locals of the caller, or invalid ones that the kernel refuses. File
-        // descriptors are the kernel's to check; those of `self.open` are not closed by this.
+        // SAFETY: Addresses in `args` are those of memory for system calls, of locals of the
+        // caller, or invalid ones that the kernel refuses. The kernel checks file descriptors; this
+        // closes none of `self.open`.
         let result =
             unsafe { libc::syscall(number, arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)) };
         if result == -1 {
@@ -273,7 +275,7 @@ impl<'a> Executor<'a> {
                 self.nonblocking(fd)
                     || state.contains(PollFlags::ERR)
                     || state.contains(PollFlags::OUT) && len <= 4096
-                    // An empty buffer may be in there, of a packet pipe.
+                    // A packet pipe may contain an empty buffer.
                     || state.contains(PollFlags::OUT) && empty && len + 4096 <= size
             }
         }
@@ -283,7 +285,7 @@ impl<'a> Executor<'a> {
         self.get(fd).is_some_and(|open| open.kind == kind)
     }
 
-    /// A pointer to `offset`, which may be changed there, and whether that can be seen.
+    /// Returns a pointer to `offset`. The kernel changes the value there if the memory is writable.
     fn pointer(&mut self, offset: Offset, place: &mut i64) -> Result<usize> {
         Ok(match offset {
             Offset::None => 0,
@@ -347,9 +349,9 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// `None`: not carried out; why is in `after`.
+    /// Returns `None` if the operation was not executed; the reason is in `after`.
     fn carry_out(&mut self, op: &Op, after: &mut String) -> Result<Option<Raw>> {
-        // Making an open file.
+        // Operations that create an open file.
         let made = match op {
             Op::Open {
                 slot,
@@ -420,7 +422,7 @@ impl<'a> Executor<'a> {
         Ok(result)
     }
 
-    /// On open files, all of which are there. `None`: it might wait for ever.
+    /// Executes an operation whose files are all open. Returns `None` if it might wait for ever.
     fn run_on_open_files(&mut self, op: &Op, after: &mut String) -> Result<Option<Raw>> {
         let fd = |executor: &Self, fd: Fd| executor.number(fd).unwrap_or(usize::MAX);
         let mut places = [0i64; 2];
@@ -450,9 +452,9 @@ impl<'a> Executor<'a> {
                 flags,
             } => {
                 let flags = self.splice_flags(*input, *output, *flags);
-                // What the socket is asked not to do is not what the pipe is.
+                // `SPLICE_F_NONBLOCK` applies to the pipe, `O_NONBLOCK` to the socket.
                 let to_socket = self.is(*output, Kind::Socket) || self.is(*output, Kind::Datagram);
-                // And this sort of socket is never asked not to wait.
+                // `SPLICE_F_NONBLOCK` does not apply to a datagram socket.
                 let from_socket = self.is(*input, Kind::Datagram);
                 if to_socket && !self.nonblocking(*output) || from_socket && !self.can_read(*input)
                 {
@@ -492,7 +494,7 @@ impl<'a> Executor<'a> {
                     *after = LENT.to_owned();
                     return Ok(None);
                 }
-                // vmsplice does not look at O_NONBLOCK.
+                // vmsplice ignores O_NONBLOCK.
                 let at_once = if into_pipe {
                     self.is_ready(*pipe, PollFlags::OUT)
                 } else {
@@ -580,8 +582,7 @@ impl<'a> Executor<'a> {
                     None => self.call(libc::SYS_read, &[from, address, len]),
                 };
                 self.memory.changed(to, result);
-                // What a direct read that fails in the end has brought in until then depends on
-                // what was cached.
+                // If a direct read fails, the data that it read before depends on the page cache.
                 if result == -i64::from(libc::EINVAL) && self.is(*from_fd, Kind::File) {
                     self.memory.settle(&to[0]);
                 }
@@ -604,7 +605,7 @@ impl<'a> Executor<'a> {
                 memory,
                 write,
             } => {
-                // What a file does depends on what is cached.
+                // The result for a file depends on the page cache.
                 if !self.is(*pipe, Kind::Pipe) {
                     return Ok(None);
                 }
@@ -646,7 +647,7 @@ impl<'a> Executor<'a> {
             }
             Op::SetFlags { fd: file, flags } => {
                 let result = match self.get(*file) {
-                    // An O_DIRECT that a file was opened with stays.
+                    // A file that was opened with O_DIRECT keeps it.
                     Some(open) => {
                         let mut flags = OFlags::from_bits_retain(*flags as u32);
                         if open.kind == Kind::File {
@@ -660,7 +661,7 @@ impl<'a> Executor<'a> {
                     ),
                 };
                 if let Some(open) = self.get(*file) {
-                    // Not the two bits that say whether it is a 32-bit program's.
+                    // Without O_LARGEFILE, which depends on the word size of the program.
                     let flags = fcntl_getfl(&open.fd)? & !OFlags::LARGEFILE;
                     write!(after, "now={:#o}", flags.bits())?;
                 }
@@ -702,7 +703,7 @@ impl<'a> Executor<'a> {
         }))
     }
 
-    /// With the wish not to wait, unless it is known that there is nothing to wait for.
+    /// Adds `SPLICE_F_NONBLOCK`, unless the call is known not to wait.
     fn splice_flags(&self, input: Fd, output: Fd, flags: u32) -> u32 {
         if self.can_read(input) && self.can_write(output) {
             flags
@@ -717,7 +718,7 @@ impl<'a> Executor<'a> {
         }
     }
 
-    /// What is left in everything, and that it can still be got.
+    /// Reads the remaining data of all pipes and sockets, and the files.
     fn end(&mut self) -> Result<Vec<String>> {
         let mut end = self.memory.end();
         let open = std::mem::take(&mut self.open);
@@ -728,7 +729,7 @@ impl<'a> Executor<'a> {
                     let _ = fcntl_setfl(fd, OFlags::NONBLOCK);
                     let mut hash = Xxh64::new(0);
                     let mut bytes = 0;
-                    // A packet of nothing is no end, so not up to the first 0.
+                    // An empty packet is not the end of file, so do not stop at the first 0.
                     let mut reads = 0;
                     let last = loop {
                         match rustix::io::read(fd, &mut buffer) {
@@ -772,7 +773,8 @@ fn open_if_there(path: &Path) -> Result<Option<OwnedFd>> {
     }
 }
 
-/// The size and a hash of the content; of a large file, of the parts that operations write to.
+/// Returns the size and a hash of the content. Of a large file, hashes the parts that operations
+/// write to.
 fn content(fd: &OwnedFd, buffer: &mut [u8]) -> Result<String> {
     let size = rustix::fs::fstat(fd)?.st_size as u64;
     let mut hash = Xxh64::new(0);
@@ -799,7 +801,7 @@ fn note_offsets(places: &[i64; 2], offsets: [Offset; 2], after: &mut String) {
     }
 }
 
-/// Says if the operation was not carried out with its own flags.
+/// Notes that the operation was executed with other flags.
 fn note_flags(flags: u32, op: &Op, after: &mut String) {
     if let Op::Splice { flags: own, .. }
     | Op::Tee { flags: own, .. }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Compares what two kernels did, and finds out what it takes for a difference.
+//! Compares the results of two kernels, and finds a short sequence of operations for a difference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,10 +17,10 @@ use crate::plan::{makers, plan, related};
 use crate::shrink::shrink;
 use crate::transcript::{first_difference, index_of};
 
-/// What a job that was not done to its end has in place of a hash.
+/// The start of a result that replaces the hash of a job that did not end.
 pub const LOST: &str = "lost:";
 
-/// A line that ends a job: the seed and the hash, or why there is none.
+/// Parses a line that ends a job: the seed, and the hash or the reason why there is none.
 pub fn parse_result(line: &str) -> Option<(u64, &str)> {
     let (seed, hash) = line.split_once(' ')?;
     let is_hash = hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
@@ -34,7 +34,7 @@ fn results(text: &str) -> Vec<(u64, &str)> {
     text.lines().filter_map(parse_result).collect()
 }
 
-/// The outcome of a comparison of `count` seeds from `first` on.
+/// The result of a comparison of `count` seeds from `first` on.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Comparison {
     /// In TAP.
@@ -83,7 +83,7 @@ pub fn compare(left: &str, right: &str, first: u64, count: u64, batch: u64) -> C
     }
 }
 
-/// The two sides, and where to put files.
+/// The two sides, and the folder for files.
 pub struct Sides<'a> {
     /// Shell commands to which the arguments of this program are added.
     pub commands: [&'a str; 2],
@@ -93,7 +93,7 @@ pub struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Does `jobs` on both, at the same time.
+    /// Runs `jobs` on both sides at the same time.
     fn run(&self, jobs: &[Job], more: &str) -> Result<[String; 2]> {
         let file = self.folder.join("jobs");
         let mut out = fs::File::create(&file).with_context(|| file.display().to_string())?;
@@ -126,7 +126,7 @@ impl Sides<'_> {
         })
     }
 
-    /// Whether the sides differ, for each of the jobs.
+    /// Returns for each of the jobs whether the sides differ.
     fn differ(&self, jobs: &[Job]) -> Result<Vec<bool>> {
         let [left, right] = self.run(jobs, "")?;
         let (left, right) = (results(&left), results(&right));
@@ -141,7 +141,7 @@ impl Sides<'_> {
         Ok(left.iter().zip(&right).map(|(a, b)| a != b).collect())
     }
 
-    /// The transcripts, also left in files.
+    /// Returns the transcripts, and the paths of files that contain them.
     fn transcripts(&self, job: &Job, name: &str) -> Result<([String; 2], [PathBuf; 2])> {
         let texts = self.run(std::slice::from_ref(job), "--transcript")?;
         let paths = self
@@ -153,8 +153,8 @@ impl Sides<'_> {
         Ok((texts, paths))
     }
 
-    /// Shows where the sides differ on `seed`, and a short sequence on which they still do.
-    /// `false`: they do not differ this time.
+    /// Shows where the sides differ on `seed`, and a short sequence on which they still differ.
+    /// Returns `false` if they do not differ this time.
     pub fn explain(&self, seed: u64, rounds: usize, out: &mut impl Write) -> Result<bool> {
         let whole = Job { seed, keep: None };
         let (texts, paths) = self.transcripts(&whole, "whole")?;
@@ -166,7 +166,7 @@ impl Sides<'_> {
         writeln!(out, "  whole transcripts: {}", list(&paths))?;
 
         let ops = plan(seed, self.ops);
-        // Nothing after it has an influence, unless it shows in the end only.
+        // Later operations have no effect, unless the difference is in the final state.
         let last = index.unwrap_or(self.ops - 1);
         let keep: Vec<usize> = (0..=last).collect();
         let hints = match index {
@@ -207,7 +207,8 @@ impl Sides<'_> {
         Ok(true)
     }
 
-    /// Shows the first difference. The operation, if there is one, is in `Some(Some(_))`.
+    /// Shows the first difference, and returns the operation that it belongs to, if any, in
+    /// `Some(Some(_))`.
     fn show(&self, texts: &[String; 2], out: &mut impl Write) -> Result<Option<Option<usize>>> {
         let Some((number, left, right)) = first_difference(&texts[0], &texts[1]) else {
             return Ok(None);
@@ -216,7 +217,7 @@ impl Sides<'_> {
         for (name, line) in self.names.iter().zip([left, right]) {
             writeln!(out, "    {name}: {}", line.unwrap_or("(nothing)"))?;
         }
-        // A line that ends the job begins with the seed.
+        // A line that ends a job begins with the seed.
         let of = |line: Option<&str>| {
             line.filter(|line| parse_result(line).is_none())
                 .and_then(index_of)

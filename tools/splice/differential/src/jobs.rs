@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Which sequences are to be carried out, and by which process.
+//! Jobs, each of which is a sequence to execute, and the processes that execute them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{bail, Context, Result};
 
-/// Exit code of a worker whose time was up.
+/// Exit code of a worker whose time limit expired.
 const TIMED_OUT: i32 = 124;
 
 /// One sequence, or a part of it.
@@ -52,7 +52,7 @@ impl FromStr for Job {
     }
 }
 
-/// `1,2,7`: indexes, in order.
+/// Parses indexes in ascending order, such as `1,2,7`.
 pub fn parse_keep(text: &str) -> Result<Vec<usize>> {
     let keep = text
         .split(',')
@@ -69,8 +69,8 @@ pub fn parse_keep(text: &str) -> Result<Vec<usize>> {
     Ok(keep)
 }
 
-/// Ends the process when a job takes longer than `limit`: how long that is, is for the job that
-/// the returned number names.
+/// Ends the process if a job takes longer than `limit`. The caller increases the returned number at
+/// the start of each job.
 pub fn watchdog(limit: Duration) -> Arc<AtomicU64> {
     let current = Arc::new(AtomicU64::new(0));
     let watched = Arc::clone(&current);
@@ -93,8 +93,9 @@ pub fn watchdog(limit: Duration) -> Arc<AtomicU64> {
     current
 }
 
-/// Has `command`, which is told how many jobs to leave out, do `count` jobs. A process that ends
-/// early costs the job it was at; another one goes on. `done` says whether a line ends a job.
+/// Executes `count` jobs in processes made by `command`, whose argument is the number of jobs to
+/// skip. If a process ends early, its current job is lost, and another process executes the rest.
+/// `done` returns whether a line ends a job.
 pub fn supervise(
     count: usize,
     command: impl Fn(usize) -> Command,
@@ -160,7 +161,7 @@ mod tests {
             4,
             |skip| {
                 let mut command = Command::new("sh");
-                // Does two jobs, then dies.
+                // Executes two jobs, then exits.
                 command.args([
                     "-c",
                     &format!("echo {skip} a; echo $(({skip} + 1)) b; exit 7"),

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes a random sequence of operations from a seed, carries it out, and says
-//! what happened, in a way that is the same on all kernels that behave the same.
+//! Generates a random sequence of operations from a seed, executes it, and prints the results.
+//! These are the same on all kernels with the same behaviour.
 //!
-//! `run` does that on the kernel at hand. `compare` compares what it printed on
-//! two of them; `explain` finds a short sequence on which they differ.
+//! `run` executes sequences on the running kernel. `compare` compares its output on two kernels;
+//! `explain` finds a short sequence on which they differ.
 
 mod arena;
 mod compound;
@@ -43,11 +43,11 @@ use transcript::Transcript;
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// Changes the result of one operation, to show that this is noticed.
+    /// Changes the result of one operation, to test that the comparison finds it.
     #[arg(long, global = true, value_name = "SEED:INDEX", value_parser = parse_perturb)]
     perturb: Option<(u64, usize)>,
 
-    /// Fails where there are no huge pages. Those of hugetlb are reserved.
+    /// Fails if huge pages are missing. Reserves huge pages of hugetlb.
     #[arg(long, global = true)]
     require_huge_pages: bool,
 
@@ -57,11 +57,11 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Mode {
-    /// Carries sequences out; prints a seed and a hash for each.
+    /// Executes sequences; prints a seed and a hash for each.
     Run(Run),
     /// Compares two outputs of run; prints TAP and the number of batches that passed and failed.
     Compare(Compare),
-    /// Shows where two sides differ, and a short sequence on which they still do.
+    /// Shows where two sides differ, and a short sequence on which they still differ.
     Explain(Explain),
 }
 
@@ -71,14 +71,14 @@ struct Range {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// How many seeds.
+    /// The number of seeds.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: u64,
 }
 
 #[derive(Args)]
 struct Length {
-    /// How many operations a sequence has.
+    /// The number of operations in a sequence.
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     ops: u32,
 }
@@ -91,19 +91,19 @@ struct Run {
     #[command(flatten)]
     length: Length,
 
-    /// Only these operations, by index, divided by commas.
+    /// Only these operations, by index, separated by commas.
     #[arg(long)]
     keep: Option<String>,
 
-    /// Takes what to do from a file: each line a seed, a space, and "all" or as --keep has it.
+    /// A file with a job on each line: a seed, a space, and "all" or indexes as for --keep.
     #[arg(long, conflicts_with_all = ["seed", "count", "keep"])]
     jobs: Option<PathBuf>,
 
-    /// Prints what every operation did.
+    /// Prints the result of every operation.
     #[arg(long)]
     transcript: bool,
 
-    /// Prints how often every operation ended in what, at the end.
+    /// Prints how often each operation had which result, at the end.
     #[arg(long)]
     statistics: bool,
 
@@ -115,11 +115,11 @@ struct Run {
     #[arg(long, env = "SPLICE_EXT4_DIR", default_value = "/var/tmp")]
     ext4: PathBuf,
 
-    /// How many seconds one sequence may take.
+    /// Time limit of a sequence in seconds.
     #[arg(long, default_value_t = 60)]
     limit: u64,
 
-    /// Does the jobs from this one on, in this process.
+    /// Executes the jobs from this one on in this process.
     #[arg(long, hide = true)]
     worker: Option<usize>,
 }
@@ -129,11 +129,11 @@ struct Compare {
     #[command(flatten)]
     range: Range,
 
-    /// How many seeds are one test.
+    /// The number of seeds in one test.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..))]
     batch: u64,
 
-    /// Where the numbers of the seeds that differ are written to.
+    /// Writes the seeds that differ to this file.
     #[arg(long)]
     diverged: Option<PathBuf>,
 
@@ -150,19 +150,19 @@ struct Explain {
     #[command(flatten)]
     length: Length,
 
-    /// How often both sides are run at most to shorten the sequence.
+    /// The maximum number of runs of both sides to shorten the sequence.
     #[arg(long, default_value_t = 16)]
     rounds: usize,
 
-    /// For transcripts.
+    /// The folder for transcripts.
     #[arg(long)]
     folder: PathBuf,
 
-    /// What the sides are called.
+    /// The names of the sides.
     #[arg(long, num_args = 2, default_values = ["c", "rust"])]
     names: Vec<String>,
 
-    /// The shell commands by which this program is started on either side.
+    /// The shell commands that start this program on each side.
     #[arg(long, num_args = 2, required = true)]
     sides: Vec<String>,
 }
@@ -208,10 +208,11 @@ impl Run {
             .collect())
     }
 
-    /// Has other processes do the jobs, so that a job that kills its process is one result.
+    /// Executes the jobs in other processes, so that a job that kills its process is only one lost
+    /// result.
     fn supervise(&self, options: &Options) -> Result<()> {
         let jobs = self.jobs()?;
-        // What none of them could do without is no matter of single jobs.
+        // A requirement of all jobs fails here, and not in each job.
         if options.require_huge_pages {
             Huge::new(true)?;
         }
@@ -251,14 +252,14 @@ impl Run {
             if keep.last().is_some_and(|last| *last >= ops) {
                 bail!("there are {ops} operations only");
             }
-            // A thread of its own has nothing that the kernel keeps for a task from earlier jobs.
+            // A new thread has no state in the kernel from earlier jobs.
             let transcript = std::thread::scope(|scope| {
                 let run = || {
                     Executor::new(&folders, &pool, &huge)?.run(&plan, &keep, |entry| {
                         if options.perturb == Some((job.seed, entry.index)) {
                             entry.perturb();
                         }
-                        // At once: it may be the last before the time is up.
+                        // Print at once: this may be the last line before the time limit.
                         if self.transcript {
                             println!("{entry}");
                         }
@@ -286,7 +287,7 @@ impl Run {
     }
 }
 
-/// How often each operation ended in what.
+/// How often each operation had which result.
 #[derive(Default)]
 struct Statistics(BTreeMap<(String, String), usize>);
 

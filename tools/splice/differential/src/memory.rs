@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! All memory that the operations read from and write to, by what it is made of.
+//! The memory that operations read from and write to, one mapping for each region.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,18 +19,19 @@ use crate::folders::{unlinked_file, Folders};
 use crate::op::{Address, Segment};
 use crate::region::Region;
 
-/// Huge pages, for all sequences, since they are scarce.
+/// Huge pages, shared by all sequences because they are scarce.
 pub struct Huge {
     mappings: BTreeMap<Region, Mapping>,
-    /// The kinds that ordinary memory stands in for, and why.
+    /// The regions that ordinary memory replaces, and the reason.
     pub missing: Vec<(Region, String)>,
 }
 
 impl Huge {
-    /// How many huge pages of each kind there are, so that an end of one is inside.
+    /// The number of huge pages of each kind: with two, a region contains a boundary.
     const PAGES: usize = 2;
 
-    /// Fails where they are required and cannot be had. Reserves what it takes only then.
+    /// Returns an error if huge pages are `required` and not available. Reserves huge pages only in
+    /// that case.
     pub fn new(required: bool) -> Result<Self> {
         let reserve = if required {
             Reserve::Missing
@@ -67,31 +68,31 @@ impl Huge {
     }
 }
 
-/// What is known of a page of a region that is copied on write.
+/// The state of a page of a region that is copied on write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Page {
-    /// It was only read.
+    /// The page was only read.
     Common,
-    /// It was written to.
+    /// The page was written to.
     Own,
-    /// It was put into a pipe before it was written to.
+    /// The page was put into a pipe before it was written to.
     Lent,
 }
 
-/// One region.
+/// The mapping of one region.
 struct Part {
     start: *mut u8,
     pages: Vec<Page>,
-    /// Unless it is one of [`Huge`].
+    /// `None` if the region is part of [`Huge`].
     _mapping: Option<Mapping>,
 }
 
-/// All regions of one sequence. They are made when they are needed.
+/// All regions of one sequence. A region is mapped before its first use.
 ///
 /// # Invariants
 ///
-/// A part starts where as many bytes are mapped as its region is long, that nothing but system
-/// calls refers to. No system call is under way while a method runs.
+/// Each part is the start of a mapping of the length of its region, which only system calls refer
+/// to. No system call accesses it while a method runs.
 pub struct Memory<'a> {
     pool: &'a Pool,
     huge: &'a Huge,
@@ -112,7 +113,7 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// Has the regions of these segments.
+    /// Maps the regions of these segments, if they are not mapped yet.
     pub fn need(&mut self, segments: &[Segment]) -> Result<()> {
         for segment in segments {
             if let Address::In(region, _) = segment.address {
@@ -150,12 +151,12 @@ impl<'a> Memory<'a> {
             Some(mapping) => mapping.as_ptr(),
             None => {
                 let huge = self.huge.mappings.get(&region).context("huge pages")?;
-                // SAFETY: It is in the mapping, which is of more than one huge page.
+                // SAFETY: The sum is in the mapping, which consists of more than one huge page.
                 unsafe { huge.as_ptr().add(HUGE_PAGE - Region::BOUNDARY) }
             }
         };
         if region == Region::Shared || region.is_huge() {
-            // SAFETY: So many bytes are mapped there, and nothing refers to them.
+            // SAFETY: `start` is the start of `len` mapped bytes, and no reference to them exists.
             unsafe { ptr::copy_nonoverlapping(content.as_ptr(), start, len) };
         }
         let pages = if region.is_copied_on_write() {
@@ -163,7 +164,8 @@ impl<'a> Memory<'a> {
         } else {
             Vec::new()
         };
-        // INVARIANT: In `huge` only this sequence, which is the only one at a time, has the part.
+        // INVARIANT: The mapping was made above, or is part of `huge`, which only the current
+        // sequence uses.
         Ok(Part {
             start,
             pages,
@@ -171,7 +173,7 @@ impl<'a> Memory<'a> {
         })
     }
 
-    /// A file with `content`, that no folder has any more.
+    /// Returns a file with `content` that is in no folder any more.
     fn file(&self, region: Region, content: &[u8]) -> Result<OwnedFd> {
         if region == Region::Memfd {
             let file = File::from(memfd_create("memory", MemfdFlags::CLOEXEC)?);
@@ -185,7 +187,7 @@ impl<'a> Memory<'a> {
         unlinked_file(folder, content, region.is_writable()).map(OwnedFd::from)
     }
 
-    /// The address and length of `segment`. Its region has to be there.
+    /// Returns the address and length of `segment`, whose region must be mapped.
     pub fn arguments(&self, segment: &Segment) -> [usize; 2] {
         let address = match segment.address {
             Address::In(Region::Private, at) => self.arena.address(at as usize),
@@ -200,7 +202,7 @@ impl<'a> Memory<'a> {
         [address, segment.len]
     }
 
-    /// Of the part of it that can be read.
+    /// Hashes the readable part of `segment`.
     pub fn hash(&self, segment: &Segment) -> Option<u64> {
         match segment.address {
             Address::In(Region::Private, at) => Some(self.arena.hash(at as usize, segment.len)),
@@ -208,7 +210,8 @@ impl<'a> Memory<'a> {
                 let part = self.parts.get(&region)?;
                 let at = at as usize;
                 assert!(at + segment.len <= region.len());
-                // SAFETY: The range can be read, and by the type invariant nobody writes there.
+                // SAFETY: The range is readable, and by the type invariant nothing writes to it
+                // meanwhile.
                 let bytes = unsafe { std::slice::from_raw_parts(part.start.add(at), segment.len) };
                 Some(xxh64(bytes, 0))
             }
@@ -216,7 +219,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Changes memory that can be written; pages of it may be in pipes.
+    /// Overwrites memory if it is writable. Its pages may be in pipes.
     pub fn fill(&mut self, segment: &Segment, content: u32) {
         let Address::In(region, at) = segment.address else {
             return;
@@ -226,12 +229,12 @@ impl<'a> Memory<'a> {
             self.arena.fill(at, bytes);
         } else if let Some(part) = self.parts.get(&region) {
             assert!(region.is_writable() && at + bytes.len() <= region.len());
-            // SAFETY: The range can be written, and by the type invariant nothing refers to it.
+            // SAFETY: The range is writable, and by the type invariant no reference to it exists.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), part.start.add(at), bytes.len()) };
         }
     }
 
-    /// Gives memory a content that is known, if it can be written.
+    /// Gives memory a known content if it is writable.
     pub fn settle(&mut self, segment: &Segment) {
         let Address::In(region, at) = segment.address else {
             return;
@@ -242,14 +245,14 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Whether it is determined what a reader of a pipe sees when these are written to.
+    /// Whether the data that a reader of a pipe sees after a write to `segments` is well defined.
     pub fn may_change(&mut self, segments: &[Segment]) -> bool {
         let mut may = true;
         self.each_page(segments, usize::MAX, |page| may &= *page != Page::Lent);
         may
     }
 
-    /// The first `bytes` of these were written to.
+    /// Marks the first `bytes` of `segments` as written to.
     pub fn changed(&mut self, segments: &[Segment], bytes: i64) {
         self.each_page(segments, bytes.max(0) as usize, |page| {
             if *page == Page::Common {
@@ -258,7 +261,7 @@ impl<'a> Memory<'a> {
         });
     }
 
-    /// The first `bytes` of these were put into a pipe.
+    /// Marks the first `bytes` of `segments` as put into a pipe.
     pub fn lent(&mut self, segments: &[Segment], bytes: i64) {
         self.each_page(segments, bytes.max(0) as usize, |page| {
             if *page == Page::Common {
@@ -267,7 +270,7 @@ impl<'a> Memory<'a> {
         });
     }
 
-    /// Of what is copied on write in the first `bytes` of these.
+    /// Calls `each` for the pages in the first `bytes` of `segments` that are copied on write.
     fn each_page(
         &mut self,
         segments: &[Segment],
@@ -290,7 +293,7 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// What is in it in the end.
+    /// Returns the final content of each region.
     pub fn end(&self) -> Vec<String> {
         let private = (Region::Private, self.arena.hash(0, arena::LEN));
         let others = self.parts.keys().map(|&region| {
@@ -328,7 +331,7 @@ mod tests {
         let (pool, huge) = (Pool::new(false).unwrap(), Huge::new(false).unwrap());
         let mut memory = Memory::new(&folders, &pool, &huge).unwrap();
         test(&mut memory);
-        // Of files only the memory is left.
+        // The files have no name any more.
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
         std::fs::remove_dir(folder).unwrap();
     }
@@ -356,15 +359,15 @@ mod tests {
             let at = |page: usize, len| segment(Region::Fresh, page * PAGE, len);
             memory.need(&[at(0, 1)]).unwrap();
             memory.changed(&[at(0, 2 * PAGE)], PAGE as i64);
-            // One that was written, and one that was not.
+            // A page that was written to, and one that was not.
             memory.lent(&[at(0, PAGE), at(1, 3 * PAGE)], PAGE as i64 + 1);
             assert!(memory.may_change(&[at(0, PAGE)]));
             assert!(!memory.may_change(&[at(0, PAGE + 1)]));
             assert!(memory.may_change(&[at(2, 62 * PAGE)]));
-            // An error lends and changes nothing.
+            // A call that fails changes no state.
             memory.lent(&[at(2, PAGE)], -11);
             assert!(memory.may_change(&[at(2, PAGE)]));
-            // Of what is not copied on write everything is determined.
+            // For pages that are not copied on write, everything is well defined.
             let shared = segment(Region::Shared, 0, PAGE);
             memory.need(&[shared]).unwrap();
             memory.lent(&[shared], PAGE as i64);

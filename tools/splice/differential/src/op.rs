@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::region::Region;
 
-/// An open file, by the number that the plan gave it.
+/// An open file, by its number in the plan.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Slot(pub u16);
 
@@ -20,7 +20,7 @@ impl fmt::Display for Slot {
 #[derive(Clone, Copy, Debug)]
 pub enum Fd {
     Slot(Slot),
-    /// A number that is no open file.
+    /// A number without an open file.
     Bad(i32),
 }
 
@@ -38,9 +38,9 @@ impl fmt::Display for Fd {
 pub enum Offset {
     None,
     At(i64),
-    /// In memory that can be read and not written.
+    /// In read-only memory.
     ReadOnly(i64),
-    /// Not in memory.
+    /// At an unmapped address.
     Unmapped,
 }
 
@@ -58,12 +58,12 @@ impl fmt::Display for Offset {
 /// An address argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Address {
-    /// So far into a region.
+    /// An offset into a region.
     In(Region, u32),
     Null,
-    /// So high that the end wraps around.
+    /// So high that the end of the segment wraps around.
     Wrap,
-    /// The kernel's.
+    /// An address of the kernel.
     Kernel,
 }
 
@@ -86,7 +86,7 @@ impl fmt::Display for Segment {
     }
 }
 
-/// Which file system a file is on.
+/// The file system of a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
     Tmpfs,
@@ -105,7 +105,7 @@ pub enum Special {
     Path,
 }
 
-/// What a thread waits in, and what ends its wait.
+/// The system call in which a thread waits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitIn {
     Read,
@@ -125,7 +125,7 @@ pub enum WaitIn {
 }
 
 impl WaitIn {
-    /// Waits for data, and not for room.
+    /// Whether the call waits for data. It waits for room otherwise.
     pub fn for_data(self) -> bool {
         matches!(
             self,
@@ -142,17 +142,17 @@ impl WaitIn {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EndBy {
-    /// Data is put in, or taken out.
+    /// A read or write adds or removes data.
     Transfer,
-    /// Likewise, by another system call.
+    /// Another system call adds or removes data.
     Splice,
-    /// The other end is closed.
+    /// The other end of the pipe is closed.
     Close,
-    /// The pipe gets more room. For a wait for data, as `Transfer`.
+    /// The pipe is enlarged. If the thread waits for data, the same as `Transfer`.
     Resize,
 }
 
-/// How data gets into the TCP connection.
+/// The way in which data gets into the TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TcpFrom {
     File,
@@ -214,7 +214,7 @@ pub enum Op {
     Vmsplice {
         fd: Fd,
         segments: Vec<Segment>,
-        /// Where not all of `segments`.
+        /// The length of the vector, if not that of `segments`.
         count: Option<usize>,
         flags: u32,
     },
@@ -277,19 +277,19 @@ pub enum Op {
     Poll {
         fds: Vec<Slot>,
     },
-    /// Changes memory; pages of it may be in pipes.
+    /// Overwrites memory. Its pages may be in pipes.
     Fill {
         memory: Segment,
         content: u32,
     },
-    /// A thread that waits, and what ends that, on a pipe of their own.
+    /// A thread that waits on a new pipe, and the event that wakes it.
     Wait {
         wait: WaitIn,
         end: EndBy,
         len: usize,
         amount: usize,
     },
-    /// Data through a TCP connection, by way of pipes of its own.
+    /// Sends data through a TCP connection by new pipes.
     Tcp {
         from: TcpFrom,
         len: usize,
@@ -299,7 +299,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// The open files that it makes or uses.
+    /// Returns the open files that the operation creates or uses.
     pub fn slots(&self) -> Vec<Slot> {
         let of = |fds: &[Fd]| {
             fds.iter()
@@ -336,7 +336,7 @@ impl Op {
         }
     }
 
-    /// The memory that it has to do with.
+    /// Returns the memory that the operation reads or writes.
     pub fn memory(&self) -> &[Segment] {
         match self {
             Self::Vmsplice { segments, .. } => segments,

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From a seed to a sequence of operations. Nothing that happens when they are
-//! carried out has an influence on the sequence, so any part of it can be left
-//! out.
+//! Generates a sequence of operations from a seed. The sequence does not depend on results of
+//! operations, so each part of it can be left out.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -25,10 +24,10 @@ use crate::op::{
 };
 use crate::region::Region;
 
-/// How many open files there are at most.
+/// The maximum number of open files.
 const MOST_OPEN: usize = 40;
 
-/// What a slot was made as. Making it may have failed.
+/// The kind of file that an operation opens in a slot. The operation may fail.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
     File,
@@ -43,13 +42,13 @@ struct Live {
     kind: Kind,
     read: bool,
     write: bool,
-    /// The other end.
+    /// The other end of a pipe or socket pair.
     peer: Option<Slot>,
-    /// A pipe that was to have room for large pieces.
+    /// A pipe that should have room for large transfers.
     large: bool,
 }
 
-/// The operations that `seed` stands for.
+/// Returns the operations of `seed`.
 pub fn plan(seed: u64, count: usize) -> Vec<Op> {
     let mut maker = Maker {
         rng: ChaCha8Rng::seed_from_u64(seed),
@@ -66,7 +65,8 @@ pub fn plan(seed: u64, count: usize) -> Vec<Op> {
     ops
 }
 
-/// The operations that have to do with operation `last`, through the open files they use.
+/// Returns the indexes of the operations that are connected with operation `last` by the open files
+/// that they use.
 pub fn related(ops: &[Op], last: usize) -> Vec<usize> {
     let mut slots: BTreeSet<Slot> = ops[last].slots().into_iter().collect();
     let mut keep = vec![last];
@@ -81,7 +81,7 @@ pub fn related(ops: &[Op], last: usize) -> Vec<usize> {
     keep
 }
 
-/// Operation `last` and what makes the open files that it uses.
+/// Returns `last` and the indexes of the operations that create the open files that it uses.
 pub fn makers(ops: &[Op], last: usize) -> Vec<usize> {
     let slots = ops[last].slots();
     let makes = |op: &Op| {
@@ -105,14 +105,14 @@ struct Maker {
     rng: ChaCha8Rng,
     live: Vec<Live>,
     next: u16,
-    /// What memory the sequence uses.
+    /// The kinds of memory that the sequence uses.
     regions: Vec<Region>,
-    /// What comes next.
+    /// The next operations, already chosen.
     pending: VecDeque<Op>,
 }
 
 impl Maker {
-    /// A number below `end`. Not by the `rand` crate, which may change its ways.
+    /// Returns a number below `end`. Does not use the `rand` crate, whose algorithms may change.
     fn below(&mut self, end: u32) -> u32 {
         ((u64::from(self.rng.next_u32()) * u64::from(end)) >> 32) as u32
     }
@@ -139,7 +139,7 @@ impl Maker {
         slot
     }
 
-    /// Some of them, so that there is more to do with each, and less to set up.
+    /// Chooses a few regions, so that each is used more often.
     fn choose_regions(&mut self) {
         let mut small = Region::SMALL.to_vec();
         for _ in 0..3 {
@@ -158,7 +158,7 @@ impl Maker {
         self.choose(&regions)
     }
 
-    /// Makes the last two each other's ends.
+    /// Adds two files that are each other's ends.
     fn add_pair(&mut self, kind: Kind, duplex: bool) -> [Slot; 2] {
         let a = self.add(kind, true, duplex);
         let b = self.add(kind, duplex, true);
@@ -168,7 +168,7 @@ impl Maker {
         [a, b]
     }
 
-    /// Mostly something of which the other end is closed, so that there are not too many of them.
+    /// Usually closes a file whose other end is closed, so that few of these remain.
     fn close(&mut self) -> Op {
         let mut index = self.below(self.live.len() as u32) as usize;
         if !self.one_in(3) {
@@ -181,7 +181,7 @@ impl Maker {
         }
     }
 
-    /// One that fits, mostly.
+    /// Usually returns a file that fits.
     fn fd(&mut self, fits: impl Fn(&Live) -> bool) -> Fd {
         if self.one_in(120) {
             return Fd::Bad(self.choose(&[-1, 9999, -100, i32::MIN, i32::MAX]));
@@ -221,7 +221,7 @@ impl Maker {
         }
     }
 
-    /// One that takes more than the default pipe has room for.
+    /// A length that is usually larger than the default pipe.
     fn large_len(&mut self) -> usize {
         match self.below(4) {
             0 => 4096 * (1 + self.below(256) as usize),
@@ -230,7 +230,7 @@ impl Maker {
         }
     }
 
-    /// Also one that nothing has.
+    /// Like `large_len`, or rarely a length that no file has.
     fn splice_len(&mut self) -> usize {
         match self.below(60) {
             0 => self.choose(&[usize::MAX, isize::MAX as usize, 1 << 31, 1 << 32]),
@@ -251,7 +251,7 @@ impl Maker {
         }
     }
 
-    /// `often` is how many in 16 are given.
+    /// Returns an offset in `often` of 16 cases.
     fn offset(&mut self, often: u32) -> Offset {
         if self.below(16) >= often {
             return if self.one_in(80) {
@@ -268,7 +268,7 @@ impl Maker {
         }
     }
 
-    /// For what has no offsets, so rarely.
+    /// Returns an offset in rare cases, for files that have none.
     fn unfit_offset(&mut self) -> Offset {
         if self.one_in(40) {
             self.offset(16)
@@ -288,13 +288,13 @@ impl Maker {
         flags
     }
 
-    /// At most `most` bytes, and where there are huge pages `large`.
+    /// At most `most` bytes, or `large` in regions of huge pages.
     fn segment(&mut self, most: usize, large: usize) -> Segment {
         let address = match self.below(80) {
             0 => Address::Null,
             1 => Address::Wrap,
             2 => Address::Kernel,
-            // So that it reaches into what cannot be written, or is not there.
+            // Reaches into memory that is read-only or unmapped.
             3 | 4 => {
                 let at = arena::WRITABLE - 1 - self.below(20_000) as usize;
                 Address::In(Region::Private, at as u32)
@@ -317,7 +317,7 @@ impl Maker {
         if let Address::In(region, at) = address {
             let at = at as usize;
             len = len.min(region.len() - at);
-            // Mostly in memory that is there.
+            // Usually within accessible memory.
             if at < region.usual() && !self.one_in(25) {
                 len = len.min(region.usual() - at);
             }
@@ -325,20 +325,20 @@ impl Maker {
         Segment { address, len }
     }
 
-    /// Where in a region something starts: at a page, or anywhere.
+    /// Where a segment starts in a region: at a page boundary, or anywhere.
     fn place(&mut self, region: Region) -> u32 {
         let end = region.usual() as u32;
         match self.below(16) {
             0..=6 => self.below(end / 4096) * 4096,
-            // In what is large: at the beginning, so that there is much behind it, or where the
-            // one huge page ends.
+            // In a region of huge pages: at the beginning, so that much follows, or just before the
+            // boundary of a huge page.
             7 | 8 if region.is_huge() => self.choose(&[0, 1, 100, 4095]),
             9..=11 if region.is_huge() => Region::BOUNDARY as u32 - self.below(100_000),
             _ => self.below(end),
         }
     }
 
-    /// Memory that can be written.
+    /// Chooses writable memory.
     fn writable(&mut self) -> Segment {
         let region = loop {
             let region = self.region();
@@ -399,7 +399,7 @@ impl Maker {
                         flags |= flag;
                     }
                 }
-                // On a pipe it makes packets; on a file it would go around the page cache.
+                // On a pipe this makes packets; on a file it would bypass the page cache.
                 let fd = self.fd(|live| live.kind != Kind::Special);
                 if self.one_in(8) && !self.is_file(fd) {
                     flags |= libc::O_DIRECT;
@@ -502,7 +502,7 @@ impl Maker {
                 if self.one_in(8) {
                     flags |= libc::O_DIRECT;
                 }
-                // O_NOTIFICATION_PIPE, with which no splice is possible.
+                // O_NOTIFICATION_PIPE: such a pipe cannot be spliced.
                 if self.one_in(30) {
                     flags |= libc::O_EXCL;
                 }
@@ -639,12 +639,12 @@ impl Maker {
         }
     }
 
-    /// Whether a pipe for so much is to be a large one: if there is one.
+    /// Whether to use a large pipe for this length, if one exists.
     fn wants_large(&self, len: usize) -> bool {
         len > 65_536 && self.live.iter().any(|live| live.large)
     }
 
-    /// An end of a pipe, one with room for so much if there is one.
+    /// Returns an end of a pipe, of a large one if `len` needs it and one exists.
     fn pipe_for(&mut self, len: usize, write: bool) -> Fd {
         let large = self.wants_large(len);
         self.fd(|live| {
@@ -654,7 +654,7 @@ impl Maker {
         })
     }
 
-    /// Half the time has something done next with memory that is put into a pipe.
+    /// In half of all cases, adds an operation on memory that was put into a pipe.
     fn follow(&mut self, fd: Fd, segments: &[Segment]) {
         let Fd::Slot(slot) = fd else {
             return;
@@ -714,7 +714,7 @@ impl Maker {
         self.pending.push_back(op);
     }
 
-    /// Changes a part of `memory` next, if it can be changed.
+    /// Overwrites a part of `memory` in the next operation, if it is writable.
     fn rewrite(&mut self, memory: Segment) {
         let Address::In(region, at) = memory.address else {
             return;
@@ -803,7 +803,7 @@ impl Maker {
         Op::SetPipeSize { fd, size }
     }
 
-    /// Of both ends of a pipe.
+    /// Sets `large` of both ends of a pipe.
     fn set_large(&mut self, slot: Slot, large: bool) {
         let peer = self.live.iter().find(|live| live.slot == slot);
         let ends = [Some(slot), peer.and_then(|live| live.peer)];
@@ -859,7 +859,7 @@ mod tests {
         assert!(text(7, 500).starts_with(&text(7, 100)));
     }
 
-    /// Divergences are reported by seed, so what a seed stands for must not change unnoticed.
+    /// Divergences are reported by seed, so the sequence of a seed must not change unnoticed.
     #[test]
     fn the_plan_of_a_seed_does_not_change() {
         let all: String = (0..20).map(|seed| text(seed, 500)).collect();

@@ -8,19 +8,18 @@ use splice_memory::PAGE;
 
 use crate::arena;
 
-/// What memory is made of.
+/// A kind of memory.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Region {
-    /// Private memory, with parts that cannot be written, and that are not accessible.
+    /// Private memory, followed by a read-only and an inaccessible part.
     Private,
-    /// Private memory that nobody has written to: what is read is a page of zeros that
-    /// everybody has.
+    /// Private memory that was never written to: a read returns the zero page.
     Fresh,
-    /// Memory that another process could share.
+    /// Anonymous memory that is shared between processes.
     Shared,
     Thp,
     Hugetlb,
-    /// A file of hugetlb, shared.
+    /// A shared mapping of a file of hugetlb.
     HugetlbFile,
     Memfd,
     TmpfsShared,
@@ -33,10 +32,10 @@ pub enum Region {
 }
 
 impl Region {
-    /// Those in huge pages.
+    /// The regions of huge pages.
     pub const HUGE: [Self; 3] = [Self::Thp, Self::Hugetlb, Self::HugetlbFile];
 
-    /// Those in small ones, but for the one that is always there.
+    /// The regions of small pages, except `Private`.
     pub const SMALL: [Self; 9] = [
         Self::Fresh,
         Self::Shared,
@@ -49,14 +48,14 @@ impl Region {
         Self::ReadOnlyPrivate,
     ];
 
-    /// In this one a huge page ends.
+    /// The offset in a region of huge pages at which a huge page ends.
     pub const BOUNDARY: usize = 1 << 19;
 
     pub fn is_huge(self) -> bool {
         Self::HUGE.contains(&self)
     }
 
-    /// How long it is.
+    /// Returns the length in bytes.
     pub fn len(self) -> usize {
         match self {
             Self::Private => arena::LEN,
@@ -65,7 +64,7 @@ impl Region {
         }
     }
 
-    /// So much of it can be read, and but for read-only memory be written.
+    /// Returns the length of the part that is readable and, except in read-only regions, writable.
     pub fn usual(self) -> usize {
         match self {
             Self::Private => arena::WRITABLE,
@@ -77,10 +76,10 @@ impl Region {
         !matches!(self, Self::ReadOnly | Self::ReadOnlyPrivate)
     }
 
-    /// Whether a page becomes the program's own only by being written to.
+    /// Whether a page becomes exclusive to the program only when it is written to.
     ///
-    /// When such a page is in a pipe, the reader sees what is written to it afterwards if it had
-    /// to be made the program's own for that, and not if a reference was enough.
+    /// If such a page is put into a pipe, a reader sees later writes if the kernel made the page
+    /// exclusive for that, and does not see them if the kernel took a reference.
     pub fn is_copied_on_write(self) -> bool {
         matches!(self, Self::Fresh | Self::TmpfsPrivate | Self::Ext4Private)
     }

@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Shortens a sequence that fails. A test boots two guests, so many candidates
-//! go into one.
+//! Shortens a sequence that fails. A test boots two guests, so each test tries many candidates.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 
-/// How many candidates there are in one test.
+/// The number of candidates in one test.
 const BATCH: usize = 96;
 
-/// Tries all of the sequences; says of each whether it still fails.
+/// Runs all of the sequences; returns for each whether it still fails.
 pub type Test<'a> = dyn FnMut(&[Vec<usize>]) -> Result<Vec<bool>> + 'a;
 
-/// `sequence`, which fails, without what it takes not to fail. After `rounds` tests, what was
-/// found until then. `hints` are tried first.
+/// Returns a part of `sequence` that still fails, without the operations that are not needed.
+/// Returns the best result so far after `rounds` tests. Tries `hints` first.
 pub fn shrink(
     mut sequence: Vec<usize>,
     hints: Vec<Vec<usize>>,
@@ -27,11 +26,11 @@ pub fn shrink(
         if sequence.len() <= 1 {
             break;
         }
-        // (first, last) of what a candidate leaves out.
+        // The range that a candidate leaves out.
         let mut cuts: Vec<Option<(usize, usize)>> = vec![None; extra.len()];
         let mut candidates = std::mem::take(&mut extra);
         let mut fine = parts;
-        // From coarse to as fine as there is room for.
+        // From coarse to fine, up to the maximum number of candidates.
         while candidates.len() + fine.min(sequence.len()) <= BATCH.max(sequence.len().min(BATCH)) {
             let n = fine.min(sequence.len());
             for part in 0..n {
@@ -54,8 +53,8 @@ pub fn shrink(
             .map(|(candidate, _)| candidate)
             .min_by_key(|candidate| candidate.len());
         if let Some(best) = best {
-            // What could be left out by itself may also be left out together: as everything,
-            // and as the first so many.
+            // Ranges that can be left out one at a time may also be left out together: try all of
+            // them, and the first few of them.
             let mut out = BTreeSet::new();
             let mut together = Vec::new();
             for (cut, _) in cuts.iter().zip(&failed).filter(|(_, failed)| **failed) {
@@ -88,7 +87,8 @@ pub fn shrink(
 mod tests {
     use super::*;
 
-    /// Shrinks a sequence that fails if it has all of `needed`; also says how many tests it took.
+    /// Shrinks a sequence that fails if it contains all of `needed`; also returns the number of
+    /// tests.
     fn shrunk(len: usize, needed: &[usize], rounds: usize) -> (Vec<usize>, usize) {
         let mut tests = 0;
         let result = shrink((0..len).collect(), Vec::new(), rounds, &mut |candidates| {

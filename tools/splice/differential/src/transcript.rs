@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the operations did, as text that is the same on equal kernels.
+//! The results of operations, as text that is the same on kernels with the same behaviour.
 
 use std::fmt;
 
 use xxhash_rust::xxh64::xxh64;
 
-/// What one operation did.
+/// The result of one operation.
 pub struct Entry {
-    /// Which operation of the plan it was.
+    /// The index of the operation in the plan.
     pub index: usize,
     pub call: String,
     pub result: i64,
-    /// What else can be seen: offsets, hashes, states.
+    /// Other visible effects: offsets, hashes, states.
     pub after: String,
 }
 
 impl Entry {
-    /// Makes the result another one.
+    /// Changes the result.
     pub fn perturb(&mut self) {
         self.result ^= 1;
     }
@@ -63,7 +63,7 @@ fn errno_name(errno: i32) -> String {
     name.to_owned()
 }
 
-/// What all of them did, and what was left in the end.
+/// The results of all operations, and the final state.
 pub struct Transcript {
     pub entries: Vec<Entry>,
     pub end: Vec<String>,
@@ -74,7 +74,7 @@ impl Transcript {
         xxh64(self.to_string().as_bytes(), 0)
     }
 
-    /// What was left, as the text ends.
+    /// Returns the final state, as in the last lines of the text.
     pub fn end(&self) -> String {
         self.end
             .iter()
@@ -92,12 +92,12 @@ impl fmt::Display for Transcript {
     }
 }
 
-/// A hash of `bytes`, as transcripts have it.
+/// Returns a hash of `bytes` in the format of transcripts.
 pub fn hash_of(bytes: &[u8]) -> String {
     format!("{:016x}", xxh64(bytes, 0))
 }
 
-/// The number of the first line that is not the same in both, and what each has there.
+/// Returns the number of the first line that differs, and both versions of it.
 pub fn first_difference<'a>(
     left: &'a str,
     right: &'a str,
@@ -113,7 +113,7 @@ pub fn first_difference<'a>(
     None
 }
 
-/// The operation that a line of a transcript is about, if it is not about the end.
+/// Returns the operation that a line of a transcript belongs to, or `None` for the final state.
 pub fn index_of(line: &str) -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }

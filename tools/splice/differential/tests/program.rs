@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Runs the program on the kernel at hand. That tests the program, not the
-//! kernel.
+//! Runs the program on the running kernel. This tests the program, not the kernel.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::process::{Command, Output};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_splice-differential");
 
-/// A folder that is gone at the end of the test.
+/// A folder that is deleted at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -63,7 +62,7 @@ fn a_kernel_agrees_with_itself() {
     assert_eq!(first, second);
     assert!(!first.contains("lost:"), "{first}");
     assert!(!first.contains("failed:"), "{first}");
-    // Nothing is left.
+    // The program has removed its files.
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
 }
 

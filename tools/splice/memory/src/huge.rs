@@ -13,19 +13,20 @@ use rustix::mm::{Advice, MapFlags, ProtFlags};
 use crate::mapping::Mapping;
 use crate::size::HUGE_PAGE;
 
-/// What the kernel has for huge pages of this size.
+/// The settings of the kernel for huge pages of this size.
 const POOL: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
 
-/// Whether huge pages may be reserved, which takes privilege and changes the machine.
+/// Whether huge pages may be reserved, which needs privilege and changes the machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reserve {
-    /// As many as are missing.
+    /// Reserve as many as are missing.
     Missing,
-    /// Takes those that there are.
+    /// Use only the available ones.
     No,
 }
 
-/// Private memory of `pages` transparent huge pages. Fails where any of it is not in one.
+/// Returns private memory of `pages` transparent huge pages, or an error if a part of it is not in
+/// one.
 pub fn thp(pages: usize) -> Result<Mapping> {
     let len = pages * HUGE_PAGE;
     let mut mapping = Mapping::anonymous(len + HUGE_PAGE, MapFlags::PRIVATE)?;
@@ -38,12 +39,12 @@ pub fn thp(pages: usize) -> Result<Mapping> {
     Ok(mapping)
 }
 
-/// Writes to each huge page of `mapping`. Fails if the line of `/proc/self/smaps` that begins with
-/// `kind` does not have all of it then.
+/// Writes to each huge page of `mapping`. Returns an error unless the line of `/proc/self/smaps`
+/// that begins with `kind` covers all of it afterwards.
 fn touch_huge(mapping: &mut Mapping, kind: &str) -> Result<()> {
     let len = mapping.len();
     for page in (0..len).step_by(HUGE_PAGE) {
-        // SAFETY: Memory for reading and writing was asked for.
+        // SAFETY: The callers map the memory readable and writable.
         unsafe { mapping.touch(page / crate::PAGE) };
     }
     let smaps = fs::read_to_string("/proc/self/smaps").context("/proc/self/smaps")?;
@@ -54,8 +55,8 @@ fn touch_huge(mapping: &mut Mapping, kind: &str) -> Result<()> {
     }
 }
 
-/// A file in memory, of `pages` transparent huge pages. To reserve them means that the kernel is set
-/// to give them to programs that ask.
+/// Returns a file in memory, of `pages` transparent huge pages. [`Reserve::Missing`] enables them
+/// in the kernel for programs that request them.
 pub fn huge_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
     const ENABLED: &str = "/sys/kernel/mm/transparent_hugepage/shmem_enabled";
 
@@ -74,14 +75,14 @@ pub fn huge_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
     Ok(file)
 }
 
-/// Private memory of `pages` huge pages of hugetlb.
+/// Returns private memory of `pages` huge pages of hugetlb.
 pub fn hugetlb(pages: usize, reserve: Reserve) -> Result<Mapping> {
     reserve.have(pages)?;
     let flags = MapFlags::PRIVATE | MapFlags::HUGETLB | MapFlags::HUGE_2MB;
     Mapping::anonymous(pages * HUGE_PAGE, flags).context("no huge pages of hugetlb")
 }
 
-/// A file in memory, of `pages` huge pages of hugetlb.
+/// Returns a file in memory, of `pages` huge pages of hugetlb.
 pub fn hugetlb_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
     reserve.have(pages)?;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
@@ -91,7 +92,7 @@ pub fn hugetlb_file(pages: usize, reserve: Reserve) -> Result<OwnedFd> {
 }
 
 impl Reserve {
-    /// Has `pages` that nobody has claimed.
+    /// Makes `pages` huge pages available that no mapping has reserved.
     fn have(self, pages: usize) -> Result<()> {
         if self == Self::No {
             return Ok(());
@@ -119,8 +120,9 @@ impl Reserve {
     }
 }
 
-/// How many bytes of the mapping that the `len` bytes at `address` are in are in transparent huge
-/// pages, by the line that begins with `kind`. `None`: not all of them are in one mapping.
+/// Returns how many bytes of the mapping that contains the `len` bytes at `address` are in
+/// transparent huge pages, according to the line that begins with `kind`. `None`: the bytes are not
+/// all in one mapping.
 fn in_huge_pages(smaps: &str, kind: &str, address: usize, len: usize) -> Option<usize> {
     let mut inside = false;
     for line in smaps.lines() {
@@ -134,7 +136,7 @@ fn in_huge_pages(smaps: &str, kind: &str, address: usize, len: usize) -> Option<
     None
 }
 
-/// Of the line that a mapping starts with.
+/// Parses the line at the start of a mapping.
 fn range(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     let parse = |text| usize::from_str_radix(text, 16).ok();
@@ -162,7 +164,7 @@ mod tests {
         assert_eq!(of(0x7f00_0060_0000, 4096), None);
     }
 
-    /// There may be none on this machine.
+    /// This machine may have none.
     #[test]
     fn huge_pages_are_aligned() {
         for mapping in [thp(2), hugetlb(1, Reserve::No)].into_iter().flatten() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Memory that is not contiguous.
+//! Memory whose pages are not adjacent.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,19 +11,19 @@ use rustix::mm::{Advice, MapFlags};
 use crate::mapping::Mapping;
 use crate::size::PAGE;
 
-/// How many pages may be in the way beyond as many as are asked for.
+/// Additional spare pages, beyond one for each page.
 const MORE: usize = 64;
 
-/// Private memory of `pages` small pages, of which no two that follow each other are neighbours in
-/// physical memory.
+/// Returns private memory of small pages, of which no two successive ones are adjacent in physical
+/// memory.
 pub fn noncontiguous(pages: usize) -> Result<Mapping> {
     let all = 2 * pages + MORE;
     let mut mapping = Mapping::anonymous(all * PAGE, MapFlags::PRIVATE)?;
-    // Where the kernel has no huge pages, they need not be refused.
+    // A kernel without huge pages returns an error, which is no problem.
     let _ = mapping.advise(0, all * PAGE, Advice::LinuxNoHugepage);
-    // The kernel may well hand out one after the other.
+    // The kernel often allocates adjacent pages one after the other.
     for page in (0..pages).step_by(2).chain((1..pages).step_by(2)) {
-        // SAFETY: Memory for reading and writing was asked for.
+        // SAFETY: The memory was mapped readable and writable.
         unsafe { mapping.touch(page) };
     }
     for spare in pages..all {
@@ -31,25 +31,25 @@ pub fn noncontiguous(pages: usize) -> Result<Mapping> {
             mapping.trim(0, pages * PAGE)?;
             return Ok(mapping);
         };
-        // Another page for the second one; the spare keeps the old from coming back.
+        // Replace the second page. The spare page takes the old frame, so that it is not reused.
         let second = (at + 1) * PAGE;
         mapping.advise(second, second + PAGE, Advice::LinuxDontNeed)?;
         for page in [spare, at + 1] {
-            // SAFETY: As above.
+            // SAFETY: The memory was mapped readable and writable.
             unsafe { mapping.touch(page) };
         }
     }
     bail!("the kernel does not give {pages} pages that are no neighbours");
 }
 
-/// The first page that has its physical neighbour next to it.
+/// Returns the index of the first page that is adjacent to the next one.
 fn neighbours(frames: &[u64]) -> Option<usize> {
     frames
         .windows(2)
         .position(|pair| pair[0].abs_diff(pair[1]) <= 1)
 }
 
-/// Where in physical memory the first `pages` of `mapping` are.
+/// Returns the physical frame numbers of the first `pages` of `mapping`.
 fn frames(mapping: &Mapping, pages: usize) -> Result<Vec<u64>> {
     const PRESENT: u64 = 1 << 63;
     const FRAME: u64 = (1 << 55) - 1;

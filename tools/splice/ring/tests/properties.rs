@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The ring arithmetic against a model: an array used as a ring through
-//! [`Indices`] has to behave as a [`VecDeque`] does.
+//! The ring arithmetic against a model: an array used as a ring through [`Indices`] must behave
+//! like a [`VecDeque`].
 //!
-//! The properties are written for the trait [`Ring`], so that they can be tried
-//! on deliberately broken rings too: a property that no mutant breaks would
-//! prove nothing.
+//! The properties are written for the trait [`Ring`], so that they can also be tested on
+//! deliberately broken rings: a property that no mutant violates proves nothing.
 
 use std::collections::VecDeque;
 
@@ -13,7 +12,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseResult, TestError, TestRng, TestRunner};
 use splice_ring::ring::{self, Indices};
 
-/// What is tested; as the functions of [`Indices`] and [`ring::slot`].
+/// The functions under test, like those of [`Indices`] and [`ring::slot`].
 trait Ring: Copy {
     fn new(head: u32, tail: u32) -> Self;
     fn head(self) -> u32;
@@ -46,7 +45,7 @@ trait Ring: Copy {
     }
 }
 
-/// The kernel's. No default of the trait is used here.
+/// The kernel's functions. This uses no default of the trait.
 impl Ring for Indices {
     fn new(head: u32, tail: u32) -> Self {
         Indices::new(head, tail)
@@ -84,16 +83,16 @@ const LARGEST: u32 = 1 << 15;
 
 #[derive(Clone, Debug)]
 enum Op {
-    /// Put in up to so many buffers, as far as there is room.
+    /// Add up to so many buffers, if there is room.
     Put(u32),
-    /// Put in one buffer of up to so many pages, or of as many as there is room for.
+    /// Add one buffer of up to so many pages, or of as many as there is room for.
     PutLarge(u32),
-    /// Take out up to so many buffers, as far as there are any.
+    /// Remove up to so many buffers, if there are any.
     Take(u32),
-    /// Another ring size, as `F_SETPIPE_SZ` makes; 2 to the power of this, but
-    /// no smaller than what is in the ring.
+    /// Change the ring size, as `F_SETPIPE_SZ` does, to 2 to the power of this, but at least to the
+    /// number of slots in use.
     Resize(u32),
-    /// Another limit, as a part of the ring size in 1/256.
+    /// Change the limit, as a part of the ring size in 1/256.
     Limit(u32),
 }
 
@@ -106,7 +105,7 @@ struct Case {
 }
 
 fn op(ring_size: u32) -> impl Strategy<Value = Op> {
-    // Mostly a few at a time; now and then as many as the ring has.
+    // Usually a few at a time, and sometimes as many as the ring has.
     let count = prop_oneof![3 => 0..=4u32, 1 => 0..=ring_size];
     prop_oneof![
         4 => count.clone().prop_map(Op::Put),
@@ -117,7 +116,7 @@ fn op(ring_size: u32) -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Counters that are about to wrap, or that are anywhere.
+/// Counters that are about to wrap, or arbitrary ones.
 fn start(ring_size: u32) -> impl Strategy<Value = u32> {
     prop_oneof![
         3 => (0..=ring_size.saturating_mul(2)).prop_map(|below| u32::MAX - below),
@@ -150,7 +149,7 @@ struct Buffer {
     pages: u32,
 }
 
-/// The array that the indices are for, and the model beside it.
+/// The array that the indices refer to, and the model.
 struct Pipe<R> {
     indices: R,
     slots: Vec<Option<Buffer>>,
@@ -175,7 +174,7 @@ impl<R: Ring> Pipe<R> {
         self.slots.len() as u32
     }
 
-    /// The slot of a counter value, which has to be one of the array's.
+    /// Returns the slot of a counter value, which must be in the array.
     fn slot(&self, index: u32) -> Result<usize, TestCaseError> {
         let slot = R::slot(index, self.size());
         prop_assert!(slot < self.slots.len(), "slot {} of {}", slot, self.size());
@@ -195,8 +194,8 @@ impl<R: Ring> Pipe<R> {
         }
     }
 
-    /// Puts in `n` buffers of `pages` pages: each is in the first of its slots, the others are
-    /// empty.
+    /// Adds `n` buffers of `pages` pages. Each buffer is in the first of its slots, and the others
+    /// are empty.
     fn put(&mut self, n: u32, pages: u32) -> TestCaseResult {
         for _ in 0..n {
             let pages = pages.min(self.indices.space(self.limit));
@@ -223,7 +222,8 @@ impl<R: Ring> Pipe<R> {
         Ok(())
     }
 
-    /// Takes `n` pages out. A buffer that has more moves on by as many slots as pages are gone.
+    /// Removes `n` pages. A buffer that has more pages moves on by as many slots as pages are
+    /// removed.
     fn take(&mut self, n: u32) -> TestCaseResult {
         let mut left = n.min(self.indices.occupancy());
         while left > 0 {
@@ -251,7 +251,7 @@ impl<R: Ring> Pipe<R> {
         Ok(())
     }
 
-    /// As the C `pipe_resize_ring`: the buffers go to the start of a new array.
+    /// Like `pipe_resize_ring` in C: the buffers move to the start of a new array.
     fn resize(&mut self, size: u32) -> TestCaseResult {
         if size < self.indices.occupancy() {
             return Ok(());
@@ -299,7 +299,7 @@ impl<R: Ring> Pipe<R> {
     }
 }
 
-/// The property: whatever is done, ring and model agree after every step.
+/// The property: ring and model agree after every operation.
 fn behaves_as_a_queue<R: Ring>(case: &Case) -> TestCaseResult {
     let mut pipe = Pipe::<R>::new(case);
     pipe.check()?;
@@ -310,7 +310,7 @@ fn behaves_as_a_queue<R: Ring>(case: &Case) -> TestCaseResult {
     Ok(())
 }
 
-/// Tries the property on `cases` cases, always the same ones.
+/// Tests the property on `cases` cases, always the same ones.
 fn try_on<R: Ring>(cases: u32) -> Result<(), TestError<Case>> {
     let config = Config {
         cases,
@@ -329,8 +329,8 @@ proptest! {
         behaves_as_a_queue::<Indices>(&case)?;
     }
 
-    /// Neighbours in the ring are neighbours in the array, and any ring-size
-    /// consecutive counter values have different slots.
+    /// Adjacent counter values have adjacent slots, and as many consecutive values as the ring has
+    /// slots have different slots.
     #[test]
     fn slots_go_round(index in start(LARGEST), order in 0..=15u32) {
         let size = 1 << order;
@@ -347,7 +347,7 @@ proptest! {
     }
 }
 
-/// Every ring size, filled and emptied across the wrap from each side of it.
+/// Every ring size, filled and emptied across the wrap of the counters.
 #[test]
 fn every_size_wraps() {
     for order in 0..=15 {
@@ -370,8 +370,8 @@ fn every_size_wraps() {
     }
 }
 
-/// A few cases are enough to tell that a ring which is right passes; so what
-/// the mutants below fail is not the trait's defaults.
+/// A few cases are enough to show that a correct ring passes. So the mutants below do not fail
+/// because of the defaults of the trait.
 #[derive(Clone, Copy)]
 struct Right(u32, u32);
 
@@ -392,8 +392,7 @@ fn a_ring_that_is_right_passes() {
     try_on::<Right>(500).unwrap();
 }
 
-/// Defines rings with one function of theirs broken, and for each a test that
-/// the property notices.
+/// Defines rings with one broken function, and for each a test that the property fails.
 macro_rules! mutants {
     ($($(#[$doc:meta])* $name:ident { $($function:item)* })*) => { $(
         #[test]
@@ -422,7 +421,7 @@ macro_rules! mutants {
 }
 
 mutants! {
-    /// Right until `head` wraps and `tail` has not.
+    /// Correct until `head` wraps and `tail` does not.
     noticed_occupancy_that_saturates {
         fn occupancy(self) -> u32 {
             self.0.saturating_sub(self.1)

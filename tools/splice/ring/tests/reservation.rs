@@ -2,15 +2,15 @@
 
 //! The reservation of pipe slots against a model that only counts.
 //!
-//! Tasks that hold the pipe's mutex run one after another, and every single store of theirs is
-//! recorded as a [`Moment`]. A poller stores nothing. So each pair of moments, for its two loads,
-//! stands for one interleaving, and all pairs are tried. A blocked writer looks in the same way
-//! as a poller (C: `pipe_writable`), so it is not modelled on its own.
+//! Tasks that hold the pipe's mutex run one after another, and each of their stores is recorded as
+//! a [`Moment`]. A poller stores nothing. So each pair of moments, for its two loads, represents
+//! one interleaving, and all pairs are tested. A blocked writer checks the same conditions as a
+//! poller (C: `pipe_writable`), so it is not modelled separately.
 //!
-//! Stores become visible in program order here; a mutant that swaps two of them, or two loads,
-//! stands for a release or an acquire that is missing.
+//! Stores become visible in program order here. A mutant that swaps two stores, or two loads,
+//! represents a missing release or acquire.
 //!
-//! As in `properties.rs`, the properties are tried on deliberately broken designs too. Most of
+//! As in `properties.rs`, the properties are also tested on deliberately broken designs. Most of
 //! them change the recorded steps of a call.
 
 use std::cell::Cell;
@@ -63,7 +63,7 @@ struct Moment {
     idle: bool,
 }
 
-/// The pipe as a poller sees it, which loads at two moments.
+/// The pipe as seen by a poller, which loads at two moments.
 struct Loads<'a> {
     history: &'a [Moment],
     at: [usize; 2],
@@ -87,8 +87,8 @@ impl UnlockedPipe for Loads<'_> {
     }
 }
 
-/// The functions of [`Reservations`], which are the defaults here, and the rules for all tasks
-/// that add buffers, remove buffers or wait for room.
+/// The functions of [`Reservations`], which are the defaults, and the rules for all tasks that add
+/// buffers, remove buffers or wait for room.
 trait Design {
     fn limit(slots: &Reservations) -> u32 {
         slots.limit()
@@ -125,7 +125,7 @@ trait Design {
 struct Kernel;
 impl Design for Kernel {}
 
-/// One task's turn with the mutex. The counts are upper limits.
+/// The turn of one task that holds the mutex. The counts are upper limits.
 #[derive(Clone, Debug)]
 enum Op {
     Write(u32),
@@ -133,7 +133,7 @@ enum Op {
     Reserve(u32),
     Fill(u32),
     GiveBack(u32),
-    /// To 2 to the power of this.
+    /// The new size is 2 to the power of this.
     Resize(u32),
 }
 
@@ -141,7 +141,7 @@ enum Op {
 struct Case {
     max_usage: u32,
     start: u32,
-    /// With each turn, whether its wake-up is delayed until after the next one.
+    /// Each turn, and whether its wake-up is delayed until after the next one.
     ops: Vec<(Op, bool)>,
 }
 
@@ -165,7 +165,7 @@ fn case() -> impl Strategy<Value = Case> {
     })
 }
 
-/// The reserved slots of a pipe, and the model beside them, which only counts slots.
+/// The reserved slots of a pipe, and the model, which only counts slots.
 struct Pipe {
     slots: Reservations,
     log: Log,
@@ -312,8 +312,8 @@ fn history<D: Design>(case: &Case) -> Result<Vec<Moment>, TestCaseError> {
     Ok(pipe.history)
 }
 
-/// Calls `check` for every poller: with the moments of its loads, and whether it finds the pipe
-/// full. Histories that break [`accounts`] are left to that property.
+/// Calls `check` for every poller, with the moments of its loads and whether it finds the pipe
+/// full. Histories that violate [`accounts`] are left to that property.
 fn every_poller<D: Design>(
     case: &Case,
     check: impl Fn(&[Moment], [usize; 2], bool) -> TestCaseResult,
@@ -334,8 +334,8 @@ fn every_poller<D: Design>(
     Ok(())
 }
 
-/// Whether the first moment from `from` on that `ends` has a wake-up at it or before, after the
-/// moment `registered`; or whether there is no such moment.
+/// Whether the first moment from `from` on for which `ends` is true is at or after a wake-up that
+/// follows the moment `registered`; also true if there is no such moment.
 fn woken(
     history: &[Moment],
     registered: usize,
@@ -353,8 +353,8 @@ fn accounts<D: Design>(case: &Case) -> TestCaseResult {
     history::<D>(case).map(drop)
 }
 
-/// The property: a poller that finds the pipe full is right when it loads the indices, or is
-/// woken by the tasks that are not done at that time.
+/// The property: if a poller finds the pipe full, it is full when the poller loads the indices, or
+/// a task that is not done at that time wakes the poller.
 fn full_is_true_or_woken<D: Design>(case: &Case) -> TestCaseResult {
     every_poller::<D>(case, |history, loads, full| {
         let wrong = full && !history[loads[1]].full;
@@ -374,7 +374,8 @@ fn no_sleep_beside_room<D: Design>(case: &Case) -> TestCaseResult {
     })
 }
 
-/// The property: a poller that finds room is right at its first load, at its second or between.
+/// The property: if a poller finds room, there is room at its first load, at its second one or
+/// between them.
 fn room_is_true<D: Design>(case: &Case) -> TestCaseResult {
     every_poller::<D>(case, |history, loads, full| {
         let room = || history[loads[0]..=loads[1]].iter().any(|m| !m.full);
@@ -383,7 +384,7 @@ fn room_is_true<D: Design>(case: &Case) -> TestCaseResult {
     })
 }
 
-/// Tries a property on `cases` cases, always the same ones.
+/// Tests a property on `cases` cases, always the same ones.
 fn try_on(property: fn(&Case) -> TestCaseResult, cases: u32) -> Result<(), TestError<Case>> {
     let config = Config {
         cases,
@@ -406,8 +407,8 @@ proptest! {
     }
 }
 
-/// Defines designs with one function broken, and for each a test that the properties before its
-/// name notice.
+/// Defines designs with one broken function, and for each a test that the properties before its
+/// name fail.
 macro_rules! mutants {
     ($($(#[$doc:meta])* [$($property:ident),*] $name:ident { $function:item })*) => { $(
         #[test]
@@ -482,7 +483,8 @@ mutants! {
             pipe.steps.swap(0, 1);
         }
     }
-    /// C stores them so. If the head has wrapped, the slots before the wrap look free in between.
+    /// C stores them in this order. If the head has wrapped, the slots before the wrap look free in
+    /// between.
     [room_is_true] noticed_a_resize_that_stores_tail_and_head_apart {
         fn resize(slots: &mut Reservations, max_usage: u32, pipe: &mut Log) -> bool {
             let tail_only = Indices::new(pipe.indices.head(), 0);
@@ -556,7 +558,7 @@ mutants! {
             resized
         }
     }
-    /// The rule of C, which knows no reservation.
+    /// The rule of C, which has no reservations.
     [no_sleep_beside_room]
     noticed_a_reader_that_wakes_only_at_max_usage {
         fn reader_wakes(slots: &Reservations, indices: Indices) -> bool {

@@ -495,7 +495,7 @@ static void check_notices(struct __test_metadata *_metadata, struct scene *s,
 	ASSERT_EQ(moves, released(s->out));
 }
 
-/* Whatever the call returned, further calls move the rest, and no more. */
+/* After any result of the call, further calls move the rest, and no more. */
 static void finish(struct __test_metadata *_metadata, struct scene *s,
 		   struct shot *shot)
 {

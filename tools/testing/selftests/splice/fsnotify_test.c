@@ -378,8 +378,8 @@ TEST_F(fsnotify, epoll_full)
 }
 
 /*
- * Makes the kernel send @sig instead of SIGIO for @fd, to tell descriptors
- * apart.
+ * Makes the kernel send @sig instead of SIGIO for @fd, so that each descriptor
+ * has a signal of its own.
  */
 static void send_sigio(struct __test_metadata *_metadata, int fd, int sig)
 {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Has the example program copy a file to a file, through a pipe, and to nobody.
+# Runs the example program: to a file, through a pipe, and to a closed pipe.
 
 dir=$(mktemp -d "${SPLICE_TMPFS_DIR:-/tmp}/notify_example.XXXXXX") || exit
 trap 'rm -rf "$dir"' EXIT
@@ -24,7 +24,7 @@ head -c 3000001 /dev/urandom >"$dir/in" || exit
 "$example" <"$dir/in" >"$dir/out" || : >"$dir/out"
 check "1 file"
 
-# What is in the pipe is in the memory of a process that ends as soon as it may.
+# The data in the pipe is memory of a process that exits as soon as it can.
 "$example" <"$dir/in" | (sleep 1; cat) >"$dir/out"
 check "2 pipe with a slow reader"
 
