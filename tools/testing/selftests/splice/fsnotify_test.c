@@ -160,7 +160,7 @@ FIXTURE_TEARDOWN(fsnotify)
 }
 
 /* Moves up to @len bytes. */
-static ssize_t move(FIXTURE_DATA(fsnotify) *self, enum op op, ssize_t len)
+static ssize_t move(struct _test_data_fsnotify *self, enum op op, ssize_t len)
 {
 	unsigned int nb = SPLICE_F_NONBLOCK;
 
@@ -191,7 +191,7 @@ static ssize_t move(FIXTURE_DATA(fsnotify) *self, enum op op, ssize_t len)
 }
 
 /* Returns all events so far as text; inotify merges successive equal events. */
-static const char *events(FIXTURE_DATA(fsnotify) *self)
+static const char *events(struct _test_data_fsnotify *self)
 {
 	struct inotify_event *ev;
 	static char text[500];
@@ -242,7 +242,7 @@ TEST_F(fsnotify, inotify_nothing)
 }
 
 /* Returns which file of the test @fd refers to. */
-static int which_file(FIXTURE_DATA(fsnotify) *self, int fd)
+static int which_file(struct _test_data_fsnotify *self, int fd)
 {
 	int files[] = { self->a[0], self->b[0], self->file[0], self->file[1] };
 	struct stat is, st;
