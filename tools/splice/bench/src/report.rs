@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn an_operation_is_held_to_its_own_bound() {
-        let of = |instructions: [u32; 3]| {
+        let costs = |instructions: [u32; 3]| {
             let mut text = String::from("operation,bytes,instructions\n");
             for (name, instructions) in [
                 "vmsplice of THP,1048576",
@@ -298,7 +298,7 @@ mod tests {
             parse(&text).unwrap()
         };
         let over = |rust| {
-            let report = Report::join(&of([1000; 3]), &of(rust)).unwrap();
+            let report = Report::join(&costs([1000; 3]), &costs(rust)).unwrap();
             report.over().map(|row| row.rust).collect::<Vec<_>>()
         };
         assert_eq!(over([50, 350, 1020]), []);

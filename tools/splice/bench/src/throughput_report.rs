@@ -66,7 +66,7 @@ struct Spread {
 
 impl Spread {
     /// `values` is not empty and contains no NaN.
-    fn of(mut values: Vec<f64>) -> Self {
+    fn from_values(mut values: Vec<f64>) -> Self {
         values.sort_by(f64::total_cmp);
         let last = values.len() - 1;
         // Interpolates linearly between two values, as R and NumPy do.
@@ -143,9 +143,9 @@ impl ThroughputReport {
             Ok(Row {
                 transfer: transfer.clone(),
                 by: by.clone(),
-                c: Spread::of(c),
-                rust: Spread::of(rust),
-                ratio: Spread::of(ratios),
+                c: Spread::from_values(c),
+                rust: Spread::from_values(rust),
+                ratio: Spread::from_values(ratios),
             })
         };
         let most = c.iter().chain(&rust).map(Vec::len).max().unwrap_or(0);

@@ -320,7 +320,7 @@ impl Passage {
 
     fn verdict(&self, step: &str, expected: &Checksum) -> String {
         let sums = self.outcome.as_deref().unwrap_or_default();
-        match sums.iter().find(|(of, _)| *of == step) {
+        match sums.iter().find(|(name, _)| *name == step) {
             None => String::new(),
             Some((_, sum)) if sum == expected => format!("{} ok", sum.short()),
             Some((_, sum)) if sum.size == expected.size => format!("{} MISMATCH", sum.short()),

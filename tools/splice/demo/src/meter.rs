@@ -151,10 +151,10 @@ impl State {
 }
 
 /// Returns the error of a call that moved nothing before the end of the data.
-pub fn ended(step: &str, moved: u64, of: u64) -> anyhow::Error {
+pub fn ended(step: &str, moved: u64, total: u64) -> anyhow::Error {
     Error::new(
         ErrorKind::UnexpectedEof,
-        format!("{step}: ended after {moved} of {of} bytes"),
+        format!("{step}: ended after {moved} of {total} bytes"),
     )
     .into()
 }

@@ -407,7 +407,7 @@ impl<'a> Executor<'a> {
         }
 
         let absent = match op {
-            Op::Dup { of, .. } => !self.open.contains_key(of),
+            Op::Dup { source, .. } => !self.open.contains_key(source),
             Op::Poll { .. } => false,
             _ => op.slots().iter().any(|slot| !self.open.contains_key(slot)),
         };
@@ -434,8 +434,8 @@ impl<'a> Executor<'a> {
             | Op::Socketpair { .. }
             | Op::Wait { .. }
             | Op::Tcp { .. } => unreachable!("{op}"),
-            Op::Dup { slot, of } => {
-                let Open { fd, kind } = &self.open[of];
+            Op::Dup { slot, source } => {
+                let Open { fd, kind } = &self.open[source];
                 let (kind, copy) = (*kind, rustix::io::fcntl_dupfd_cloexec(fd, 3));
                 self.make(*slot, kind, copy)
             }

@@ -218,11 +218,11 @@ impl Sides<'_> {
             writeln!(out, "    {name}: {}", line.unwrap_or("(nothing)"))?;
         }
         // A line that ends a job begins with the seed.
-        let of = |line: Option<&str>| {
+        let operation = |line: Option<&str>| {
             line.filter(|line| parse_result(line).is_none())
                 .and_then(index_of)
         };
-        Ok(Some(of(left).or(of(right))))
+        Ok(Some(operation(left).or(operation(right))))
     }
 }
 

@@ -192,7 +192,7 @@ pub enum Op {
     },
     Dup {
         slot: Slot,
-        of: Slot,
+        source: Slot,
     },
     Close {
         slot: Slot,
@@ -301,7 +301,7 @@ pub enum Op {
 impl Op {
     /// Returns the open files that the operation creates or uses.
     pub fn slots(&self) -> Vec<Slot> {
-        let of = |fds: &[Fd]| {
+        let slots_of = |fds: &[Fd]| {
             fds.iter()
                 .filter_map(|fd| match fd {
                     Fd::Slot(slot) => Some(*slot),
@@ -316,11 +316,11 @@ impl Op {
             | Self::Close { slot } => vec![*slot],
             Self::Pipe { read, write, .. } => vec![*read, *write],
             Self::Socketpair { ends, .. } => ends.to_vec(),
-            Self::Dup { slot, of } => vec![*slot, *of],
+            Self::Dup { slot, source } => vec![*slot, *source],
             Self::Splice { input, output, .. }
             | Self::Tee { input, output, .. }
             | Self::Sendfile { input, output, .. }
-            | Self::CopyFileRange { input, output, .. } => of(&[*input, *output]),
+            | Self::CopyFileRange { input, output, .. } => slots_of(&[*input, *output]),
             Self::Vmsplice { fd, .. }
             | Self::Read { fd, .. }
             | Self::Write { fd, .. }
@@ -330,7 +330,7 @@ impl Op {
             | Self::Seek { fd, .. }
             | Self::Truncate { fd, .. }
             | Self::Punch { fd, .. }
-            | Self::Shutdown { fd, .. } => of(&[*fd]),
+            | Self::Shutdown { fd, .. } => slots_of(&[*fd]),
             Self::Poll { fds } => fds.clone(),
             Self::Fill { .. } | Self::Wait { .. } | Self::Tcp { .. } => Vec::new(),
         }
@@ -368,7 +368,7 @@ impl fmt::Display for Op {
                 nonblock,
             } => write!(f, "socketpair {a} {b} kind={kind} nonblock={nonblock}"),
             Self::Special { slot, what } => write!(f, "special {slot} {what:?}"),
-            Self::Dup { slot, of } => write!(f, "dup {slot} of={of}"),
+            Self::Dup { slot, source } => write!(f, "dup {slot} of={source}"),
             Self::Close { slot } => write!(f, "close {slot}"),
             Self::Splice {
                 input,

@@ -540,7 +540,7 @@ impl Maker {
             17 => {
                 let index = self.below(self.live.len() as u32 + 1) as usize;
                 let Some(&Live {
-                    slot: of,
+                    slot: source,
                     kind,
                     read,
                     write,
@@ -550,7 +550,7 @@ impl Maker {
                     return self.special();
                 };
                 let slot = self.add(kind, read, write);
-                Op::Dup { slot, of }
+                Op::Dup { slot, source }
             }
             _ => self.special(),
         }
@@ -932,13 +932,13 @@ mod tests {
     fn every_sort_of_memory_is_put_into_pipes() {
         let ops: Vec<Op> = (0..50).flat_map(|seed| plan(seed, 500)).collect();
         let most = |region: Region| {
-            let of = |segment: &Segment| match segment.address {
+            let len_in_region = |segment: &Segment| match segment.address {
                 Address::In(its, _) if its == region => Some(segment.len),
                 _ => None,
             };
             ops.iter()
                 .filter(|op| matches!(op, Op::Vmsplice { .. }))
-                .flat_map(|op| op.memory().iter().filter_map(of))
+                .flat_map(|op| op.memory().iter().filter_map(len_in_region))
                 .max()
         };
         for region in [Region::Private].iter().chain(&Region::SMALL) {

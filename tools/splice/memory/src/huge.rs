@@ -156,12 +156,12 @@ mod tests {
 
     #[test]
     fn the_mapping_that_the_memory_is_in_is_found() {
-        let of = |address, len| in_huge_pages(SMAPS, "AnonHugePages:", address, len);
-        assert_eq!(of(0x7f00_0000_0000, 4 << 20), Some(2 << 20));
-        assert_eq!(of(0x7f00_0020_0000, 2 << 20), Some(2 << 20));
-        assert_eq!(of(0x7f00_0040_0000, 2 << 20), Some(0));
-        assert_eq!(of(0x7f00_0020_0000, 4 << 20), None);
-        assert_eq!(of(0x7f00_0060_0000, 4096), None);
+        let huge_bytes = |address, len| in_huge_pages(SMAPS, "AnonHugePages:", address, len);
+        assert_eq!(huge_bytes(0x7f00_0000_0000, 4 << 20), Some(2 << 20));
+        assert_eq!(huge_bytes(0x7f00_0020_0000, 2 << 20), Some(2 << 20));
+        assert_eq!(huge_bytes(0x7f00_0040_0000, 2 << 20), Some(0));
+        assert_eq!(huge_bytes(0x7f00_0020_0000, 4 << 20), None);
+        assert_eq!(huge_bytes(0x7f00_0060_0000, 4096), None);
     }
 
     /// This machine may have none.
