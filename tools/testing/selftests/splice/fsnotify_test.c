@@ -52,7 +52,7 @@ FIXTURE_VARIANT(fsnotify) {
 	enum op op;
 	const char *events;
 	bool edge_in;		/* @op frees slots of FIFO a */
-	bool edge_out;		/* it puts data into FIFO b */
+	bool edge_out;		/* @op puts data into FIFO b */
 };
 
 FIXTURE_VARIANT_ADD(fsnotify, splice_fifo_to_fifo) {

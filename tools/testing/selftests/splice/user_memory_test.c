@@ -765,7 +765,7 @@ static void into_fault(struct __test_metadata *_metadata,
 		EXPECT_EQ(want, ret);
 		EXPECT_EQ(want, match_pattern(to, want, DATA, off));
 		EXPECT_EQ(8 * page - want, pipe_bytes(self->p[0]));
-		/* This page has no room left. */
+		/* The rest of the destination is smaller than a page. */
 		ret = by_vmsplice ?
 		      xvmsplice1(self->p[0], to + room - 10, page, 0) :
 		      xread(self->p[0], to + room - 10, page);
@@ -862,7 +862,7 @@ TEST_F(memory, unix_seqpacket)
 		pos += sizes[i];
 	}
 
-	/* Limited by the caller's length, and followed by another message. */
+	/* Each message has the length that the caller requests. */
 	ASSERT_EQ(size, xvmsplice1(self->p[1], self->m, size, 0));
 	for (i = 0; i < 3; i++) {
 		EXPECT_EQ(SOME, xsplice(self->p[0], NULL, sv[0], NULL, SOME,
