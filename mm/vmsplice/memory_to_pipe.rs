@@ -18,7 +18,7 @@
 mod keeper;
 mod sink;
 
-use keeper::{Keeper, Plain, Tracking};
+use keeper::{Keeper, Kept, Plain, Tracking};
 use kernel::{
     fs::LocalFile,
     iov::user::UserSource,
@@ -146,7 +146,9 @@ fn take_mapped(
         if keeper.look_up(&mut ranges, range) == 0 {
             return Ok(false);
         }
-        keep_all(keeper, source, range, &mut ranges, sink)?;
+        if !keep_all(keeper, source, range, &mut ranges, sink, false)? {
+            return Ok(false);
+        }
     }
     Ok(true)
 }
@@ -192,14 +194,15 @@ fn fault_in(keeper: &mut impl Keeper, source: &mut UserSource<'_>, sink: &mut Ga
         // The memory is mapped now, so it may be possible to pin it.
         let mut pinned = UserRanges::new();
         if keeper.look_up(&mut pinned, range.first_pages(pages)) > 0 {
-            return keep_all(keeper, source, range, &mut pinned, sink);
+            ranges = pinned;
         }
     }
-    keep_all(keeper, source, range, &mut ranges, sink)
+    keep_all(keeper, source, range, &mut ranges, sink, true).map(|_| ())
 }
 
 /// Adds `ranges`, which were found at the beginning of `range`, to `sink`, and advances `source`
-/// past them.
+/// past them. Returns `Ok(false)` if it stopped at memory that is not mapped any more; with
+/// `faults`, that is faulted in.
 #[inline(always)]
 fn keep_all(
     keeper: &mut impl Keeper,
@@ -207,18 +210,59 @@ fn keep_all(
     range: UserRange,
     ranges: &mut UserRanges,
     sink: &mut impl Sink,
-) -> Result {
+    faults: bool,
+) -> Result<bool> {
+    // The part of `range` that begins at the position of `source`.
+    let mut ahead = range;
     let mut left = keeper.keep_small_pages(range, ranges, sink);
-    let mut ret = Ok(());
+    let mut ret = Ok(true);
     for held in ranges {
         // Only the first page can have bytes before the ones that are wanted.
         let part = left.first(held.pages() * PAGE_SIZE - left.offset());
-        ret = keeper.keep(held, part, sink);
-        if ret.is_err() {
+        match keeper.keep(held, part, sink) {
+            Ok(Kept::Added) => left = left.skip(part.len()),
+            Ok(Kept::NotByPage) => {
+                source.advance(ahead.len() - left.len());
+                ret = copy_by_address(keeper, source, part.len(), sink, faults);
+                left = left.skip(part.len());
+                ahead = left;
+            }
+            Err(err) => ret = Err(err),
+        }
+        if ret != Ok(true) {
             break;
         }
-        left = left.skip(part.len());
     }
-    source.advance(range.len() - left.len());
+    source.advance(ahead.len() - left.len());
     ret
+}
+
+/// Copies the next `len` bytes of `source` to `sink`, through the page tables of the caller: so the
+/// bytes are the caller's, even if another thread writes to them and thereby gets another page.
+/// Returns `Ok(false)` if it stopped at memory that is not mapped; with `faults`, that is faulted in.
+#[cold]
+#[inline(never)]
+fn copy_by_address(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    len: usize,
+    sink: &mut impl Sink,
+    faults: bool,
+) -> Result<bool> {
+    let mut left = len;
+    while left > 0 {
+        let copy = if faults {
+            source.copy_page()?
+        } else {
+            match source.copy_mapped_page()? {
+                Some(copy) => copy,
+                None => return Ok(false),
+            }
+        };
+        left = left.saturating_sub(copy.len());
+        keeper.add_copied(copy.len());
+        Counter::MemoryToPipeHugetlb.add(copy.len());
+        sink.push(copy);
+    }
+    Ok(true)
 }

@@ -14,6 +14,14 @@ use kernel::{
     vmsplice::{NotifiedCall, TrackedMemoryBuilder},
 };
 
+/// The result of [`Keeper::keep`].
+pub(super) enum Kept {
+    /// All of the memory was added.
+    Added,
+    /// Nothing was added: the memory must be copied by its address, and not from the page.
+    NotByPage,
+}
+
 /// The way in which a call holds its memory.
 pub(super) trait Keeper {
     /// Looks up the beginning of `range`. Returns the number of pages found, see
@@ -27,7 +35,7 @@ pub(super) trait Keeper {
 
     /// Adds `held`, which is the memory of `range`, to `sink`: by reference if that does no harm,
     /// as a copy otherwise. Returns [`ENOMEM`] if memory is needed and cannot be allocated.
-    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result;
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result<Kept>;
 
     /// Adds the pages of small folios at the front of `ranges`, which was found at the beginning of
     /// `range`, to `sink`, if there is a fast way to do that. Returns the part of `range` that is
@@ -81,13 +89,14 @@ impl Copied {
     }
 
     /// Returns `held`, which is special, if holding it does no harm. Otherwise adds a copy to
-    /// `sink` and returns `None`.
+    /// `sink`, or tells the caller to make one, and returns `Err` with the result of
+    /// [`Keeper::keep`].
     fn unless_harmless(
         &mut self,
         mut held: HeldPages,
         range: UserRange,
         sink: &mut impl Sink,
-    ) -> Result<Option<HeldPages>> {
+    ) -> Result<HeldPages, Result<Kept>> {
         let reason = if held.is_dax() {
             // The address was not in a DAX mapping when it was checked; the mapping was made since.
             Counter::MemoryToPipeDax
@@ -96,14 +105,14 @@ impl Copied {
         } else if held.is_private_hugetlb() {
             held = held.pinned_at(range);
             if held.hold() == Hold::Pin && held.is_longterm_pinnable() {
-                return Ok(Some(held));
+                return Ok(held);
             }
-            Counter::MemoryToPipeHugetlb
+            // While the page is copied, its last user may be a child, which writes to it.
+            return Err(Ok(Kept::NotByPage));
         } else {
-            return Ok(Some(held));
+            return Ok(held);
         };
-        self.copy(held, range, sink, reason)?;
-        Ok(None)
+        Err(self.copy(held, range, sink, reason).map(|()| Kept::Added))
     }
 }
 
@@ -115,11 +124,17 @@ impl Plain {
     /// Adds memory that [`HeldPages::is_special`] was true for, or a copy of it.
     #[cold]
     #[inline(never)]
-    fn keep_special(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
-        if let Some(held) = self.0.unless_harmless(held, range, sink)? {
-            sink.push(PipeBuffer::from_user(held, range));
+    fn keep_special(
+        &mut self,
+        held: HeldPages,
+        range: UserRange,
+        sink: &mut impl Sink,
+    ) -> Result<Kept> {
+        match self.0.unless_harmless(held, range, sink) {
+            Ok(held) => sink.push(PipeBuffer::from_user(held, range)),
+            Err(kept) => return kept,
         }
-        Ok(())
+        Ok(Kept::Added)
     }
 }
 
@@ -130,12 +145,12 @@ impl Keeper for Plain {
     }
 
     #[inline(always)]
-    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result<Kept> {
         if held.is_special() {
             return self.keep_special(held, range, sink);
         }
         sink.push(PipeBuffer::from_user(held, range));
-        Ok(())
+        Ok(Kept::Added)
     }
 
     #[inline(always)]
@@ -200,12 +215,12 @@ impl Keeper for Tracking {
         self.call.is_some()
     }
 
-    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result {
+    fn keep(&mut self, held: HeldPages, range: UserRange, sink: &mut impl Sink) -> Result<Kept> {
         let mut held = held.unpin_unless_anonymous();
         if held.is_special() {
-            match self.copied.unless_harmless(held, range, sink)? {
-                Some(harmless) => held = harmless,
-                None => return Ok(()),
+            match self.copied.unless_harmless(held, range, sink) {
+                Ok(harmless) => held = harmless,
+                Err(kept) => return kept,
             }
         }
         let owner = match &mut self.owner {
@@ -213,14 +228,14 @@ impl Keeper for Tracking {
             full => full.insert(TrackedMemoryBuilder::new(self.call.clone())?),
         };
         if self.limit.is_some_and(|limit| !owner.charge(&held, limit)) {
-            return self
-                .copied
-                .copy(held, range, sink, Counter::MemoryToPipeLimit);
+            self.copied
+                .copy(held, range, sink, Counter::MemoryToPipeLimit)?;
+            return Ok(Kept::Added);
         }
         if let Ok(buf) = owner.track(held, range) {
             sink.push(buf);
         }
-        Ok(())
+        Ok(Kept::Added)
     }
 
     fn issue(&mut self) {

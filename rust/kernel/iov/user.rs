@@ -227,17 +227,47 @@ impl UserSource<'_> {
     /// - [`ENOMEM`]: no page can be allocated.
     #[cold]
     pub fn copy_page(&mut self) -> Result<PipeBuffer> {
-        let range = self.front().ok_or(EFAULT)?;
+        self.copy_page_by(|page, len, iter| {
+            // SAFETY: The caller of the closure passes a page, of which it owns `len` bytes, and a
+            // source of user memory.
+            unsafe { bindings::copy_page_from_iter(page, 0, len, iter) }
+        })?
+        .ok_or(EFAULT)
+    }
+
+    /// Copies the next bytes as [`Self::copy_page`] does, but takes no page faults. Returns `None`
+    /// if the memory is not mapped.
+    ///
+    /// Returns [`ENOMEM`] if no page can be allocated.
+    #[cold]
+    pub fn copy_mapped_page(&mut self) -> Result<Option<PipeBuffer>> {
+        self.copy_page_by(|page, len, iter| {
+            // SAFETY: The caller of the closure passes a page, of which it owns `len` bytes, and a
+            // source of user memory.
+            unsafe {
+                let folio = bindings::page_folio(page);
+                bindings::copy_folio_from_iter_atomic(folio, 0, len, iter)
+            }
+        })
+    }
+
+    /// Copies the next bytes, up to the end of their page, to a new page by `copy`, which returns
+    /// how many it copied and advances past them. Returns `None` if there are none.
+    fn copy_page_by(
+        &mut self,
+        copy: impl FnOnce(*mut bindings::page, usize, &mut bindings::iov_iter) -> usize,
+    ) -> Result<Option<PipeBuffer>> {
+        let Some(range) = self.front() else {
+            return Ok(None);
+        };
         let len = range.first_pages(1).len();
         let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-        // SAFETY: `page` owns a page to which nothing else refers, and `len` is at most its size.
-        // By the type invariant `iter` is a source of user memory.
-        let copied = unsafe { bindings::copy_page_from_iter(page.as_ptr(), 0, len, self.iter) };
+        let copied = copy(page.as_ptr(), len, self.iter);
         if copied == 0 {
-            return Err(EFAULT);
+            return Ok(None);
         }
         // CAST: The value is at most `PAGE_SIZE`.
-        PipeBuffer::from_page(page, 0, copied as u32)
+        PipeBuffer::from_page(page, 0, copied as u32).map(Some)
     }
 
     /// Advances by `n` bytes, or to the end if there are fewer.

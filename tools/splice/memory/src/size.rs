@@ -2,8 +2,8 @@
 
 //! The sizes of pages, in bytes.
 
-/// A page.
+/// The size of a page.
 pub const PAGE: usize = 4096;
 
-/// A huge page.
+/// The size of a huge page.
 pub const HUGE_PAGE: usize = 2 << 20;
