@@ -14,6 +14,22 @@ use core::mem::ManuallyDrop;
 /// # Invariants
 ///
 /// The folio's reference count is positive for as long as a reference to this type exists.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer};
+///
+/// let mut buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// let copy = buf.try_clone()?;
+/// let folio = buf.folio();
+/// assert_eq!(folio.ref_count(), 2);
+/// // A page that was allocated for a pipe belongs to no file, and has no backing store.
+/// assert!(!folio.can_be_on_lru() && !folio.is_uptodate());
+/// assert!(!folio.lock().in_page_cache());
+/// # drop(copy);
+/// # Ok::<(), Error>(())
+/// ```
 #[repr(transparent)]
 pub struct Folio(Opaque<bindings::folio>);
 
@@ -47,6 +63,9 @@ impl Folio {
     }
 
     /// Returns the number of references. It may change at any time. C: `folio_ref_count`.
+    ///
+    /// A count of 1 is stable if nobody else can find the folio: in particular, it is in no page
+    /// cache and in no page table.
     #[inline]
     pub fn ref_count(&self) -> i32 {
         // SAFETY: The folio is valid by the type invariant.

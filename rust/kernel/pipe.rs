@@ -78,6 +78,21 @@ impl<'a> Pipe<'a> {
     ///
     /// Returns `None` if `file` is not an end of a pipe, or if the pipe is a notification queue
     /// (`O_NOTIFICATION_PIPE`), which cannot be spliced. C: `get_pipe_info`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{fs::LocalFile, pipe::Pipe, prelude::*};
+    ///
+    /// /// Returns the number of bytes in the pipe that `file` is an end of. May sleep.
+    /// fn bytes(file: &LocalFile) -> Result<usize> {
+    ///     let mut pipe = Pipe::of_file(file).ok_or(EINVAL)?;
+    ///     // Others hold the mutex for as long as a read or write of the other end takes.
+    ///     let mut guard = pipe.lock();
+    ///     let bytes = guard.ring().iter().map(|buf| buf.len()).sum();
+    ///     Ok(bytes)
+    /// }
+    /// ```
     #[inline]
     pub fn of_file(file: &'a LocalFile) -> Option<Self> {
         // SAFETY: `file` is a reference to a file, so the pointer is valid.
@@ -146,6 +161,19 @@ impl<'a> Pipe<'a> {
     /// tasks that lock the same pipes in opposite order cannot deadlock.
     ///
     /// Returns [`EINVAL`] if both are the same pipe.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{Pipe, PrivatePipe};
+    ///
+    /// let (mut first, mut second) = (PrivatePipe::new()?, PrivatePipe::new()?);
+    /// let (mut first, mut second) = (first.handle(), second.handle());
+    /// let (mut from, mut to) = Pipe::lock_both(&mut first, &mut second)?;
+    /// // The guards are in the order of the arguments.
+    /// assert_eq!(from.ring().move_buffers(&mut to.ring(), 10), (0, 0));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn lock_both<'g>(
         first: &'g mut Pipe<'_>,
@@ -169,6 +197,9 @@ impl<'a> Pipe<'a> {
     /// Returns head and tail without taking the lock.
     ///
     /// Both belong to the same moment, but may be out of date as soon as they were read.
+    ///
+    /// Two loads, one for each counter, could pair a new tail with an old head. The occupancy would
+    /// wrap, and an empty pipe would seem full.
     #[inline]
     pub fn indices_unlocked(&self) -> Indices {
         // SAFETY: The pipe is valid by the type invariant. `head_tail` covers both counters, so
@@ -280,6 +311,23 @@ impl PrivatePipe {
     /// Allocates a pipe of the default size. May sleep. C: `alloc_pipe_info`.
     ///
     /// Returns [`ENOMEM`] if there is no memory, or if the user has too many pipe buffers.
+    ///
+    /// The pipe counts one reader and no writer. So waiting for data in it ends at once, and a wait
+    /// for room that cannot come returns [`EAGAIN`]:
+    ///
+    /// ```
+    /// use kernel::{
+    ///     pipe::PrivatePipe,
+    ///     splice::{wait_for_data, wait_for_room, Progress, SpliceFlags}, //
+    /// };
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// assert!(ring.has_readers() && !ring.has_writers() && !ring.has_files());
+    /// assert!(!wait_for_data(&mut ring, SpliceFlags::empty(), &mut Progress::default())?);
+    /// wait_for_room(&mut ring, SpliceFlags::empty())?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn new() -> Result<Self> {
         // SAFETY: `alloc_pipe_info` has no requirements.
         let pipe = NonNull::new(unsafe { bindings::alloc_pipe_info() }).ok_or(ENOMEM)?;

@@ -40,6 +40,19 @@ impl_flags!(
 );
 
 /// The origin of a buffer's page. It determines who else may read or change the page.
+///
+/// A buffer does not freeze its contents. These can change them while the buffer is in a pipe:
+///
+/// | provenance | written by |
+/// | --- | --- |
+/// | [`Private`](Self::Private) | `write(2)` to the pipe, behind the end of the buffer only |
+/// | [`PageCache`](Self::PageCache) | any write to the file, or to a shared mapping of it |
+/// | [`UserMemory`](Self::UserMemory) | any process that maps the memory, at any time |
+/// | [`Socket`](Self::Socket) | a sender on this host that sent its memory by reference |
+/// | [`Device`](Self::Device) | nobody |
+/// | [`Foreign`](Self::Foreign) | unknown |
+///
+/// So a consumer that checks the contents before it uses them copies them first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provenance {
     /// Allocated for a pipe, by `write(2)` to it or as the target of a copy.
@@ -146,6 +159,21 @@ impl PipeBuffer {
     }
 
     /// Returns the number of slots that the buffer takes in a ring, at least 1.
+    ///
+    /// Only buffers of user memory take several slots: `vmsplice(2)` makes one buffer of contiguous
+    /// pages, and one slot for each page keeps the capacity of the pipe independent of how
+    /// contiguous memory is.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 10, 100)?;
+    /// assert_eq!(buf.slots(), 1);
+    /// assert_eq!((buf.len_in_slots(0), buf.len_in_slots(1)), (0, 100));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn slots(&self) -> u32 {
         if !self.is_of_pages() {
@@ -156,6 +184,9 @@ impl PipeBuffer {
     }
 
     /// Returns the number of the buffer's bytes that lie in its first `slots` slots.
+    ///
+    /// A transfer into a pipe cuts a buffer at this length, with the number of free slots as
+    /// `slots`.
     #[inline]
     pub fn len_in_slots(&self, slots: u32) -> usize {
         if !self.is_of_pages() {
@@ -192,6 +223,8 @@ impl PipeBuffer {
     }
 
     /// Hands the buffer and its reference over to C.
+    ///
+    /// C code, or [`Self::from_raw`], must release the buffer. Otherwise its page is never freed.
     #[inline]
     pub fn into_raw(self) -> bindings::pipe_buffer {
         let this = ManuallyDrop::new(self);
@@ -200,6 +233,7 @@ impl PipeBuffer {
         unsafe { ptr::read(&this.0) }
     }
 
+    /// Returns the C struct, for functions that may change it.
     #[inline]
     pub(super) fn as_raw(&mut self) -> *mut bindings::pipe_buffer {
         &raw mut self.0
@@ -231,6 +265,9 @@ impl PipeBuffer {
 
     /// Returns the first page of the buffer. The page may be read through this pointer, but not
     /// written.
+    ///
+    /// For buffers of several pages the others follow it in the `struct page` array, up to `offset
+    /// + len` bytes. They belong to one folio.
     #[inline]
     pub fn page(&self) -> *mut bindings::page {
         self.0.page
@@ -281,6 +318,21 @@ impl PipeBuffer {
     ///
     /// `write(2)` cannot append to the buffer afterwards, because other buffers may refer to the
     /// bytes that follow.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let mut buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 100)?;
+    /// buf.truncate(60);
+    /// buf.advance(10);
+    /// assert_eq!((buf.offset(), buf.len()), (10, 50));
+    /// // More than there is leaves an empty buffer, which still owns its page.
+    /// buf.advance(51);
+    /// assert!(buf.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn truncate(&mut self, len: usize) {
         self.0.len = len.min(self.len()) as u32;
@@ -327,6 +379,22 @@ impl PipeBuffer {
     ///
     /// Returns `Err(more)` if either is not user memory, if they belong to different folios or
     /// loans, or if the pages of `more` do not follow those of this buffer.
+    ///
+    /// `vmsplice(2)` uses this to join what two page faults found separately. Buffers of other
+    /// kinds stay apart, because only user memory may take several slots.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let mut buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+    /// let more = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 20)?;
+    /// // No data is lost: the second buffer comes back.
+    /// assert_eq!(buf.append(more).map_err(|more| more.len()), Err(20));
+    /// assert_eq!(buf.len(), 10);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn append(&mut self, more: Self) -> Result<(), Self> {
         let end = self.offset() + self.len();
         let follows = end % PAGE_SIZE == 0
@@ -383,6 +451,9 @@ impl PipeBuffer {
     /// Splits the first `n` bytes off and returns them as a buffer of the same page.
     ///
     /// Fails as [`Self::try_clone`] does, and leaves the buffer unchanged then.
+    ///
+    /// If `n` is the length or more, `self` is left without bytes but keeps its reference. Compare
+    /// with [`Self::len`] before, and move the whole buffer instead.
     #[inline]
     pub fn split_to(&mut self, n: usize) -> Result<Self> {
         let mut first = self.try_clone()?;

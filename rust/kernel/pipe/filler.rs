@@ -15,6 +15,30 @@ impl PipeRing<'_> {
     /// buffers and of bytes that were added.
     ///
     /// If the ring is full, `bufs.next()` is not called, so that no buffer is lost.
+    ///
+    /// The caller wakes the readers, and has checked that the pipe has a reader. A buffer that
+    /// takes more slots than are free is stored in one slot, because its data cannot wait for room.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe, DEFAULT_BUFFERS};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// // One buffer more than the pipe has slots.
+    /// let mut made = KVec::new();
+    /// for _ in 0..=DEFAULT_BUFFERS {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+    ///     made.push(buf, GFP_KERNEL)?;
+    /// }
+    /// let mut bufs = made.into_iter();
+    /// let slots = ring.space() as usize;
+    /// assert_eq!(ring.append(&mut bufs), (slots, 10 * slots));
+    /// // The iterator still owns the buffers that did not fit.
+    /// assert_eq!(bufs.count(), DEFAULT_BUFFERS + 1 - slots);
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn append(&mut self, bufs: &mut impl Iterator<Item = PipeBuffer>) -> (usize, usize) {
         let mut filler = self.filler();
@@ -26,6 +50,9 @@ impl PipeRing<'_> {
     }
 
     /// Starts to add buffers that become visible together, see [`Filler`].
+    ///
+    /// The ring stays borrowed until the filler is committed or dropped, so the pipe cannot be
+    /// unlocked meanwhile.
     #[inline]
     pub fn filler(&mut self) -> Filler<'_> {
         let indices = self.indices();
@@ -41,6 +68,9 @@ impl PipeRing<'_> {
     }
 
     /// Returns room for one more buffer, or `None` if the ring is full.
+    ///
+    /// A caller that cannot undo its work checks for room with this first, then makes the buffer. A
+    /// caller that waits for room uses [`wait_for_room`](crate::splice::wait_for_room) before.
     #[inline]
     pub fn vacancy(&mut self) -> Option<Vacancy<'_>> {
         let indices = self.indices();
@@ -61,6 +91,23 @@ impl PipeRing<'_> {
 /// # Invariants
 ///
 /// `head` is the head of `ring`. The slot at the head is free and may be used.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// let room = ring.space();
+/// while let Some(vacancy) = ring.vacancy() {
+///     assert!(vacancy.slots() > 0);
+///     vacancy.fill(PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 1)?);
+/// }
+/// assert!(ring.is_full());
+/// assert_eq!(ring.indices().occupancy(), room);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Vacancy<'a> {
     head: u32,
     ring: PipeRing<'a>,
@@ -77,6 +124,8 @@ impl Vacancy<'_> {
     ///
     /// If `buf` takes more slots than are free, it is stored in one slot and counted as one, so
     /// that this never fails.
+    ///
+    /// The caller wakes the readers.
     #[inline]
     pub fn fill(mut self, buf: PipeBuffer) {
         if buf.slots() > 1 {
@@ -167,6 +216,9 @@ impl Filler<'_> {
     }
 
     /// Adds `buf`. Returns `Err(buf)` if there are too few free slots.
+    ///
+    /// Does not cut a buffer of several pages. The caller cuts it to [`PipeBuffer::len_in_slots`]
+    /// of [`Self::space`] before, or keeps it for a later call.
     #[inline(always)]
     pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
         let slots = buf.slots();
@@ -232,6 +284,30 @@ impl Filler<'_> {
     }
 
     /// Removes the added buffers again and passes them to `f`, oldest first.
+    ///
+    /// For a caller that has to give up after it made the buffers, for example because the pipe
+    /// lost its last reader, and that wants to keep the data.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// let mut filler = ring.filler();
+    /// for len in [10, 20] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     filler.push(buf).map_err(|_| EAGAIN)?;
+    /// }
+    /// assert_eq!(filler.used(), 2);
+    ///
+    /// let mut bytes = 0;
+    /// filler.take_back(|buf| bytes += buf.len());
+    /// assert_eq!(bytes, 30);
+    /// assert!(ring.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn take_back(self, mut f: impl FnMut(PipeBuffer)) {
         ManuallyDrop::new(self).take_all(&mut f);
     }

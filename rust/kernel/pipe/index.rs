@@ -15,6 +15,31 @@
 ///
 /// Both run freely and wrap at 2^32; only [`slot`] masks them. `head` is the slot for the next
 /// buffer, `tail` the first slot of the oldest buffer.
+///
+/// # Examples
+///
+/// The counters wrap at 2^32, and all methods hold across the wrap:
+///
+/// ```
+/// use kernel::pipe::Indices;
+///
+/// let indices = Indices::new(1, u32::MAX);
+/// assert_eq!(indices.occupancy(), 2);
+/// assert_eq!(indices.advance_tail(2), Indices::new(1, 1));
+/// assert!(indices.advance_tail(2).is_empty());
+/// ```
+///
+/// Code without the lock may read the indices before `F_SETPIPE_SZ` shrinks the pipe, and the limit
+/// after. More slots than the limit seem to be in use then. There is no room, and nothing wraps:
+///
+/// ```
+/// use kernel::pipe::Indices;
+///
+/// let indices = Indices::new(12, 2);
+/// assert!(indices.is_full(8));
+/// assert_eq!(indices.space(8), 0);
+/// assert_eq!(indices.space(16), 6);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Indices {
     head: u32,
@@ -83,6 +108,11 @@ impl Indices {
 /// Returns the position of counter value `index` in an array of `ring_size` slots.
 ///
 /// `ring_size` must be a power of two. C: `pipe_buf`.
+///
+/// # Examples
+///
+/// The counter wraps at 2^32, a multiple of the size, so a buffer keeps its slot across the wrap:
+/// `slot(u32::MAX, 16)` is 15, and `slot(0, 16)`, the next one, is 0.
 #[allow(unreachable_pub)] // The host tests are in another crate.
 #[inline]
 pub const fn slot(index: u32, ring_size: u32) -> usize {

@@ -50,6 +50,9 @@ pub trait PipeBufferOps: 'static {
     /// be good.
     ///
     /// If this is not implemented, the contents are always good.
+    ///
+    /// Called with the pipe locked, before the contents are read. This is an indirect call for each
+    /// buffer, so implement it only if the contents can be late or go bad.
     fn confirm(_buf: &PipeBuffer) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -58,6 +61,9 @@ pub trait PipeBufferOps: 'static {
     /// `->try_steal`.
     ///
     /// If this is not implemented, the page can never be taken over.
+    ///
+    /// FUSE calls this to move a page to its page cache, and the virtio console to send a page
+    /// without a copy. Returning `None` makes them copy the data.
     fn try_steal(_buf: &PipeBuffer) -> Option<Stolen<'_>> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -65,6 +71,23 @@ pub trait PipeBufferOps: 'static {
 
 /// Proof that the folio of a buffer is locked and that nothing else refers to it. Dropping it
 /// unlocks the folio.
+///
+/// [`PipeBufferOps::try_steal`] returns it. C then gets the folio locked, as `->try_steal`
+/// promises.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer, Stolen};
+///
+/// let mut buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// let copy = buf.try_clone()?;
+/// // Two buffers refer to the page, so it is not unique.
+/// assert!(Stolen::if_unique(&buf).is_none());
+/// drop(copy);
+/// assert!(Stolen::if_unique(&buf).is_some());
+/// # Ok::<(), Error>(())
+/// ```
 pub struct Stolen<'a> {
     folio: &'a Folio,
     on_lru: bool,
@@ -119,6 +142,10 @@ impl Drop for Stolen<'_> {
 ///
 /// The C table is the first field and the layout is `repr(C)`, so a pointer to the C table is also
 /// a pointer to the whole.
+///
+/// A table is either a `static` of this type, for buffers that Rust code makes, or
+/// [`Self::OPERATIONS`], for buffers that C code makes. Only buffers of the former have
+/// [`BufferFlag::RustOps`] set, by which [`PipeBuffer::provenance`] finds the table.
 #[repr(C)]
 pub struct OpsTable<T> {
     ops: PipeBufOperations,
@@ -161,6 +188,23 @@ impl<T: PipeBufferOps> OpsTable<T> {
 
     /// The table for buffers that C creates. The owner makes it a `static` that C knows by name.
     /// The operations must be built into the kernel.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OpsTable, PipeBufOperations, PipeBufferOps, Provenance};
+    ///
+    /// /// Pages that the kernel still uses, so that nobody may take them over.
+    /// struct Lent;
+    ///
+    /// #[vtable]
+    /// impl PipeBufferOps for Lent {
+    ///     const PROVENANCE: Provenance = Provenance::Socket;
+    /// }
+    ///
+    /// /// C declares this as `extern const struct pipe_buf_operations`.
+    /// static LENT_OPS: PipeBufOperations = OpsTable::<Lent>::OPERATIONS;
+    /// ```
     pub const OPERATIONS: PipeBufOperations = PipeBufOperations(bindings::pipe_buf_operations {
         confirm: if T::HAS_CONFIRM {
             Some(Self::confirm)
@@ -242,6 +286,9 @@ unsafe fn table_provenance(ops: *const bindings::pipe_buf_operations) -> Provena
 
 impl PipeBuffer {
     /// Returns the origin of the page, as known from the buffer's operations.
+    ///
+    /// This compares pointers only. Buffers of C code that is not built in, or that this module
+    /// does not know, are [`Provenance::Foreign`].
     pub fn provenance(&self) -> Provenance {
         let ops = self.raw().ops;
         if self.raw().flags & BufferFlag::RustOps as u32 != 0 {

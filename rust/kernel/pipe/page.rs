@@ -18,12 +18,28 @@ use core::{
 /// # Invariants
 ///
 /// The page is valid and of order 0, and this value owns its only reference.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer, Provenance};
+///
+/// let page = OwnedPage::alloc(GFP_KERNEL)?;
+/// // The page moves into the buffer, which frees it when the last reference is dropped.
+/// let buf = PipeBuffer::from_page(page, 0, 512)?;
+/// assert_eq!(buf.provenance(), Provenance::Private);
+/// assert_eq!(buf.folio().ref_count(), 1);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct OwnedPage(NonNull<bindings::page>);
 
 impl OwnedPage {
     /// Allocates a zeroed page. `flags` determine whether this may sleep.
     ///
     /// Returns [`ENOMEM`] if there is no memory.
+    ///
+    /// The page is zeroed because readers of the pipe see all bytes that its buffer describes, and
+    /// the contents of an earlier owner must not leak to them. C: `alloc_page` with `__GFP_ZERO`.
     #[inline]
     pub fn alloc(flags: Flags) -> Result<Self> {
         let flags = flags | __GFP_ZERO;
@@ -45,6 +61,8 @@ impl OwnedPage {
         Self(page)
     }
 
+    /// Returns the C page. It is valid as long as `self` is, and stays at its address if `self` is
+    /// moved.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::page {
         self.0.as_ptr()
@@ -107,6 +125,20 @@ impl Drop for OwnedPage {
 /// # Invariants
 ///
 /// `page` belongs to a locked folio, and this value owns the folio's only reference.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{OwnedPage, PipeBuffer};
+///
+/// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// let Ok(mut folio) = buf.try_steal() else { return Err(EBUSY) };
+/// // Nothing else can see the page, so the new owner may write to it or put it into a page cache.
+/// assert!(!folio.as_ptr().is_null());
+/// // This unlocks the folio and frees it.
+/// drop(folio);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct OwnedFolio {
     page: NonNull<bindings::page>,
 }

@@ -133,6 +133,8 @@ impl PipeRing<'_> {
     }
 
     /// Returns the number of slots that may be used. C: `pipe_inode_info::max_usage`.
+    ///
+    /// At most the number of slots of the ring, which is a power of two. A watch queue uses fewer.
     #[inline]
     pub fn max_usage(&self) -> u32 {
         // SAFETY: The pipe is valid by the type invariant, and the field does not change while the
@@ -254,6 +256,28 @@ impl PipeRing<'_> {
     /// as a buffer of the same pages. The rest stays in the ring.
     ///
     /// Returns `None` if the ring is empty, and fails as [`PipeBuffer::split_to`] does.
+    ///
+    /// The caller wakes the writers if [`Self::space`] is larger afterwards: a buffer of several
+    /// pages frees the slots of the pages that are split off as a whole.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// assert!(ring.split_front(10).is_none());
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 100)?;
+    /// ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    ///
+    /// let first = ring.split_front(10).ok_or(EAGAIN)??;
+    /// assert_eq!((first.offset(), first.len()), (0, 10));
+    /// assert_eq!(ring.front().map(|buf| (buf.offset(), buf.len())), Some((10, 90)));
+    /// // Both parts refer to the page, so neither can be taken over.
+    /// assert_eq!(first.folio().ref_count(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn split_front(&mut self, n: usize) -> Option<Result<PipeBuffer>> {
         let indices = self.indices();
@@ -351,6 +375,31 @@ impl PipeRing<'_> {
     }
 
     /// Returns an iterator over the buffers, oldest first.
+    ///
+    /// The pipe stays locked and the ring unchanged while the iterator or a [`BufferRef`] exists:
+    /// both borrow the ring exclusively, also because `->confirm` and `->get` may change a buffer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// for len in [10, 20] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    /// let mut bytes = 0;
+    /// for mut buf in ring.iter() {
+    ///     // The contents may be read after this succeeded.
+    ///     buf.confirm()?;
+    ///     bytes += buf.len();
+    /// }
+    /// assert_eq!(bytes, 30);
+    /// assert_eq!(ring.indices().occupancy(), 2);
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn iter(&mut self) -> Iter<'_> {
         // INVARIANT: The indices and the slots are those of the ring, whose access is exclusive,
@@ -443,6 +492,30 @@ impl PipeRing<'_> {
     /// up. Returns whether a slot became free.
     ///
     /// The caller wakes the writers if this returns `true`.
+    ///
+    /// For a transfer that first reads the bytes of several buffers in one call of a file or a
+    /// socket, and then learns how many were taken.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// for len in [10, 20] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    /// // A part of a buffer frees no slot, so no writer can go on.
+    /// assert!(!ring.consume(4));
+    /// assert!(ring.consume(6));
+    /// assert_eq!(ring.front().map(|buf| buf.len()), Some(20));
+    /// // A number beyond the data stops at the end of the ring.
+    /// assert!(ring.consume(usize::MAX));
+    /// assert!(ring.is_empty());
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn consume(&mut self, mut n: usize) -> bool {
         let slots = self.slots();
@@ -478,6 +551,34 @@ impl PipeRing<'_> {
     /// Returns `Ok(true)` if the ring is empty, `Ok(false)` if `f` returned `Ok(None)` or used no
     /// bytes, and the error of `f` otherwise. In each case `room` is set to `true` if a slot became
     /// free.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// for len in [10, 20] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    ///
+    /// // Take 15 bytes: all of the first buffer, and a part of the second.
+    /// let mut left = 15;
+    /// let mut room = false;
+    /// let empty = ring.drain(
+    ///     |buf| {
+    ///         let used = buf.len().min(left);
+    ///         left -= used;
+    ///         Ok(Some(used))
+    ///     },
+    ///     &mut room,
+    /// )?;
+    /// assert!(!empty && room);
+    /// assert_eq!(ring.front().map(|buf| buf.len()), Some(15));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline(always)]
     pub fn drain(
         &mut self,
@@ -537,6 +638,26 @@ impl PipeRing<'_> {
     ///
     /// Returns [`EFAULT`] if a page cannot get another reference. Some buffers may have been split
     /// by then; no data is lost.
+    ///
+    /// No slot is allocated: a buffer already takes one slot for each page, and only the first of
+    /// them holds a buffer before this call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+    /// ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// let before = ring.indices();
+    /// ring.split_to_pages()?;
+    /// // The occupancy never changes, so waiting tasks need not be woken.
+    /// assert_eq!(ring.indices(), before);
+    /// assert!(ring.iter().all(|buf| buf.slots() == 1));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn split_to_pages(&mut self) -> Result {
         let slots = self.slots();
         let indices = self.indices();
@@ -572,6 +693,8 @@ impl PipeRing<'_> {
     /// while this sleeps. C: `pipe_wait_readable`.
     ///
     /// The caller checks the state of the ring and the signals again afterwards.
+    ///
+    /// Returns at once for a [`PrivatePipe`](super::PrivatePipe), which has no writer.
     #[inline]
     pub fn wait_readable(&mut self) {
         // SAFETY: The pipe is valid by the type invariant, and locked or private. This borrows the
@@ -583,6 +706,9 @@ impl PipeRing<'_> {
     /// while this sleeps. C: `pipe_wait_writable`.
     ///
     /// The caller checks the state of the ring and the signals again afterwards.
+    ///
+    /// Do not call this for a full [`PrivatePipe`](super::PrivatePipe): it counts as having a
+    /// reader, but nobody else can make room, so only a signal would end the wait.
     #[inline]
     pub fn wait_writable(&mut self) {
         // SAFETY: The pipe is valid by the type invariant, and locked or private. This borrows the
@@ -594,6 +720,23 @@ impl PipeRing<'_> {
     ///
     /// Others may change the contents and the size of the pipe meanwhile, unless it is a private
     /// one.
+    ///
+    /// The exclusive borrow of the ring ensures that no reference to a buffer in it exists
+    /// meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// // Allocate without holding up other users of the pipe, then check for room again.
+    /// let page = ring.unlocked(|| OwnedPage::alloc(GFP_KERNEL))?;
+    /// let vacancy = ring.vacancy().ok_or(EAGAIN)?;
+    /// vacancy.fill(PipeBuffer::from_page(page, 0, 10)?);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         // SAFETY: The pipe is valid by the type invariant, and locked, or private, in which case
         // neither call does anything. This borrows the whole ring, so no reference into it is in

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! References to buffers, and buffers themselves, from one ring into another.
+//!
+//! These are the inner loops of `splice(2)` between two pipes and of `tee(2)`. Nearly all buffers
+//! take one slot. A loop of their own from slot to slot takes two thirds of the instructions of a
+//! [`PipeRing::pop_front`] and a [`Vacancy::fill`](super::Vacancy::fill) for each buffer.
+//!
+//! Both rings are borrowed exclusively, so they belong to different pipes, and both pipes are
+//! locked or private. Nothing here sleeps, and nobody is woken: the caller does that after it has
+//! unlocked both pipes.
 
 use super::{
     buffer::PipeBuffer,
@@ -15,6 +23,34 @@ impl PipeRing<'_> {
     /// full. Returns the numbers of buffers and of bytes.
     ///
     /// Fails with [`EFAULT`] if the first buffer cannot have another reference. `most` is not 0.
+    ///
+    /// The bytes are not consumed. The last buffer is cut if it exceeds `most`. A buffer that takes
+    /// several slots is cut where `to` is full, so that the number of bytes that fit does not
+    /// depend on how contiguous the memory is.
+    ///
+    /// If a later buffer cannot have another reference, the buffers before it stay linked, and the
+    /// numbers are theirs. C: the loop in `link_pipe`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let (mut from, mut to) = (PrivatePipe::new()?, PrivatePipe::new()?);
+    /// let (mut from, mut to) = (from.ring(), to.ring());
+    /// for len in [3000, 1000] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     from.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    ///
+    /// // The second buffer is linked in part.
+    /// assert_eq!(from.link_buffers(&mut to, 3100)?, (2, 3100));
+    /// assert!(to.iter().map(|buf| buf.len()).eq([3000, 100]));
+    /// // Nothing was consumed. Each page has two references now.
+    /// assert!(from.iter().map(|buf| buf.len()).eq([3000, 1000]));
+    /// assert!(from.iter().all(|buf| buf.folio().ref_count() == 2));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline(always)]
     pub fn link_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> Result<(usize, usize)> {
         let (indices, to_indices) = (self.indices(), to.indices());
@@ -61,6 +97,8 @@ impl PipeRing<'_> {
 
     /// As [`Self::link_buffers`], for the buffers in `unread`, a part of the ring, some of which
     /// take several slots.
+    ///
+    /// Stops at the first buffer that cannot have another reference. The copies before it stay.
     #[cold]
     #[inline(never)]
     fn link_any(
@@ -98,6 +136,34 @@ impl PipeRing<'_> {
 
     /// Moves the oldest buffers to `to`, until `to` is full, or the next buffer takes several slots
     /// or would exceed `most` bytes. Returns the numbers of buffers and of bytes.
+    ///
+    /// This moves whole buffers only. If bytes are left to move, and both a buffer and a free slot
+    /// are left, the caller moves or splits the next buffer itself and calls this again. An empty
+    /// buffer moves as well, as long as `most` is not reached.
+    ///
+    /// Moving cannot fail, because no reference is taken. C: the loop in `splice_pipe_to_pipe`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let (mut from, mut to) = (PrivatePipe::new()?, PrivatePipe::new()?);
+    /// let (mut from, mut to) = (from.ring(), to.ring());
+    /// for len in [3000, 1000] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     from.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    ///
+    /// // The second buffer would exceed the limit, so it stays.
+    /// assert_eq!(from.move_buffers(&mut to, 3100), (1, 3000));
+    /// assert_eq!(from.front().map(|buf| buf.len()), Some(1000));
+    ///
+    /// // The page moved together with its only reference.
+    /// let buf = to.pop_front().ok_or(EAGAIN)?;
+    /// assert_eq!((buf.len(), buf.folio().ref_count()), (3000, 1));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline(always)]
     pub fn move_buffers(&mut self, to: &mut PipeRing<'_>, most: usize) -> (usize, usize) {
         let (indices, to_indices) = (self.indices(), to.indices());
