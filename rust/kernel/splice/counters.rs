@@ -81,6 +81,17 @@ const _: () = assert!(COUNT <= bindings::SPLICE_NR_COUNTERS as usize);
 
 impl Counter {
     /// Adds `n` to the counter of this CPU. Callable from any context.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::splice::Counter;
+    ///
+    /// let before = Counter::PipeToActorReferenced.sum();
+    /// Counter::PipeToActorReferenced.add(100);
+    /// // Other tasks may count at the same time, so the difference is a lower bound.
+    /// assert!(Counter::PipeToActorReferenced.sum() - before >= 100);
+    /// ```
     #[inline]
     pub fn add(self, n: usize) {
         // SAFETY: The array has room for all counters, as asserted above.

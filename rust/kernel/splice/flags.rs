@@ -8,6 +8,20 @@ use crate::{bindings, impl_flags, prelude::*};
 
 impl_flags!(
     /// The flags of a transfer. C: `SPLICE_F_*`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::splice::{SpliceFlag, SpliceFlags};
+    ///
+    /// let flags = SpliceFlag::NonBlock | SpliceFlag::More;
+    /// assert!(flags.contains(SpliceFlag::More));
+    /// assert!(!flags.without(SpliceFlag::More).contains(SpliceFlag::More));
+    ///
+    /// // A system call fails for an unknown bit. Other callers in the kernel may use private bits.
+    /// assert_eq!(SpliceFlags::from_user(1 << 20), Err(EINVAL));
+    /// assert_eq!(u32::from(SpliceFlags::from_kernel(1 << 20)), 1 << 20);
+    /// ```
     #[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
     pub struct SpliceFlags(u32);
 

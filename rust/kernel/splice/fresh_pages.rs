@@ -26,6 +26,9 @@ const FEW_PAGES: usize = 8;
 
 /// Memory for the list of [`FreshPages`], if there are at most 8 of them. More pages need an
 /// allocation.
+///
+/// The caller has it on its stack, next to the [`FreshPages`] that borrow it: returning the array
+/// by value would copy it.
 pub struct PageArray([MaybeUninit<bindings::bio_vec>; FEW_PAGES]);
 
 impl PageArray {
@@ -46,6 +49,40 @@ impl PageArray {
 /// `vecs` has at least `len` elements, and nothing else refers to them for `'a`. The elements from
 /// `start` to `len` contain pages of order 0. This value owns their only references. `start` is 0
 /// until the pages are given away. The first `filled` bytes of the pages are initialized.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     page::PAGE_SIZE,
+///     pipe::{OwnedPage, PipeBuffer, PrivatePipe},
+///     splice::{FreshPages, PageArray}, //
+/// };
+///
+/// let source = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 100)?;
+/// let mut array = PageArray::new();
+/// let mut pages = FreshPages::alloc(&mut array, 2)?;
+/// pages.copy_buffer(&source, 60);
+///
+/// // Only the bytes that were filled go into the pipe. The second page is freed.
+/// let mut pipe = PrivatePipe::new()?;
+/// pages.put_into(&mut pipe.ring());
+/// let mut ring = pipe.ring();
+/// assert_eq!(ring.indices().occupancy(), 1);
+/// assert_eq!(ring.front().map(|buf| buf.len()), Some(60));
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// Pages that were not filled leave no buffer:
+///
+/// ```
+/// use kernel::splice::{FreshPages, PageArray};
+///
+/// let mut array = PageArray::new();
+/// let pages = FreshPages::alloc(&mut array, 1)?;
+/// assert!(pages.into_buffer().is_none());
+/// # Ok::<(), Error>(())
+/// ```
 pub struct FreshPages<'a> {
     vecs: *mut bindings::bio_vec,
     start: usize,
@@ -62,6 +99,9 @@ impl<'a> FreshPages<'a> {
     /// `array` provides the memory for the list of pages if there are few of them.
     ///
     /// Returns [`ENOMEM`] if no page or no memory for the list can be allocated, or if `n` is zero.
+    ///
+    /// A caller reads at most as many bytes as the pages hold. With fewer pages the transfer is
+    /// short, and does not fail.
     #[inline]
     pub fn alloc(array: &'a mut PageArray, n: usize) -> Result<Self> {
         // The list of page pointers is in the second half of the array of bio_vecs.
@@ -115,6 +155,29 @@ impl<'a> FreshPages<'a> {
     /// `->read_iter`. Returns the number of bytes, and advances `pos`. May sleep.
     ///
     /// Errors are those of [`LocalFile::call_read_iter`].
+    ///
+    /// The file may return fewer bytes than it has, as `read(2)` may. Pages behind them stay
+    /// unused, and the caller does not read again to fill them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     fs::{file::Offset, LocalFile},
+    ///     pipe::PipeRing,
+    ///     prelude::*,
+    ///     splice::{FreshPages, PageArray}, //
+    /// };
+    ///
+    /// /// Reads the page at `pos` into a pipe that has room. Returns 0 at the end of the file.
+    /// fn read_page(file: &LocalFile, pos: &mut Offset, ring: &mut PipeRing<'_>) -> Result<usize> {
+    ///     let mut array = PageArray::new();
+    ///     let mut pages = FreshPages::alloc(&mut array, 1)?;
+    ///     let bytes = pages.read_file(file, pos, 4096)?;
+    ///     pages.put_into(ring);
+    ///     Ok(bytes)
+    /// }
+    /// ```
     #[inline]
     pub fn read_file(&mut self, file: &LocalFile, pos: &mut Offset, len: usize) -> Result<usize> {
         let bytes = file.call_read_iter(pos, self.dest(len).as_iter())?;
@@ -124,6 +187,9 @@ impl<'a> FreshPages<'a> {
     }
 
     /// Fills the pages with a copy of the first `len` bytes of `buf`, or of as many as fit.
+    ///
+    /// The contents of `buf` must have been [confirmed](crate::pipe::BufferRef::confirm). The file
+    /// position of the source is not of interest here: the buffer stays in its pipe.
     pub fn copy_buffer(&mut self, buf: &PipeBuffer, len: usize) {
         // INVARIANT: `copy_to_iter` has stored as many bytes as it returned.
         self.filled = copy_to_iter(buf, len, self.dest(len).as_iter());
@@ -192,6 +258,9 @@ impl<'a> FreshPages<'a> {
 
     /// Puts the pages that were filled into `ring`, as many as there is room for. The other pages
     /// are freed.
+    ///
+    /// The caller has limited the read to the room in the ring, with the pipe locked since, so no
+    /// filled page is without room. It wakes the readers.
     #[inline]
     pub fn put_into(mut self, ring: &mut PipeRing<'_>) {
         let mut left = self.filled;

@@ -137,6 +137,37 @@ impl<'a> Pieces<'a> {
     ///
     /// Returns the error of [`BufferRef::confirm`] if the contents of a buffer cannot be read. The
     /// buffers before this one were added then.
+    ///
+    /// The caller passes the pieces to a file or a socket and then consumes the bytes that were
+    /// taken:
+    ///
+    /// ```
+    /// use core::mem::MaybeUninit;
+    /// use kernel::{
+    ///     pipe::{OwnedPage, PipeBuffer, PrivatePipe},
+    ///     splice::Pieces, //
+    /// };
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// for len in [10, 0, 20] {
+    ///     let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, len)?;
+    ///     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// }
+    ///
+    /// let mut slots = [const { MaybeUninit::uninit() }; 16];
+    /// let mut pieces = Pieces::new(&mut slots);
+    /// // The empty buffer makes no piece, and 5 of the wanted bytes are not there.
+    /// assert!(!pieces.gather(&mut ring, 35)?);
+    /// assert_eq!(pieces.bytes(), 30);
+    ///
+    /// // Reading the pieces leaves the data in the pipe.
+    /// let mut bytes = [1; 25];
+    /// assert_eq!(pieces.source().as_iter().copy_from_iter(&mut bytes), 25);
+    /// assert!(ring.consume(25));
+    /// assert_eq!(ring.front().map(|buf| buf.len()), Some(5));
+    /// # Ok::<(), Error>(())
+    /// ```
     #[inline]
     pub fn gather(&mut self, ring: &'a mut PipeRing<'_>, wanted: usize) -> Result<bool> {
         self.gather_while::<false>(ring, wanted, |buf| buf.confirm_inline().map(|()| true))
@@ -272,6 +303,31 @@ impl<'a> Pieces<'a> {
 /// # Invariants
 ///
 /// `iter` is a valid source of data for `'a`.
+///
+/// `->write_iter` of a file and `sock_sendmsg` advance it. Their result is the number of bytes that
+/// they took. The position of the iterator is not: an error can leave it anywhere.
+///
+/// # Examples
+///
+/// ```
+/// use core::mem::MaybeUninit;
+/// use kernel::{
+///     pipe::{OwnedPage, PipeBuffer},
+///     splice::Pieces, //
+/// };
+///
+/// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// let mut slots = [const { MaybeUninit::uninit() }; 1];
+/// let mut pieces = Pieces::new(&mut slots);
+/// assert_eq!(pieces.push(&buf, 8), 8);
+///
+/// let mut source = pieces.source();
+/// source.as_iter().advance(3);
+/// assert_eq!(source.as_iter().len(), 5);
+/// // A new source begins at the first byte again.
+/// assert_eq!(pieces.source().as_iter().len(), 8);
+/// # Ok::<(), Error>(())
+/// ```
 pub struct PieceSource<'a> {
     iter: Opaque<bindings::iov_iter>,
     _pieces: PhantomData<&'a Pieces<'a>>,

@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Numbers of bytes as results of C functions.
+//!
+//! C functions that transfer data return a `ssize_t`. Rust code uses a [`Result`] of a `usize`, and
+//! converts at the border, so that a negative number is never mistaken for a length.
 
 #![forbid(unsafe_code)]
 
 use crate::prelude::*;
 
 /// Converts the result of a C function that returns a number of bytes or a negative error number.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::splice::{from_size, to_size};
+///
+/// assert_eq!(to_size(0), Ok(0));
+/// assert_eq!(to_size(4096), Ok(4096));
+/// assert_eq!(to_size(EAGAIN.to_errno() as isize), Err(EAGAIN));
+/// assert_eq!(from_size(Err(EAGAIN)), EAGAIN.to_errno() as isize);
+/// ```
 #[inline]
 pub fn to_size(ret: isize) -> Result<usize> {
     if ret < 0 {

@@ -8,6 +8,29 @@ use super::flags::{SpliceFlag, SpliceFlags};
 use crate::{bindings, current, page::PAGE_SHIFT, pipe::PipeRing, prelude::*};
 
 /// The progress of a transfer out of a pipe.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     pipe::{OwnedPage, PipeBuffer, PrivatePipe},
+///     splice::Progress, //
+/// };
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// ring.vacancy().ok_or(EAGAIN)?.fill(buf);
+///
+/// let mut progress = Progress::default();
+/// assert_eq!(progress.result(Err(EINTR)), Err(EINTR));
+/// progress.consume(&mut ring, 10);
+/// // No file refers to the pipe, so nobody can wait for it.
+/// assert!(!progress.wake_writers);
+/// // Bytes that were transferred are never hidden by a later error.
+/// assert_eq!(progress.result(Err(EINTR)), Ok(10));
+/// # Ok::<(), Error>(())
+/// ```
 #[derive(Default)]
 pub struct Progress {
     /// The number of bytes transferred.
@@ -127,6 +150,25 @@ fn wait_for_data_slow(
 /// - [`EPIPE`]: the pipe has no reader. The current task also gets `SIGPIPE`.
 /// - [`EAGAIN`]: the pipe is full, and `flags` do not allow to wait, or the pipe is private.
 /// - [`ERESTARTSYS`]: a signal is pending, and the pipe is full.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     pipe::{OwnedPage, PipeBuffer, PrivatePipe},
+///     splice::{room_in_bytes, wait_for_room, SpliceFlag}, //
+/// };
+///
+/// let mut pipe = PrivatePipe::new()?;
+/// let mut ring = pipe.ring();
+/// while let Some(vacancy) = ring.vacancy() {
+///     vacancy.fill(PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 1)?);
+/// }
+/// // The slots are used up, however few bytes the buffers have.
+/// assert_eq!(room_in_bytes(&ring), 0);
+/// assert_eq!(wait_for_room(&mut ring, SpliceFlag::NonBlock.into()), Err(EAGAIN));
+/// # Ok::<(), Error>(())
+/// ```
 #[inline]
 pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
     loop {
