@@ -25,6 +25,47 @@ use crate::{
 /// If `device` is not `None`, the device is bound. It becomes `None` in [`Self::end`], or else when
 /// devres releases the entry that [`Self::new`] registered, which happens before the device is
 /// unbound.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     device::{Bound, Device, WhileBound},
+///     prelude::*,
+///     scatterlist::{Owned, SGTable},
+///     splice::driver::{FromPipe, PipeBuffers},
+///     sync::Arc, //
+/// };
+///
+/// /// The part of the driver's data that open files use, also after the driver has left.
+/// struct Shared {
+///     device: Arc<WhileBound>,
+/// }
+///
+/// impl Shared {
+///     /// Called in probe.
+///     fn new(dev: &Device<Bound>) -> Result<Self> {
+///         Ok(Self { device: WhileBound::new(dev)? })
+///     }
+///
+///     /// Maps the data of a pipe. Returns [`ENODEV`] if the driver has left the device, without
+///     /// taking data out of the pipe.
+///     fn map(&self, from: &mut FromPipe<'_>) -> Result<Pin<KBox<SGTable<Owned<PipeBuffers>>>>> {
+///         self.device.with(|dev| {
+///             let taken = PipeBuffers::take(from, 64, GFP_KERNEL)?;
+///             SGTable::map(dev, taken, GFP_KERNEL).map_err(|(err, taken)| {
+///                 taken.put_back(from);
+///                 err
+///             })
+///         })?
+///     }
+///
+///     /// Called in unbind, before the memory that is mapped is dropped.
+///     fn unbind(&self) {
+///         self.device.end();
+///     }
+/// }
+/// ```
 #[pin_data]
 pub struct WhileBound {
     #[pin]

@@ -98,6 +98,54 @@ impl Segment<'_> {
 /// - The memory may be read, and it is ordinary memory, not that of a device.
 /// - [`Self::segments`] must return the same segments each time, as long as the value is not
 ///   changed.
+///
+/// # Examples
+///
+/// The data of a pipe, for a device that takes a list of addresses and lengths:
+///
+/// ```
+/// use kernel::{
+///     device::{Bound, Device},
+///     dma::DmaAddress,
+///     prelude::*,
+///     scatterlist::{Owned, SGTable},
+///     splice::driver::{FromPipe, PipeBuffers}, //
+/// };
+///
+/// type Table = SGTable<Owned<PipeBuffers>>;
+///
+/// /// Data that is mapped for the device. Dropping it unmaps the memory and releases the buffers.
+/// struct Request {
+///     table: Pin<KBox<Table>>,
+///     list: KVec<(DmaAddress, usize)>,
+/// }
+///
+/// fn addresses(table: &Table) -> Result<KVec<(DmaAddress, usize)>> {
+///     let mut list = KVec::new();
+///     for entry in table.iter() {
+///         list.push((entry.dma_address(), entry.dma_len() as usize), GFP_KERNEL)?;
+///     }
+///     Ok(list)
+/// }
+///
+/// /// Takes data out of a pipe. If this fails, the data is in the pipe again.
+/// fn take(dev: &Device<Bound>, from: &mut FromPipe<'_>) -> Result<Request> {
+///     let taken = PipeBuffers::take(from, 64, GFP_KERNEL)?;
+///     match SGTable::map(dev, taken, GFP_KERNEL) {
+///         Ok(table) => match addresses(&table) {
+///             Ok(list) => Ok(Request { table, list }),
+///             Err(err) => {
+///                 SGTable::unmap(table).put_back(from);
+///                 Err(err)
+///             }
+///         },
+///         Err((err, taken)) => {
+///             taken.put_back(from);
+///             Err(err)
+///         }
+///     }
+/// }
+/// ```
 pub unsafe trait AsSegments {
     /// The type of iterator over the segments.
     type Iter<'a>: Iterator<Item = Segment<'a>>
@@ -113,6 +161,9 @@ pub unsafe trait AsSegments {
 /// # Safety
 ///
 /// Nothing else may access the memory of the segments as long as the value exists.
+///
+/// Buffers of a pipe do not implement this: others may read the same pages, for example through the
+/// page cache or a copy that `tee(2)` made.
 pub unsafe trait AsSegmentsMut: AsSegments {}
 
 /// The limits of a device for one entry of a table.
@@ -275,6 +326,40 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
 
     /// Maps the memory of `source`, so that `dev` can write to it by DMA. Otherwise the same as
     /// [`Self::map`]. May sleep.
+    ///
+    /// The CPU must not access the memory while it is mapped. [`Self::unmap`] returns the memory
+    /// with the data of the device visible to the CPU.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     device::{Bound, Device},
+    ///     dma::DmaAddress,
+    ///     page::PAGE_SIZE,
+    ///     pipe::PipeBuffer,
+    ///     prelude::*,
+    ///     scatterlist::{Owned, SGTable},
+    ///     splice::driver::{PageOwner, ReceivePage}, //
+    /// };
+    ///
+    /// /// A page that the device writes to now.
+    /// type Posted<T> = Pin<KBox<SGTable<Owned<KBox<ReceivePage<T>>>>>>;
+    ///
+    /// /// Maps a page for the device, and returns the address to write to.
+    /// fn post<T: PageOwner>(dev: &Device<Bound>, owner: T) -> Result<(Posted<T>, DmaAddress)> {
+    ///     let page = ReceivePage::new(owner, GFP_KERNEL)?;
+    ///     let table = SGTable::map_mut(dev, page, GFP_KERNEL).map_err(|(err, _page)| err)?;
+    ///     let addr = table.iter().next().map(|entry| entry.dma_address());
+    ///     Ok((table, addr.ok_or(EIO)?))
+    /// }
+    ///
+    /// /// Turns the first `len` bytes of the page into a buffer. The device is done with the page.
+    /// fn receive<T: PageOwner>(posted: Posted<T>, len: u32) -> Result<PipeBuffer> {
+    ///     let page = SGTable::unmap(posted);
+    ///     ReceivePage::into_buffer(page, 0, len.min(PAGE_SIZE as u32)).map_err(|_page| EINVAL)
+    /// }
+    /// ```
     pub fn map_mut(
         dev: &Device<Bound>,
         source: P,
@@ -340,6 +425,8 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     /// Unmaps the memory and returns its owner. May sleep.
     ///
     /// The device must have finished its transfer: afterwards it cannot reach the memory any more.
+    ///
+    /// If the device has lost its driver, the memory is unmapped already, and this only returns it.
     pub fn unmap(table: Pin<KBox<Self>>) -> P {
         // SAFETY: The pinned fields are dropped in place below, so they do not move.
         let table = KBox::into_raw(unsafe { Pin::into_inner_unchecked(table) });

@@ -21,6 +21,40 @@ use core::mem;
 /// file. The iterator does not wait for more data in the pipe.
 ///
 /// Dropping this wakes the readers and writers of the pipe, if there is a reason to.
+///
+/// # Examples
+///
+/// A `splice_out` for a device that keeps up to `MOST` buffers until it has used them:
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     splice::driver::prelude::*,
+///     sync::{CondVar, Mutex}, //
+/// };
+///
+/// const MOST: usize = 64;
+///
+/// fn splice_out(
+///     bufs: &Mutex<KVec<PipeBuffer>>,
+///     changed: &CondVar,
+///     from: &mut FromPipe<'_>,
+/// ) -> Result {
+///     // Returns `EAGAIN` or `ERESTARTSYS` before a buffer is taken, so nothing is lost.
+///     from.wait(bufs, changed, |bufs| bufs.len() < MOST)?;
+///     let mut bufs = bufs.lock();
+///     while bufs.len() < MOST {
+///         // No buffer: the caller wants no more bytes, or the pipe has no more.
+///         let Some(buf) = from.next() else { break };
+///         if let Err(full) = bufs.push_within_capacity(buf) {
+///             // Restores the pipe, also if `buf` was split off a longer buffer.
+///             let _ = from.put_back(full.0);
+///             break;
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct FromPipe<'a> {
     guard: PipeGuard<'a>,
     /// The number of bytes that the caller still wants.
@@ -125,6 +159,9 @@ impl<'a> FromPipe<'a> {
     ///
     /// Others may take buffers out of the pipe or add some meanwhile. Buffers that were taken
     /// before cannot be put back any more.
+    ///
+    /// Use [`Self::wait`] to wait for the device, which also checks signals. This is for other work
+    /// that sleeps for long, such as a wait for one of the driver's requests to end.
     pub fn unlocked<R>(&mut self, f: impl FnOnce() -> R) -> R {
         self.returnable = 0;
         self.wake();
@@ -144,6 +181,13 @@ impl<'a> FromPipe<'a> {
 
     /// Waits for data and calls `take`, until that takes some, fails, or leaves data in the pipe.
     /// Returns the number of bytes taken.
+    ///
+    /// Returns the error of `take`, even if that took buffers. Errors of [`wait_for_data`], and of
+    /// a buffer whose contents cannot be read, are returned only if nothing was taken.
+    ///
+    /// Calls `take` again only if it unlocked the pipe and another reader emptied the pipe
+    /// meanwhile. If `take` took nothing and left data, another call could spin, so the transfer
+    /// ends with 0.
     pub(super) fn feed(
         &mut self,
         flags: SpliceFlags,

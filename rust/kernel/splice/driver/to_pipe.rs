@@ -13,6 +13,39 @@ use crate::{
 };
 
 /// A pipe that a device puts data into. The pipe is locked, or private to the caller.
+///
+/// # Examples
+///
+/// A `splice_in` that gives out the buffers in a list, oldest first:
+///
+/// ```
+/// use kernel::{
+///     prelude::*,
+///     splice::driver::prelude::*,
+///     sync::{CondVar, Mutex}, //
+/// };
+///
+/// fn splice_in(
+///     bufs: &Mutex<KVec<PipeBuffer>>,
+///     changed: &CondVar,
+///     to: &mut ToPipe<'_>,
+/// ) -> Result {
+///     // To give nothing would mean the end of the data, so wait until there is some.
+///     while to.given() == 0 {
+///         to.wait(bufs, changed, |bufs| !bufs.is_empty())?;
+///         let mut bufs = bufs.lock();
+///         while let Ok(buf) = bufs.remove(0) {
+///             if let Some(rest) = to.push(buf) {
+///                 // The pipe is full, or has as much as is wanted. There is room for the rest,
+///                 // since a buffer was removed.
+///                 let _ = bufs.insert_within_capacity(0, rest);
+///                 break;
+///             }
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct ToPipe<'a> {
     ring: PipeRing<'a>,
     /// The number of bytes that the caller still wants.
@@ -66,6 +99,8 @@ impl<'a> ToPipe<'a> {
     ///
     /// If a part is to be put in, both it and the rest have a reference to the memory. All of `buf`
     /// is returned if there cannot be another reference.
+    ///
+    /// The readers are woken after the call of `splice_in`, or by [`Self::wait`] before it sleeps.
     #[must_use = "the rest of the data is lost if it is dropped"]
     pub fn push(&mut self, mut buf: PipeBuffer) -> Option<PipeBuffer> {
         if buf.is_empty() {

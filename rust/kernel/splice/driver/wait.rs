@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Waiting for the device, with the pipe unlocked.
+//!
+//! [`FromPipe::wait`](super::FromPipe::wait) and [`ToPipe::wait`](super::ToPipe::wait) look at the
+//! condition twice: first with the pipe locked, since most calls need not wait; then, with the pipe
+//! unlocked, until it is true. The state's mutex nests inside the pipe's in the first look, and the
+//! driver takes it alone otherwise, so the order is always the same.
+//!
+//! The first look of a call does not check signals, so that a call that need not wait succeeds even
+//! if a signal is pending, as `read(2)` does. Each further one does: a driver that calls a wait in
+//! a loop can then be interrupted, even if the condition is always true.
 
 #![forbid(unsafe_code)]
 
@@ -36,6 +45,9 @@ pub(super) fn is_ready<T>(
 
 /// Waits until `ready` is true for the data that `state` guards. Fails with [`ERESTARTSYS`] if a
 /// signal comes first.
+///
+/// Gives up the mutex of `state` while it sleeps. Takes it again to look at the condition, which
+/// may have become false for another reason, so a notification alone does not end the wait.
 pub(super) fn wait_until<T>(
     state: &Mutex<T>,
     changed: &CondVar,

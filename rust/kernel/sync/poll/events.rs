@@ -8,6 +8,46 @@ use crate::{bindings, impl_flags};
 
 impl_flags!(
     /// The events that a file is ready for. C: `__poll_t`.
+    ///
+    /// # Examples
+    ///
+    /// The `poll` of a device registers the caller first and looks at the state afterwards. In the
+    /// other order it would miss a change between the two.
+    ///
+    /// ```
+    /// use kernel::{
+    ///     fs::File,
+    ///     prelude::*,
+    ///     sync::{
+    ///         poll::{PollCondVar, PollEvent, PollEvents, PollTable},
+    ///         Mutex, //
+    ///     },
+    /// };
+    ///
+    /// /// The bytes that a device has, and whether it was removed.
+    /// struct State {
+    ///     bytes: KVec<u8>,
+    ///     gone: bool,
+    /// }
+    ///
+    /// fn poll(
+    ///     state: &Mutex<State>,
+    ///     changed: &PollCondVar,
+    ///     file: &File,
+    ///     table: PollTable<'_>,
+    /// ) -> PollEvents {
+    ///     table.register_wait(file, changed);
+    ///     let state = state.lock();
+    ///     if state.gone {
+    ///         return PollEvent::Error | PollEvent::HangUp;
+    ///     }
+    ///     let mut events = PollEvent::Out | PollEvent::OutNormal;
+    ///     if !state.bytes.is_empty() {
+    ///         events |= PollEvent::In | PollEvent::InNormal;
+    ///     }
+    ///     events
+    /// }
+    /// ```
     #[derive(Debug, Clone, Default, Copy, PartialEq, Eq)]
     pub struct PollEvents(u32);
 
