@@ -27,10 +27,88 @@ use crate::{
 
 /// A DMA engine, as its driver implements it. The channel calls all methods with the mutex of its
 /// state held. They may sleep.
+///
+/// # Examples
+///
+/// An engine that sends and receives one page at a time. `set_registers` and `is_running` stand for
+/// accesses to registers.
+///
+/// ```
+/// use kernel::{
+///     device::{Bound, Device},
+///     page::PAGE_SIZE,
+///     prelude::*,
+///     splice::dma::{Channel, ChannelOwner, Engine, Limits, Piece, Work}, //
+/// };
+///
+/// #[derive(Default)]
+/// struct Loopback {
+///     sending: Option<Piece>,
+///     receiving: Option<Piece>,
+/// }
+///
+/// impl Loopback {
+///     fn set_registers(&self) {}
+///
+///     fn is_running(&self) -> bool {
+///         false
+///     }
+/// }
+///
+/// #[vtable]
+/// impl Engine for Loopback {
+///     fn start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>) {
+///         // A transfer that is in progress keeps its piece.
+///         if self.sending.is_none() {
+///             self.sending = work.next_to_send(PAGE_SIZE);
+///         }
+///         if self.receiving.is_none() {
+///             self.receiving = work.next_to_receive(dev);
+///         }
+///         if self.sending.is_some() && self.receiving.is_some() {
+///             self.set_registers();
+///         }
+///     }
+///
+///     fn completed(&mut self, work: &mut Work<'_, Self>) {
+///         // The interrupt may be that of another device on the same line.
+///         if self.is_running() {
+///             return;
+///         }
+///         if let (Some(sent), Some(page)) = (self.sending.take(), self.receiving.take()) {
+///             let bytes = sent.len;
+///             work.sent(sent);
+///             work.received(page, bytes);
+///         }
+///     }
+///
+///     fn stop(&mut self) -> Result {
+///         if self.is_running() {
+///             return Err(ETIMEDOUT);
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// /// Called in probe. The driver keeps the result until unbind, and calls `close` on it there.
+/// fn probe(dev: &Device<Bound>) -> Result<ChannelOwner<Loopback>> {
+///     let limits = Limits { pages: 64, ..Limits::default() };
+///     ChannelOwner::new(dev, Loopback::default(), limits)
+/// }
+///
+/// /// The threaded handler of the device's interrupt.
+/// fn interrupt(dev: &Device<Bound>, channel: &Channel<Loopback>) {
+///     channel.interrupt(dev);
+/// }
+/// ```
 #[vtable]
 pub trait Engine: Sized + Send + Unpin + 'static {
     /// Starts transfers, if the device can take more: of bytes from [`Work::next_to_send`], or into
     /// a page from [`Work::next_to_receive`].
+    ///
+    /// Called after a request was queued, after a page became free, after readers made room, and
+    /// after each [`Self::completed`]. So an engine that is busy returns, and is called again. A
+    /// piece that it took from `work` it must keep and report later: it cannot give one back.
     fn start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>);
 
     /// Handles an interrupt: reports each transfer that is complete by [`Work::sent`] or
@@ -43,6 +121,9 @@ pub trait Engine: Sized + Send + Unpin + 'static {
 }
 
 /// The transfers that an engine can start. The engine also reports completed ones here.
+///
+/// It exists only during a call of the engine. The engine keeps a [`Piece`] for each transfer in
+/// progress, and gives it back here when the device is done.
 pub struct Work<'a, E: Engine> {
     queue: &'a mut Queue,
     receive: &'a mut Receive<Owner<E>>,
@@ -106,6 +187,9 @@ impl<E: Engine> State<E> {
 }
 
 /// A device with a DMA engine, for use by its open files: a stream in each direction.
+///
+/// The driver has a [`ChannelOwner`]; open files, the interrupt handler and pages in pipes have
+/// further references. So a channel can outlive the binding of its device.
 #[pin_data]
 pub struct Channel<E: Engine> {
     bound: Arc<WhileBound>,
@@ -361,6 +445,8 @@ impl<E: Engine> Channel<E> {
     ///
     /// Returns [`ERESTARTSYS`] if a signal arrives first, [`EIO`], once, if a request was cut
     /// short, and [`ENODEV`] if the device is gone.
+    ///
+    /// Requests that other tasks queue meanwhile do not prolong the wait.
     pub fn fsync(&self) -> Result {
         let last = self.state.lock().queue.issued();
         self.wait(|state| state.gone || state.queue.all_released(last))?;
@@ -457,6 +543,9 @@ impl<E: Engine> ChannelOwner<E> {
     /// Creates a channel for `dev`, which `engine` drives. May sleep.
     ///
     /// Returns [`ENOMEM`] if there is no memory.
+    ///
+    /// Allocates all pages to receive into that it can, but no transfer starts before the first
+    /// call of `splice_in` or `splice_out`. The driver requests its interrupt after this.
     pub fn new(dev: &Device<Bound>, engine: E, limits: Limits) -> Result<Self> {
         let this = Self(Channel::new(dev, engine, limits)?);
         Channel::top_up(this.0.as_arc_borrow())?;
@@ -473,6 +562,10 @@ impl<E: Engine> ChannelOwner<E> {
     ///
     /// Calls `halt` if the device does not stop. `halt` must prevent all further DMA of the device,
     /// because the memory is unmapped and released next.
+    ///
+    /// The order matters. First, nothing more is mapped, and a mapping in progress has ended. Then
+    /// the device stops. Only then is the memory unmapped and released, which needs no access to
+    /// the device.
     pub fn close(&self, halt: impl FnOnce()) {
         // From here on no memory is mapped for the device.
         self.0.bound.end();

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The counters of a channel.
+//!
+//! A channel's file in debugfs shows them, see [`ShowCounters`](super::ShowCounters). They have
+//! relaxed order: a reader sees each number at some moment, and the numbers of one reading can
+//! belong to different moments.
 
 #![forbid(unsafe_code)]
 

@@ -5,6 +5,20 @@
 #![forbid(unsafe_code)]
 
 /// The limits of a channel.
+///
+/// Together they bound the memory that a program can make a channel hold: `requests * buffers`
+/// buffers of pipes, whose size is that of the memory behind them, and `pages` pages.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::splice::dma::Limits;
+///
+/// // A device with a ring of eight receive descriptors. A page is posted only if there is room for
+/// // the buffer that it becomes, so `received` is larger than `posted`.
+/// let limits = Limits { posted: 8, received: 32, ..Limits::default() };
+/// assert!(limits.posted <= limits.received && limits.received <= limits.pages);
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// The maximum number of requests that are queued and not yet released. A request has the

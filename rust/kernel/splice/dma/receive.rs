@@ -1,6 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The receiving side: pages that the device writes to, that go into a pipe, and that come back.
+//!
+//! A page is in one of these states. The pool counts the pages of all states, up to
+//! [`Limits::pages`]:
+//!
+//! | state | owner | next |
+//! | --- | --- | --- |
+//! | free | the pool | posted, unless too many received buffers wait |
+//! | posted | the device, by [`Posted::table`] | received, when the engine reports it |
+//! | received | the list of buffers that wait for a reader | in a pipe |
+//! | in a pipe | the buffers in pipes | free, or lost if something else still refers to the page |
+//!
+//! The lock of the channel's state protects all of this. Nothing here drops a buffer or a page with
+//! that lock held: the release of a page takes it.
 
 #![forbid(unsafe_code)]
 
@@ -43,6 +56,8 @@ pub(super) struct Receive<T: PageOwner> {
 }
 
 impl<T: PageOwner> Receive<T> {
+    /// Allocates all lists with their final capacity, so that no later step has to allocate with
+    /// the lock held. Returns [`ENOMEM`] if there is no memory.
     pub(super) fn new(limits: Limits) -> Result<Self> {
         Ok(Self {
             pool: PagePool::new(limits.pages)?,
@@ -56,6 +71,8 @@ impl<T: PageOwner> Receive<T> {
 
     /// Allocates the pages that are missing, for the `owner` of each. Returns [`ENOMEM`] only if there is no page at all:
     /// the device can also work with fewer pages.
+    ///
+    /// The caller holds the lock of the channel's state. May sleep.
     pub(super) fn add_pages(&mut self, owner: impl Fn() -> T) -> Result {
         while self.pool.lacks_pages() {
             match self.pool.add(owner()) {
@@ -73,6 +90,8 @@ impl<T: PageOwner> Receive<T> {
     }
 
     /// Counts one page less, which is lost.
+    ///
+    /// The caller allocates another one by [`Self::add_pages`].
     pub(super) fn lost_page(&mut self) {
         self.pool.lost();
     }
@@ -111,6 +130,8 @@ impl<T: PageOwner> Receive<T> {
         }
     }
 
+    /// Returns the error of [`SGTable::map_mut`] with the page, or [`EIO`] if the device would see
+    /// the page in several parts.
     fn map(
         &mut self,
         dev: &Device<Bound>,
@@ -140,6 +161,10 @@ impl<T: PageOwner> Receive<T> {
 
     /// Unmaps the page of `piece`, to which the device has written `bytes`, and keeps it for a
     /// reader.
+    ///
+    /// Unmapping makes the data visible to the CPU. The numbers of pages are never reused, so a
+    /// piece that was reported before, or that belongs to a channel that was aborted, finds no page
+    /// and does nothing.
     pub(super) fn received(&mut self, piece: Piece, bytes: usize) {
         let of_piece = |posted: &Posted<T>| posted.number == piece.number;
         let Some(index) = self.posted.iter().position(of_piece) else {
@@ -166,6 +191,8 @@ impl<T: PageOwner> Receive<T> {
     }
 
     /// Takes the oldest received buffer, or the first `max` bytes of it if it has more.
+    ///
+    /// Returns [`EFAULT`] if the buffer cannot be split. It stays in the list then.
     pub(super) fn pop(&mut self, max: usize) -> Result<Option<PipeBuffer>> {
         match self.received.first_mut() {
             None => Ok(None),
@@ -175,6 +202,8 @@ impl<T: PageOwner> Receive<T> {
     }
 
     /// Takes out all pages that are not in pipes, for the caller to drop without the lock.
+    ///
+    /// The device has stopped: the mapped pages are unmapped when the result is dropped.
     pub(super) fn take(&mut self) -> Taken<T> {
         Taken {
             _posted: core::mem::take(&mut self.posted),

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The sending side: requests, each with the buffers that one call took out of a pipe.
+//!
+//! A request is *pending* until the device has read all of its bytes, then *done* until a task
+//! takes it out to drop it, and then *dropping* until its buffers are released. It counts against
+//! [`Limits::requests`](super::Limits::requests) in all three states, so a program cannot queue
+//! faster than buffers are released.
+//!
+//! The number of a request is the order in which requests were queued. A wait for a number ends
+//! only after the request was dropped: a caller with `O_SYNC`, or of `fsync(2)`, can rely on the
+//! memory being free for use again.
 
 #![forbid(unsafe_code)]
 
@@ -69,6 +78,7 @@ impl Request {
         })
     }
 
+    /// Returns the number of bytes that the device reads from a bounce buffer, for the counters.
     pub(super) fn copied(&self) -> usize {
         self.copied
     }
@@ -79,6 +89,9 @@ impl Request {
     }
 
     /// Returns the next bytes to give to the device, at most `max`; `None` if it was given all.
+    ///
+    /// Lengths and addresses are in bytes. A piece never crosses an entry of the table, so it is
+    /// contiguous for the device.
     fn next(&mut self, max: usize) -> Option<Piece> {
         let (index, offset) = self.next;
         let mapped = self.mapped.get(index)?;
@@ -128,6 +141,7 @@ impl Queue {
         self.pending.len() + self.done.len() + self.dropping.len()
     }
 
+    /// Returns whether there is no room for another request. Only [`Self::retire`] makes room.
     pub(super) fn is_full(&self) -> bool {
         self.len() >= self.limit
     }
@@ -176,6 +190,9 @@ impl Queue {
     }
 
     /// Records that the device has read `piece`.
+    ///
+    /// The device may read the pieces of several requests in any order, and the requests become
+    /// done in that order. Does nothing if the request was taken out by [`Self::take`].
     pub(super) fn sent(&mut self, piece: Piece) {
         let of_piece = |request: &Request| request.number == piece.number;
         let Some(index) = self.pending.iter().position(of_piece) else {
@@ -195,6 +212,9 @@ impl Queue {
 
     /// Takes a request that the device has read. The caller drops it, then calls [`Self::retire`]
     /// with its number.
+    ///
+    /// Dropping a request releases buffers, which may sleep and may take the lock that protects the
+    /// queue.
     pub(super) fn pop_done(&mut self) -> Option<(u64, Request)> {
         let request = self.done.remove(0).ok()?;
         // This does not fail, see `Self::sent`.
