@@ -29,6 +29,22 @@ use core::{
 };
 
 /// A range of user addresses. This is arithmetic only: the range may be mapped or not.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{mm::gup::UserRange, page::PAGE_SIZE};
+///
+/// // Ten bytes of the first page, a whole page, and one byte.
+/// let range = UserRange::new(4 * PAGE_SIZE - 10, PAGE_SIZE + 11);
+/// assert_eq!((range.offset(), range.pages()), (PAGE_SIZE - 10, 3));
+///
+/// let first = range.first_pages(1);
+/// assert_eq!(first.len(), 10);
+/// let rest = range.skip(first.len());
+/// assert_eq!((rest.addr(), rest.offset()), (4 * PAGE_SIZE, 0));
+/// assert_eq!(rest.first(PAGE_SIZE).pages(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserRange {
     addr: usize,
@@ -245,6 +261,9 @@ impl HeldPages {
 
     /// Returns whether the memory may be held for a long time, that is, whether it is neither in
     /// `ZONE_MOVABLE` nor in CMA. C: `folio_is_longterm_pinnable`.
+    ///
+    /// A pin in these zones would prevent CMA and memory hotplug from migrating the page, for as
+    /// long as the data is in a pipe. So such memory is not pinned.
     pub fn is_longterm_pinnable(&self) -> bool {
         // SAFETY: The page is valid by the type invariant.
         unsafe { bindings::folio_is_longterm_pinnable(self.folio()) }
@@ -352,6 +371,36 @@ impl Drop for HeldPages {
 ///
 /// The elements of `ranges` from `next` up to `end` are initialized. This value owns one reference or
 /// one pin, as `hold` tells, for each of these elements.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     mm::gup::{Hold, UserRange, UserRanges},
+///     prelude::*, //
+/// };
+///
+/// /// Returns how many pages at the beginning of `range` can be held without a page fault, and the
+/// /// number of folio parts that they consist of.
+/// fn mapped(range: UserRange) -> (usize, usize) {
+///     let mut found = UserRanges::new();
+///     let pages = found.look_up(range, Hold::Reference);
+///     // The references are given back here.
+///     (pages, found.count())
+/// }
+///
+/// /// Copies the page at the beginning of `range`, which is faulted in if needed. Called with no
+/// /// pipe locked.
+/// fn copy_first(range: UserRange) -> Result {
+///     let mut found = UserRanges::new();
+///     if found.look_up(range.first_pages(1), Hold::Reference) == 0 {
+///         found.fault_in(range.first_pages(1))?;
+///     }
+///     let held = found.next().ok_or(EFAULT)?;
+///     let _copy = held.copy(0, range.offset(), range.first_pages(1).len())?;
+///     Ok(())
+/// }
+/// ```
 pub struct UserRanges {
     ranges: MaybeUninit<bindings::user_ranges>,
     next: u32,
@@ -420,6 +469,9 @@ impl UserRanges {
     /// references to all other memory.
     ///
     /// One call finds memory of one kind only; the caller calls it again for the rest.
+    ///
+    /// To pin anonymous memory that is shared since a fork would unshare it, which changes the page
+    /// tables. A reference is enough there: each process gets a copy when it writes.
     pub fn look_up_pinning(&mut self, range: UserRange) -> usize {
         let pages = self.look_up(range, Hold::Pin);
         if pages > 0 {
@@ -446,6 +498,10 @@ impl UserRanges {
     /// Ranges of an earlier lookup that are left are given back.
     ///
     /// Returns an error, usually [`EFAULT`], if the first page cannot be read.
+    ///
+    /// Takes `mmap_lock` for reading, and may give it up while a fault sleeps. Others may change
+    /// the mapping meanwhile, so the pages are those that were mapped at some moment during the
+    /// call.
     pub fn fault_in(&mut self, range: UserRange) -> Result<usize> {
         let mut pages = [ptr::null_mut(); Self::MAX];
         let wanted = range.pages().min(Self::MAX);

@@ -19,6 +19,36 @@ impl PipeBuffer {
     /// have been found at the beginning of `range`.
     ///
     /// The buffer takes over the reference or pin of `pages`.
+    ///
+    /// Use this if nothing observes the end of the use, and
+    /// [`TrackedMemoryBuilder::track`](super::TrackedMemoryBuilder::track) otherwise.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     mm::gup::{Hold, UserRange, UserRanges},
+    ///     pipe::{Filler, PipeBuffer},
+    ///     prelude::*,
+    /// };
+    ///
+    /// /// Adds the mapped memory at the beginning of `range`, and returns what is left.
+    /// fn push_mapped(filler: &mut Filler<'_>, range: UserRange) -> UserRange {
+    ///     let mut found = UserRanges::new();
+    ///     // A buffer takes one slot for each page, so no more pages than free slots are of use.
+    ///     found.look_up(range.first_pages(filler.space() as usize), Hold::Reference);
+    ///     let mut left = range;
+    ///     for pages in found {
+    ///         let buf = PipeBuffer::from_user(pages, left);
+    ///         let len = buf.len();
+    ///         if filler.push(buf).is_err() {
+    ///             break;
+    ///         }
+    ///         left = left.skip(len);
+    ///     }
+    ///     left
+    /// }
+    /// ```
     #[inline]
     pub fn from_user(pages: HeldPages, range: UserRange) -> Self {
         let ops = match pages.hold() {
@@ -71,6 +101,10 @@ impl Filler<'_> {
     /// no free slot or another kind of range follows.
     ///
     /// `ranges` was found at the beginning of `range`. Returns the part of `range` that is left.
+    ///
+    /// This is [`PipeBuffer::from_user`] and [`Self::push`] for the case that nearly all calls
+    /// consist of. The caller handles the next range, which is of a large folio or special, by
+    /// these two.
     #[inline(always)]
     pub fn push_small_pages(&mut self, ranges: &mut UserRanges, range: UserRange) -> UserRange {
         let mut left = range;

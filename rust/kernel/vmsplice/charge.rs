@@ -2,6 +2,10 @@
 
 //! The limit `fs.pipe-user-memory-pages` on the user memory in pipes.
 //!
+//! A charge follows the memory, not the pipe: it is given back when the last reference is dropped,
+//! by any task and in any context, even if the task that was charged has ended. So it counts for
+//! the user, to which it holds a reference, and not for a process.
+//!
 //! C header: [`include/linux/sched/user.h`](srctree/include/linux/sched/user.h)
 
 use crate::{
@@ -20,6 +24,21 @@ use core::ptr;
 ///
 /// If `pages` is 0, `user` is null. Otherwise `user` is a reference that this value owns, and
 /// `pages` pages are counted in its `pipe_user_memory`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::vmsplice::UserMemoryCharge;
+///
+/// let limit = 8;
+/// let mut charge = UserMemoryCharge::none();
+/// assert!(charge.add(3, limit));
+/// // A part does not count: the pages are charged together or not at all.
+/// assert!(!charge.add(6, limit));
+/// assert!(charge.add(5, limit));
+/// // This gives all eight pages back.
+/// drop(charge);
+/// ```
 pub struct UserMemoryCharge {
     user: *mut bindings::user_struct,
     pages: usize,
@@ -34,6 +53,9 @@ unsafe impl Sync for UserMemoryCharge {}
 impl UserMemoryCharge {
     /// Returns the limit in pages for each user, or `None` if there is no limit (the value of the
     /// sysctl is -1).
+    ///
+    /// A value of 0 is a limit, under which all memory is copied. With `None` the caller charges
+    /// nothing, so pages that are in use when a limit is set do not count.
     #[inline]
     pub fn limit() -> Option<usize> {
         // SAFETY: The variable is an int. The sysctl may change it at any time, hence the volatile
@@ -67,6 +89,10 @@ impl UserMemoryCharge {
     ///
     /// Returns `false` and adds nothing if the user would have more than `limit` pages. `pages`
     /// must not be 0.
+    ///
+    /// If the limit was lowered below the present count, this fails until enough pages are given
+    /// back. Callable from task context; does not sleep. The caller copies the memory if this
+    /// returns `false`.
     #[must_use]
     pub fn add(&mut self, pages: usize, limit: usize) -> bool {
         if pages == 0 {

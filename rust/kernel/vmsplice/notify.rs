@@ -44,6 +44,31 @@ use core::{
 ///
 /// The pipe and all of its calls own references, so that memory may be in use for longer than the
 /// pipe exists.
+///
+/// # Examples
+///
+/// The watermark moves in the order of the numbers, whatever the order in which memory is released:
+///
+/// ```
+/// use kernel::vmsplice::{Notifications, NotifiedCall};
+///
+/// let notices = Notifications::new()?;
+/// let first = NotifiedCall::new(notices.clone())?;
+/// let second = NotifiedCall::new(notices.clone())?;
+/// first.issue();
+/// second.issue();
+/// assert_eq!((notices.issued(), notices.released()), (2, 0));
+///
+/// // The memory of the first call is still in use.
+/// drop(second);
+/// assert_eq!(notices.released(), 0);
+/// // The end of the first call releases both.
+/// drop(first);
+/// assert_eq!(notices.released(), 2);
+/// // The number is reached already, so this does not sleep.
+/// notices.wait(2)?;
+/// # Ok::<(), Error>(())
+/// ```
 #[pin_data]
 pub struct Notifications {
     /// The list of calls. See the module documentation for the order of locks.
@@ -112,6 +137,9 @@ impl Notifications {
     /// locked.
     ///
     /// Returns [`ERESTARTSYS`] if a signal arrives first.
+    ///
+    /// A number that was not issued yet is waited for as well: the caller checks it against
+    /// [`Self::issued`] before.
     pub fn wait(&self, number: u64) -> Result {
         // SAFETY: The wait queue and the counter are fields of `self`, so they are valid during the
         // call.
@@ -140,6 +168,19 @@ impl Notifications {
 /// # Invariants
 ///
 /// The pointer is valid, and this value owns one reference to the eventfd.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{pipe::PipeRing, prelude::*, vmsplice::EventFd};
+///
+/// /// Signals the eventfd `fd` from now on when the watermark of the pipe moves.
+/// fn set_eventfd(ring: &mut PipeRing<'_>, fd: c_int) -> Result {
+///     let eventfd = EventFd::from_fd(fd)?;
+///     ring.notifications_or_new()?.set_eventfd(Some(eventfd));
+///     Ok(())
+/// }
+/// ```
 pub struct EventFd(ptr::NonNull<bindings::eventfd_ctx>);
 
 // SAFETY: Any task may signal an eventfd and give back a reference to it.
@@ -178,6 +219,19 @@ impl Drop for EventFd {
 /// `place` is accessed only with the calls of `of` locked, except that its drop reads `number`
 /// before it takes the lock; `number` does not change once it is set. `number` is 0 until the call
 /// is issued. From then on the call is in the list of `of`.
+///
+/// # Examples
+///
+/// A call that fails before its data is in the pipe takes no number:
+///
+/// ```
+/// use kernel::vmsplice::{Notifications, NotifiedCall};
+///
+/// let notices = Notifications::new()?;
+/// drop(NotifiedCall::new(notices.clone())?);
+/// assert_eq!((notices.issued(), notices.released()), (0, 0));
+/// # Ok::<(), Error>(())
+/// ```
 pub struct NotifiedCall {
     of: Arc<Notifications>,
     place: UnsafeCell<Place>,
@@ -302,6 +356,22 @@ impl PipeRing<'_> {
     /// Returns the notifications of the pipe, and creates them if there are none. May sleep.
     ///
     /// Returns [`ENOMEM`] if they cannot be allocated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::PrivatePipe;
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let mut ring = pipe.ring();
+    /// assert!(ring.notifications().is_none());
+    /// let notices = ring.notifications_or_new()?;
+    /// assert!(ring.notifications().is_some());
+    /// // The reference outlives the pipe, as the memory of a call can.
+    /// drop(pipe);
+    /// assert_eq!(notices.issued(), 0);
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn notifications_or_new(&mut self) -> Result<Arc<Notifications>> {
         if let Some(notices) = self.notifications() {
             return Ok(notices);

@@ -2,6 +2,14 @@
 
 //! Tracked memory in the queues of a socket: a zero-copy send.
 //!
+//! The network stack has its own count of the packets that use a zero-copy send, in `struct
+//! ubuf_info`. This file connects that count to the one of the [`TrackedMemory`]. The latter is
+//! given back once, when the last packet is freed: for TCP, after the peer has acknowledged the
+//! data.
+//!
+//! Not all protocols report when they free a packet.
+//! [`Socket::send_tracked`](crate::net::Socket::send_tracked) asks first.
+//!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
 use super::tracked::TrackedMemory;
@@ -55,6 +63,9 @@ impl Sending {
     }
 
     /// Returns the pointer for `msg_ubuf` of `struct msghdr`.
+    ///
+    /// The socket takes a reference for each packet that it makes. The sender's own reference ends
+    /// with `self`, so that the memory is not reported as released during the call.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *mut bindings::ubuf_info {
         self.0.as_ptr().cast()

@@ -126,6 +126,51 @@ impl Drop for HeldArray {
 /// # Invariants
 ///
 /// `memory` is valid, and this value owns one reference to it.
+///
+/// # Examples
+///
+/// The notification is sent when the builder and all buffers are gone:
+///
+/// ```
+/// use kernel::vmsplice::{Notifications, NotifiedCall, TrackedMemoryBuilder};
+///
+/// let notices = Notifications::new()?;
+/// let call = NotifiedCall::new(notices.clone())?;
+/// call.issue();
+/// let builder = TrackedMemoryBuilder::new(Some(call))?;
+/// assert!(!builder.is_full());
+/// assert_eq!(notices.released(), 0);
+/// drop(builder);
+/// assert_eq!(notices.released(), 1);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// The caller charges memory before it adds it, and copies it if the user is at the limit:
+///
+/// ```
+/// use kernel::{
+///     mm::gup::{HeldPages, UserRange},
+///     pipe::PipeBuffer,
+///     prelude::*,
+///     vmsplice::{TrackedMemoryBuilder, UserMemoryCharge}, //
+/// };
+///
+/// /// Returns a buffer for the memory that was found at the beginning of `range`.
+/// fn buffer(
+///     builder: &mut TrackedMemoryBuilder,
+///     held: HeldPages,
+///     range: UserRange,
+/// ) -> Result<PipeBuffer> {
+///     if let Some(limit) = UserMemoryCharge::limit() {
+///         if !builder.charge(&held, limit) {
+///             let (offset, len) = (range.offset(), range.first_pages(1).len());
+///             // CAST: At most `PAGE_SIZE`.
+///             return PipeBuffer::from_page(held.copy(0, offset, len)?, 0, len as u32);
+///         }
+///     }
+///     builder.track(held, range).map_err(|_| ENOSPC)
+/// }
+/// ```
 pub struct TrackedMemoryBuilder {
     memory: NonNull<TrackedMemory>,
 }
@@ -177,6 +222,10 @@ impl TrackedMemoryBuilder {
     /// object. Call this before [`Self::track`].
     ///
     /// Returns `false` and counts nothing if the user would have more than `limit` pages.
+    ///
+    /// All pages of the folio count, since a reference to one of them keeps the whole folio in
+    /// memory. A folio counts again in each object, that is, once for each [`UserRanges::MAX`]
+    /// ranges.
     #[must_use]
     pub fn charge(&mut self, held: &HeldPages, limit: usize) -> bool {
         let contents = self.contents();
@@ -192,6 +241,8 @@ impl TrackedMemoryBuilder {
     /// must have been found at the beginning of `range`.
     ///
     /// Returns `Err(held)` if there is no room for more memory.
+    ///
+    /// Does not charge the memory. The builder may be dropped while the buffer is in use.
     #[inline]
     pub fn track(&mut self, held: HeldPages, range: UserRange) -> Result<PipeBuffer, HeldPages> {
         let memory = self.memory;
@@ -219,6 +270,9 @@ impl PipeBuffer {
     ///
     /// A consumer that uses the memory after it dropped the buffer keeps a reference to the result
     /// for as long.
+    ///
+    /// Only sockets keep memory in this way: drivers and files own the buffer, or are done
+    /// with it when they return.
     #[inline]
     pub fn tracked(&self) -> Option<&TrackedMemory> {
         let raw = self.raw();
