@@ -34,6 +34,17 @@ impl LocalFile {
     ///
     /// Returns [`EBADF`] if `fd` is not open or was opened with `O_PATH`, and the error of `f` if
     /// that fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{fs::LocalFile, pipe::Pipe, prelude::*};
+    ///
+    /// /// Returns whether `fd` is an end of a pipe.
+    /// fn is_pipe(fd: c_int) -> Result<bool> {
+    ///     LocalFile::with_fd(fd, |file| Ok(Pipe::of_file(file).is_some()))
+    /// }
+    /// ```
     #[inline]
     pub fn with_fd<R>(fd: c_int, f: impl FnOnce(&LocalFile) -> Result<R>) -> Result<R> {
         struct Fd(bindings::fd);
@@ -158,6 +169,9 @@ impl LocalFile {
     /// Checks whether `len` bytes at `pos` may be read. May sleep. C: `rw_verify_area(READ, ...)`.
     ///
     /// Returns [`EINVAL`] if the range is impossible, or the error of a security module.
+    ///
+    /// `len` may be larger than what is transferred later: one check covers all parts of a
+    /// transfer.
     #[inline]
     pub fn verify_read(&self, pos: &Offset, len: usize) -> Result {
         self.verify(bindings::READ, pos, len)
@@ -203,6 +217,37 @@ impl LocalFile {
     /// - [`EBADF`]: the file is not open for reading.
     /// - [`EINVAL`]: the file has no `->splice_read`.
     /// - Those of `->splice_read`.
+    ///
+    /// `->splice_read` adds buffers to the ring. It does not wake the readers, and it may unlock
+    /// the pipe while a driver waits for its device, so the caller reads the indices of the ring
+    /// again afterwards.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     fs::{file::Offset, LocalFile},
+    ///     pipe::Pipe,
+    ///     prelude::*,
+    ///     splice::{room_in_bytes, wait_for_room, SpliceFlags}, //
+    /// };
+    ///
+    /// /// Reads from `file` into a pipe, as much as there is room for.
+    /// fn fill(file: &LocalFile, pos: &mut Offset, pipe: &mut Pipe<'_>) -> Result<usize> {
+    ///     let flags = SpliceFlags::empty();
+    ///     let mut guard = pipe.lock();
+    ///     let mut ring = guard.ring();
+    ///     wait_for_room(&mut ring, flags)?;
+    ///     let len = room_in_bytes(&ring);
+    ///     file.verify_read(pos, len)?;
+    ///     let bytes = file.call_splice_read(pos, &mut ring, len, flags)?;
+    ///     drop(guard);
+    ///     if bytes > 0 {
+    ///         pipe.wake_readers();
+    ///     }
+    ///     Ok(bytes)
+    /// }
+    /// ```
     #[inline(always)]
     pub fn call_splice_read(
         &self,
@@ -269,6 +314,31 @@ impl LocalFile {
     /// - [`EBADF`]: the file is not open for writing.
     /// - [`EINVAL`]: the file has no `->write_iter`.
     /// - Those of `->write_iter`.
+    ///
+    /// A result above the length of `from` is a bug of the file. It is warned about and cut,
+    /// because the caller would drop data from the pipe that was never written.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::mem::MaybeUninit;
+    /// use kernel::{
+    ///     fs::{file::Offset, LocalFile},
+    ///     pipe::PipeBuffer,
+    ///     prelude::*,
+    ///     splice::Pieces, //
+    /// };
+    ///
+    /// /// Writes the bytes of one buffer, whose contents were confirmed, to a file.
+    /// fn write(file: &LocalFile, pos: &mut Offset, buf: &PipeBuffer) -> Result<usize> {
+    ///     let mut slots = [const { MaybeUninit::uninit() }; 1];
+    ///     let mut pieces = Pieces::new(&mut slots);
+    ///     pieces.push(buf, buf.len());
+    ///     // Protects against freezing for the duration of the write.
+    ///     let _write = file.start_write();
+    ///     file.call_write_iter(pos, pieces.source().as_iter())
+    /// }
+    /// ```
     #[inline]
     pub fn call_write_iter(&self, pos: &mut Offset, from: &mut IovIterSource<'_>) -> Result<usize> {
         if !self.is_writable() {
@@ -347,6 +417,8 @@ impl LocalFile {
     /// the file system is frozen. C: `file_start_write`.
     ///
     /// Call this before the pipe is locked: freeze protection is the outer lock.
+    ///
+    /// Does nothing for a file that is not a regular one, such as a socket or a device.
     #[inline]
     pub fn start_write(&self) -> WriteGuard<'_> {
         // SAFETY: The file is valid, since there is a reference to it.
@@ -372,6 +444,8 @@ impl LocalFile {
 
     /// Notifies watchers (inotify, fanotify) that the file was read. May sleep. C:
     /// `fsnotify_access`.
+    ///
+    /// Call this once for each system call that read something, not for each buffer.
     #[inline]
     pub fn notify_access(&self) {
         // SAFETY: The file is valid, since there is a reference to it.

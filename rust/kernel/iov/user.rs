@@ -23,6 +23,53 @@ use core::{marker::PhantomData, mem::MaybeUninit};
 /// # Invariants
 ///
 /// If `heap` is not null, `import_iovec` allocated it.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{iov::user::UserIov, pipe::PipeRing, prelude::*, uaccess::UserPtr};
+///
+/// /// Copies user memory to a pipe, page by page, until the pipe is full.
+/// fn copy_in(ring: &mut PipeRing<'_>, iov: UserPtr, segments: usize) -> Result<usize> {
+///     UserIov::with_source(iov, segments, |source| {
+///         let mut bytes = 0;
+///         while !source.is_empty() {
+///             let Some(vacancy) = ring.vacancy() else { break };
+///             let buf = source.copy_page()?;
+///             bytes += buf.len();
+///             vacancy.fill(buf);
+///         }
+///         Ok(bytes)
+///     })
+/// }
+/// ```
+///
+/// The other direction, where a page of the destination that cannot be written to ends the copy:
+///
+/// ```
+/// use kernel::{
+///     iov::user::{copy_to_iter, UserIov},
+///     pipe::PipeRing,
+///     prelude::*,
+///     uaccess::UserPtr, //
+/// };
+///
+/// /// Copies the data of a pipe to user memory.
+/// fn copy_out(ring: &mut PipeRing<'_>, iov: UserPtr, segments: usize) -> Result<usize> {
+///     UserIov::with_dest(iov, segments, |dest| {
+///         let mut bytes = 0;
+///         while let Some(buf) = ring.front() {
+///             let copied = copy_to_iter(buf, buf.len(), dest);
+///             if copied == 0 {
+///                 break;
+///             }
+///             bytes += copied;
+///             ring.consume(copied);
+///         }
+///         Ok(bytes)
+///     })
+/// }
+/// ```
 pub struct UserIov {
     heap: *mut bindings::iovec,
 }
@@ -181,6 +228,9 @@ impl UserSource<'_> {
     }
 
     /// Returns the first range of addresses that is not empty, or `None` if no bytes are left.
+    ///
+    /// The addresses are those of the caller's vector. It is not checked that they are mapped, only
+    /// that they can be addresses of user memory.
     #[inline]
     pub fn front(&mut self) -> Option<UserRange> {
         let left = self.len();
@@ -225,6 +275,10 @@ impl UserSource<'_> {
     ///
     /// - [`EFAULT`]: no byte can be read.
     /// - [`ENOMEM`]: no page can be allocated.
+    ///
+    /// Copies less than a page's worth if the memory ends within it, or if the rest cannot be read:
+    /// the next call then returns [`EFAULT`] for that rest, after the bytes before it were
+    /// delivered.
     #[cold]
     pub fn copy_page(&mut self) -> Result<PipeBuffer> {
         self.copy_page_by(|page, len, iter| {

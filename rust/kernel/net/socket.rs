@@ -16,6 +16,34 @@ use crate::{
 use core::ptr;
 
 /// A network socket that an open file refers to. C: `struct socket`.
+///
+/// # Examples
+///
+/// ```
+/// use core::mem::MaybeUninit;
+/// use kernel::{
+///     fs::LocalFile,
+///     net::Socket,
+///     pipe::{PipeRing, DEFAULT_BUFFERS},
+///     prelude::*,
+///     splice::Pieces, //
+/// };
+///
+/// /// Sends as much as one message takes of the data in a pipe, and returns the number of bytes.
+/// fn send(ring: &mut PipeRing<'_>, file: &LocalFile) -> Result<usize> {
+///     let socket = Socket::of_file(file).ok_or(ENOTSOCK)?;
+///     let mut slots = [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS];
+///     let mut pieces = Pieces::new(&mut slots);
+///     let more = pieces.gather_unless_tracked(ring, usize::MAX)?;
+///     if pieces.is_empty() {
+///         return Ok(0);
+///     }
+///     let sent = socket.send_pages(&pieces, more, false)?;
+///     // The socket has its own references to the pages that it sends.
+///     ring.consume(sent);
+///     Ok(sent)
+/// }
+/// ```
 #[repr(transparent)]
 pub struct Socket(Opaque<bindings::socket>);
 
@@ -37,6 +65,13 @@ impl Socket {
     /// `dont_wait` is true, the call does not block.
     ///
     /// Returns the number of bytes that the socket took. Errors are those of `sendmsg(2)`.
+    ///
+    /// A protocol that sends by reference, such as TCP, keeps references to the pages until the
+    /// data is acknowledged. It reads the pages when it transmits them, so the receiver sees what
+    /// the owner of the memory writes until then.
+    ///
+    /// The call blocks while the send buffer is full, with the caller's pipe locked. So `dont_wait`
+    /// is the `O_NONBLOCK` of the socket, which is independent of `SPLICE_F_NONBLOCK`.
     #[inline]
     pub fn send_pages(&self, pieces: &Pieces<'_>, more: bool, dont_wait: bool) -> Result<usize> {
         self.send(pieces, bindings::MSG_SPLICE_PAGES, None, more, dont_wait)
@@ -51,6 +86,9 @@ impl Socket {
     /// - [`EOPNOTSUPP`]: the protocol does not report when it releases pages.
     /// - [`ENOMEM`]: there is no memory to track the pages.
     /// - Those of `sendmsg(2)`.
+    ///
+    /// If the socket cannot take all, it may still have taken a part: consume as many bytes as this
+    /// returns, and no more.
     pub fn send_tracked(
         &self,
         pieces: &Pieces<'_>,
