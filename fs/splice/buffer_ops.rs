@@ -40,6 +40,8 @@ impl PipeBufferOps for PageCache {
 
     fn confirm(buf: &PipeBuffer) -> Result {
         let folio = buf.folio();
+        // No lock for the usual case. A folio that was read completely stays good, even if it was
+        // truncated since: its data was in the file when the reference was taken.
         if folio.is_uptodate() {
             return Ok(());
         }

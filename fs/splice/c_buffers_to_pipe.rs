@@ -20,6 +20,7 @@ pub(crate) fn splice_to_pipe(
     ring: &mut PipeRing<'_>,
     bufs: &mut impl ExactSizeIterator<Item = PipeBuffer>,
 ) -> Result<usize> {
+    // As in C, a source without data raises no `SIGPIPE`: the caller reports the end of the data.
     if bufs.len() == 0 {
         return Ok(0);
     }
@@ -27,6 +28,7 @@ pub(crate) fn splice_to_pipe(
         return Err(broken_pipe());
     }
     let (_, bytes) = ring.append(bufs);
+    // The caller would take 0 for the end of the data. The pipe is full, or all buffers were empty.
     if bytes == 0 {
         return Err(EAGAIN);
     }
@@ -43,6 +45,8 @@ pub(crate) fn add_to_pipe(ring: &mut PipeRing<'_>, buf: PipeBuffer) -> Result<us
         return Err(broken_pipe());
     }
     let bytes = buf.len();
+    // Does not wait for room, which would unlock the pipe: FUSE puts in the parts of a request by
+    // several calls, and no other data may come between them.
     ring.vacancy().ok_or(EAGAIN)?.fill(buf);
     Ok(bytes)
 }

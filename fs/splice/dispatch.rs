@@ -51,6 +51,8 @@ pub(crate) fn do_splice(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    // Here and not in `sys_splice`, because io_uring calls this with files that it looked up
+    // itself.
     if !input.is_readable() || !output.is_writable() {
         return Err(EBADF);
     }
@@ -60,9 +62,13 @@ pub(crate) fn do_splice(
             if in_offset.is_some() || out_offset.is_some() {
                 return Err(ESPIPE);
             }
+            // The buffers would move from a ring to itself, and both ends would need the same
+            // mutex.
             if from.is_same(&to) {
                 return Err(EINVAL);
             }
+            // The call can wait for either pipe, and its caller cannot tell which one. So
+            // `O_NONBLOCK` of one end is enough.
             let flags = inherit_nonblock(flags, &[input, output]);
             pipe_to_pipe::splice(&mut from, &mut to, len, flags)?
         }
@@ -73,10 +79,17 @@ pub(crate) fn do_splice(
             if out_offset.is_some() && !output.can_pwrite() {
                 return Err(output.no_offset());
             }
+            // As in C, the position is read without its lock: a transfer can wait for the pipe for
+            // any time, and `read(2)` and `lseek(2)` of other tasks would wait for the lock
+            // meanwhile.
             let mut pos = out_offset.as_deref().copied().unwrap_or(output.pos());
+            // The write would go to the end of the file, and not to the position that is verified
+            // below.
             if output.has_flags(O_APPEND) {
                 return Err(EINVAL);
             }
+            // Before freeze protection: a listener of fanotify pre-content events may fill the file
+            // before it lets this check pass, and needs to write to the same file system.
             output.verify_write(&pos, len)?;
             // Only the pipe's `O_NONBLOCK` counts here. That of `output` is for its
             // `->splice_write`: a socket does not wait for room, but still waits for the pipe.
@@ -95,7 +108,11 @@ pub(crate) fn do_splice(
                 return Err(input.no_offset());
             }
             let mut pos = in_offset.as_deref().copied().unwrap_or(input.pos());
+            // Before the pipe is locked: a security module or a fanotify listener may take any
+            // time.
             input.verify_read(&pos, len)?;
+            // The flag of `input` is for its `->splice_read`, which gets the file and looks at it
+            // itself.
             let flags = inherit_nonblock(flags, &[output]);
             let ret = splice_file_to_pipe(input, &mut to, &mut pos, len, flags);
             store_pos(input, in_offset, pos, &ret);
@@ -119,6 +136,7 @@ pub(crate) fn do_splice(
 fn store_pos(file: &LocalFile, offset: Option<&mut Offset>, pos: Offset, ret: &Result<usize>) {
     match offset {
         Some(offset) => *offset = pos,
+        // After an error, leave a position that other tasks may have moved meanwhile.
         None if ret.is_ok() => file.set_pos(pos),
         None => (),
     }
@@ -192,6 +210,7 @@ pub(crate) fn sys_splice(
                 len,
                 flags,
             )?;
+            // Only after success, so that an error leaves the offsets as the caller passed them.
             off_out.write(out_offset)?;
             off_in.write(in_offset)?;
             Ok(bytes)
@@ -218,9 +237,12 @@ pub(crate) fn do_tee(
     if from.is_same(&to) {
         return Err(EINVAL);
     }
+    // `RWF_NOWAIT` stays allowed, as in C: no file is read or written while the pipes are locked.
     let flags = inherit_nonblock(flags, &[input, output]);
     let bytes = pipe_to_pipe::tee(&mut from, &mut to, len, flags)?;
     if bytes > 0 {
+        // In the order of C. Unlike in `do_splice`, no operation of a file ran that could have
+        // reported an event before.
         input.notify_access();
         output.notify_modify();
     }

@@ -248,6 +248,7 @@ pub(crate) unsafe extern "C" fn splice_from_pipe(
     let (mut pipe, file, pos) =
         unsafe { (Pipe::from_raw(pipe), LocalFile::from_raw_file(file), *ppos) };
     let mut desc = SpliceDesc::for_file(len, SpliceFlags::from_kernel(flags), pos, file);
+    // The position is not written back, as in C: the callers are devices without positions.
     // SAFETY: `desc` has `file` in its union, for which `actor` may be called, as this function
     // requires.
     let ret = unsafe { feed_c_actor(&mut pipe.lock().ring(), &mut desc, actor) };

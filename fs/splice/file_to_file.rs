@@ -45,11 +45,14 @@ pub(crate) fn splice_direct(
     if !file.is_seekable() {
         return Err(EINVAL);
     }
+    // The task has no pipe while this one is in use. So a transfer that the source or the sink
+    // starts in this task gets another one, and does not mix its data with the data in this one.
     let mut pipe = PrivatePipe::take_from_current()?;
     let ret = pump(file, &mut pipe, desc, sink);
     // This drops the bytes that the sink did not take. They are not lost, because `desc.pos()` is
     // in front of them: the caller can read them again.
     pipe.keep_for_current();
+    // After any read, as in C: whether the sink took the data makes no difference for the source.
     file.accessed();
     ret
 }
@@ -78,18 +81,23 @@ fn pump(
         let read =
             match file_to_pipe::read(file, &mut pos, &mut pipe.ring(), len - bytes, read_flags) {
                 Ok(0) => {
+                    // If the caller set `SPLICE_F_MORE`, it sends more data by another call. If
+                    // nothing was sent, there is nothing that the sink could have held back.
                     if !more && bytes > 0 {
                         sink.source_ended(desc);
                     }
                     break;
                 }
                 Ok(read) => read,
+                // The bytes were delivered, so the caller must learn their number. The next call
+                // gets the error, if there still is one.
                 Err(_) if bytes > 0 => break,
                 Err(err) => return Err(err),
             };
         // The pipe was empty before the read, so all slots in use are new.
         file_to_pipe::count(read, pipe.ring().indices().occupancy() as usize);
         desc.set_total_len(read);
+        // The last part: without the flag, a socket sends it at once and does not wait for more.
         if read >= len - bytes && !more {
             desc.set_flags(desc.flags().without(SpliceFlag::More));
         }
@@ -105,6 +113,8 @@ fn pump(
                 return Err(err);
             }
         };
+        // The pipe is not empty now. To read on would put later bytes behind those that the sink
+        // refused, so let the caller try again from the first of these.
         if drained < read {
             bytes += drained;
             desc.set_pos(start + drained as Offset);
@@ -112,6 +122,8 @@ fn pump(
         }
         // A C actor can claim more bytes than the pipe held, so count those that were read.
         bytes += read;
+        // The source decides how far a read moves its position. A character device need not move
+        // it.
         desc.set_pos(pos);
     }
     Ok(bytes)
@@ -177,6 +189,8 @@ pub(crate) fn splice_file_range(
 ) -> Result<usize> {
     Counter::CallsFileRange.add(1);
     output.assert_write_started();
+    // A file system passes the length of `copy_file_range(2)`, which is limited only for files
+    // without an operation of their own.
     let len = len.min(MAX_RW_COUNT);
     file_to_file::<true>(input, in_pos, output, out_pos, len, SpliceFlags::empty())
 }
@@ -190,9 +204,12 @@ fn file_to_file<const WRITE_STARTED: bool>(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    // Before the source is read: the sink would refuse the data only after that.
     if !output.is_writable() {
         return Err(EBADF);
     }
+    // The data would go to the end of the file, and not to `out_pos`, which the caller has
+    // verified.
     if output.has_flags(O_APPEND) {
         return Err(EINVAL);
     }

@@ -34,6 +34,8 @@ pub(crate) fn splice_file_to_pipe(
 ) -> Result<usize> {
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
+    // Wait for room before the read, and not during it: a stream, such as a socket, cannot take
+    // back data that was read from it.
     wait_for_room(&mut ring, flags)?;
     let before = ring.indices().head();
     let bytes = read(file, pos, &mut ring, len, flags)?;
@@ -42,6 +44,7 @@ pub(crate) fn splice_file_to_pipe(
     // the occupancy.
     let indices = ring.indices();
     let linked = indices.head().wrapping_sub(before).min(indices.occupancy());
+    // Unlock first: a reader that is woken before would block on the mutex right away.
     drop(guard);
     count(bytes, linked as usize);
     if bytes > 0 {
@@ -73,6 +76,7 @@ pub(crate) fn read(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    // `copy_splice_read` fails if there is no page to allocate.
     if len == 0 {
         return if file.is_readable() {
             Ok(0)
@@ -80,6 +84,8 @@ pub(crate) fn read(
             Err(EBADF)
         };
     }
+    // Read no more than fits: a stream would lose what cannot be put into the pipe. The second
+    // limit keeps the result in an int, in which many files count.
     let len = len.min(room_in_bytes(ring)).min(MAX_RW_COUNT);
 
     // With `O_DIRECT` and DAX there is no page cache to refer to, so read into new pages. This is
@@ -98,6 +104,8 @@ pub(crate) fn vfs_splice_read(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    // The callers are file systems that read from another file. The system call has verified the
+    // range of the outer file only.
     file.verify_read(pos, len)?;
     read(file, pos, ring, len, flags)
 }
@@ -113,7 +121,10 @@ pub(crate) fn copy_splice_read(
     ring: &mut PipeRing<'_>,
     len: usize,
 ) -> Result<usize> {
+    // File systems call this as well, for example ceph and 9p, with a length that need not fit.
     let len = len.min(room_in_bytes(ring));
+    // The pipe is locked, so an allocation holds up its other users. Up to eight pages need none
+    // for their list; a larger array would be too much for the stack, on which file systems nest.
     let mut array = PageArray::new();
     let mut pages = FreshPages::alloc(&mut array, len.div_ceil(PAGE_SIZE))?;
 
@@ -121,6 +132,7 @@ pub(crate) fn copy_splice_read(
         pages
             .read_file(file, pos, len)
             .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
+    // Only bytes that the file reports go into the pipe: the pages are not zeroed.
     pages.put_into(ring);
     if file.is_direct() {
         // The device has written to the pages that are now in the pipe: no CPU copied the data.

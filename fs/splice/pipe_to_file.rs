@@ -63,6 +63,8 @@ pub(crate) fn iter_file_splice_write(
             break Err(err.into());
         }
         let vecs = vecs.spare_capacity_mut();
+        // The pipe stays locked during the write, so that no other reader takes the bytes that are
+        // being written. A slow file therefore blocks all users of the pipe, as in C.
         match write_some(&mut ring, file, pos, len, vecs, &mut progress) {
             Ok(true) => (),
             Ok(false) => break Ok(0),
@@ -70,6 +72,8 @@ pub(crate) fn iter_file_splice_write(
         }
     };
     progress.wake(&mut ring);
+    // Bytes that were written have left the pipe, so the caller must learn their number. If an
+    // error followed them, the next call gets it.
     let ret = progress.result(ret);
     drop(guard);
 
@@ -94,6 +98,8 @@ fn write_some<'a>(
     progress: &mut Progress,
 ) -> Result<bool> {
     let mut pieces = Pieces::new(vecs);
+    // One call of `->write_iter` for all buffers: each call takes the inode lock, and may start a
+    // transaction of the file system.
     match pieces.gather(ring, len - progress.bytes) {
         Ok(_) => (),
         // The page of a buffer was truncated. As in C, the buffers in front of it are not written
@@ -102,9 +108,11 @@ fn write_some<'a>(
         Err(err) => return Err(err),
     }
     let written = file.call_write_iter(pos, pieces.source().as_iter())?;
+    // A file that takes nothing and reports no error would be called for ever.
     if written == 0 {
         return Ok(false);
     }
+    // Only now, so that bytes that the file did not take stay in the pipe.
     progress.consume(ring, written);
     Ok(true)
 }

@@ -107,6 +107,8 @@ pub(crate) fn splice(
         if let Ok(Outcome::Done(1..)) = outcome {
             output.wake_readers();
         }
+        // A part that is split off a buffer of one slot makes no room, so no writer is woken for
+        // it.
         if moved.buffers > 0 || moved.made_room {
             Counter::BuffersMoved.add(moved.buffers);
             input.wake_writers();
@@ -138,6 +140,7 @@ fn move_buffers(
     moved: &mut Moved,
 ) -> Result<Outcome> {
     // One check is enough: the lock of a pipe guards its number of readers.
+    // The waits do not look at the readers of a pipe that has room.
     if !to.has_readers() {
         return Err(broken_pipe());
     }
@@ -163,6 +166,8 @@ fn move_buffers(
         return Ok(Outcome::Done(bytes));
     }
     ret?;
+    // Both with the pipe locked. Otherwise a writer could write and close in between, and its data
+    // would be taken for the end of the data.
     if from.is_empty() && !from.has_writers() {
         return Ok(Outcome::Done(0));
     }
@@ -233,6 +238,7 @@ pub(crate) fn tee(
     drop(from);
     drop(to);
 
+    // The input keeps its buffers, so no writer of it is woken.
     if let Ok(1..) = bytes {
         output.wake_readers();
     }

@@ -29,11 +29,15 @@ pub(crate) fn splice_to_socket(
     flags: SpliceFlags,
 ) -> Result<usize> {
     let socket = Socket::of_file(file).ok_or(ENOTSOCK)?;
+    // `SPLICE_F_NONBLOCK` is for the pipe only, as in C: with it, a program can wait for room in
+    // the socket but not for data in the pipe.
     let dont_wait = file.has_flags(O_NONBLOCK);
     let mut progress = Progress::default();
     let mut copied = 0;
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
+    // The pipe stays locked while the socket waits for room: the buffers are only borrowed for the
+    // send, and leave the pipe when the socket has taken its own references.
     let ret = loop {
         if progress.bytes == len {
             break Ok(0);
@@ -54,6 +58,7 @@ pub(crate) fn splice_to_socket(
         }
     };
     drop(guard);
+    // After the unlock: writers that are woken before would block on the mutex right away.
     if progress.wake_writers {
         pipe.wake_writers();
     }
@@ -101,6 +106,7 @@ fn send_some(
     let left_in_pipe = gathered.unwrap_or(true);
     let more = flags.contains(SpliceFlag::More) || (left_in_pipe && pieces.bytes() < wanted);
     let sent = socket.send_pages(&pieces, more, dont_wait)?;
+    // A protocol that takes nothing and reports no error would be called for ever.
     if sent == 0 {
         return Ok(false);
     }
@@ -131,6 +137,8 @@ fn send_tracked(
         // The protocol would keep references to the pages and not report when it drops them, so
         // the memory would be reported too early.
         Err(err) if err == EOPNOTSUPP => {
+            // One buffer in each round, at most one page of it: the next round looks at the socket
+            // and at signals again, and a single page needs no allocation for a list.
             let Some(buf) = ring.front() else {
                 return Ok(false);
             };

@@ -21,6 +21,8 @@ impl SpliceDesc {
     /// Creates a description of a transfer of `len` bytes. Its union is zero.
     #[inline]
     pub(crate) fn new(len: usize, flags: SpliceFlags, pos: Offset) -> Self {
+        // The whole struct, and not only the fields that are set below: C actors may read any of
+        // them, and the union and `splice_eof` are null for an actor that has no use for them.
         // SAFETY: All-zero is a valid value of this C struct of integers and pointers.
         let mut desc: bindings::splice_desc = unsafe { MaybeUninit::zeroed().assume_init() };
         desc.total_len = len;
@@ -148,6 +150,8 @@ impl Actor for CActor<'_> {
     #[inline]
     fn take(&mut self, mut buf: BufferRef<'_>, len: usize) -> Result<usize> {
         let (pipe, buf) = buf.as_raw();
+        // C actors take the number of bytes from here: a part of the buffer, if the transfer ends
+        // in it.
         // CAST: `len` is at most the length of the buffer, which is a u32.
         self.desc.0.len = len as u32;
         // SAFETY: By the type invariant `actor` accepts `desc` and any buffer. `BufferRef`

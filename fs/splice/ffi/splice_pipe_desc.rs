@@ -58,10 +58,15 @@ impl<'a> SplicePipeDesc<'a> {
     pub(super) unsafe fn grow(desc: *mut bindings::splice_pipe_desc, max_usage: u32) -> Result {
         // SAFETY: The caller guarantees that `desc` is valid.
         let desc = unsafe { &mut *desc };
+        // The caller fills in no more pages than this, even if `F_SETPIPE_SZ` enlarges the pipe
+        // meanwhile. `shrink` looks at it, too, and not at the pipe, whose size may be another one
+        // by then.
         desc.nr_pages_max = max_usage;
         if max_usage <= bindings::PIPE_DEF_BUFFERS {
             return Ok(());
         }
+        // Both vectors are forgotten only if both could be allocated, so a failure of the second
+        // one frees the first.
         let pages = KVec::<*mut bindings::page>::with_capacity(max_usage as usize, GFP_KERNEL)?;
         let partial =
             KVec::<bindings::partial_page>::with_capacity(max_usage as usize, GFP_KERNEL)?;
@@ -106,6 +111,7 @@ impl Iterator for SplicePipeDesc<'_> {
             )
         };
         self.next += 1;
+        // As in C, the caller can see here how many pages were left.
         self.desc.nr_pages -= 1;
         // SAFETY: By the type invariant the page comes with a reference that was not taken; `next`
         // was increased, so it is not taken twice. The caller of `from_raw` guarantees that the
@@ -116,6 +122,9 @@ impl Iterator for SplicePipeDesc<'_> {
                 offset: partial.offset,
                 len: partial.len,
                 ops: self.desc.ops,
+                // A flag that an earlier user of the slot left would be wrong for this page: with
+                // `PIPE_BUF_FLAG_CAN_MERGE`, `write(2)` would append to a page of the page cache
+                // (CVE-2022-0847).
                 flags: 0,
                 private: partial.private,
             })
@@ -137,6 +146,8 @@ impl Drop for SplicePipeDesc<'_> {
         let Some(release) = self.desc.spd_release else {
             return;
         };
+        // By the function of the caller, which may undo more than a reference: tracing gives the
+        // page back to its ring buffer.
         for page in self.next..self.end {
             // SAFETY: By the type invariant the reference of this page was not taken. The caller of
             // `from_raw` guarantees that the function fits the pages.
