@@ -211,7 +211,8 @@ impl<'a> FreshPages<'a> {
         }
 
         let mut iter = MaybeUninit::uninit();
-        // SAFETY: By the type invariant the first `segments` elements are initialized. `iov_iter_bvec` initializes the whole of `iter`.
+        // SAFETY: By the type invariant the first `segments` elements are initialized.
+        // `iov_iter_bvec` initializes the whole of `iter`.
         let iter = unsafe {
             bindings::iov_iter_bvec(
                 iter.as_mut_ptr(),

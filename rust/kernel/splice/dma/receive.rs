@@ -69,8 +69,8 @@ impl<T: PageOwner> Receive<T> {
         })
     }
 
-    /// Allocates the pages that are missing, for the `owner` of each. Returns [`ENOMEM`] only if there is no page at all:
-    /// the device can also work with fewer pages.
+    /// Allocates the pages that are missing, for the `owner` of each. Returns [`ENOMEM`] only if
+    /// there is no page at all: the device can also work with fewer pages.
     ///
     /// The caller holds the lock of the channel's state. May sleep.
     pub(super) fn add_pages(&mut self, owner: impl Fn() -> T) -> Result {
