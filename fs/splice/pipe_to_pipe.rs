@@ -139,8 +139,8 @@ fn move_buffers(
     flags: SpliceFlags,
     moved: &mut Moved,
 ) -> Result<Outcome> {
-    // One check is enough: the lock of a pipe guards its number of readers.
-    // The waits do not look at the readers of a pipe that has room.
+    // The waits do not look at the readers of a pipe that has room. One check is enough: the lock of
+    // a pipe guards its number of readers.
     if !to.has_readers() {
         return Err(broken_pipe());
     }

@@ -7,8 +7,8 @@
 //! unlocked, until it is true. The state's mutex nests inside the pipe's in the first look, and the
 //! driver takes it alone otherwise, so the order is always the same.
 //!
-//! The first look of a call does not check signals, so that a call that need not wait succeeds even
-//! if a signal is pending, as `read(2)` does. Each further one does: a driver that calls a wait in
+//! The first wait of a call looks at the condition before signals, so that a driver that need not
+//! wait goes on, as `read(2)` does. Each further wait looks at signals first: a driver that waits in
 //! a loop can then be interrupted, even if the condition is always true.
 
 #![forbid(unsafe_code)]
