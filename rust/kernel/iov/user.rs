@@ -246,7 +246,8 @@ impl UserSource<'_> {
             // SAFETY: The iterator has several ranges, so the union has this member. Bytes are left,
             // so there is a range.
             let range = unsafe { &*self.ranges_or_base().__iov };
-            // CAST: The length of a range fits in a usize.
+            // CAST: The length of a range fits in a usize. It has that type on 64-bit machines only.
+            #[allow(clippy::unnecessary_cast)]
             let len = range.iov_len as usize - self.iter.iov_offset;
             if len > 0 {
                 let addr = range.iov_base as usize + self.iter.iov_offset;

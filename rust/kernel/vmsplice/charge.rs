@@ -82,7 +82,7 @@ impl UserMemoryCharge {
     unsafe fn counter<'a>(user: *mut bindings::user_struct) -> &'a Atomic<isize> {
         // SAFETY: The caller guarantees that `user` is valid. All code accesses this field
         // atomically.
-        unsafe { Atomic::from_ptr(&raw mut (*user).pipe_user_memory.counter as *mut isize) }
+        unsafe { Atomic::from_ptr((&raw mut (*user).pipe_user_memory.counter).cast()) }
     }
 
     /// Adds `pages` pages to the charge and counts them for the real user of the current task.
@@ -98,14 +98,13 @@ impl UserMemoryCharge {
         if pages == 0 {
             return true;
         }
-        // SAFETY: `current_user` returns the valid user of the current task. By the type invariant
-        // `self.user` is null or a valid reference.
         let user = if self.user.is_null() {
+            // SAFETY: The current task is valid, and so is its user until this function returns.
             unsafe { bindings::current_user() }
         } else {
             self.user
         };
-        // SAFETY: The user is valid, see above.
+        // SAFETY: The user is that of the current task, or by the type invariant a valid reference.
         let counter = unsafe { Self::counter(user) };
         let mut counted = counter.load(Relaxed);
         loop {
