@@ -88,8 +88,8 @@ pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
     Ok(())
 }
 
-/// The transfer in progress: its direction, its memory, and for a page to receive into the number of
-/// bytes.
+/// The transfer in progress: its direction, its memory, and for a page to receive into the number
+/// of bytes.
 enum Transfer {
     ToDevice(Piece),
     FromDevice(Piece, usize),

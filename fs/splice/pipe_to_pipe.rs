@@ -139,8 +139,8 @@ fn move_buffers(
     flags: SpliceFlags,
     moved: &mut Moved,
 ) -> Result<Outcome> {
-    // The waits do not look at the readers of a pipe that has room. One check is enough: the lock of
-    // a pipe guards its number of readers.
+    // The waits do not look at the readers of a pipe that has room. One check is enough: the lock
+    // of a pipe guards its number of readers.
     if !to.has_readers() {
         return Err(broken_pipe());
     }
@@ -174,9 +174,9 @@ fn move_buffers(
     stuck(flags)
 }
 
-/// Moves as much of the oldest buffer of `from` as fits into `to`, at most `most` bytes. Returns the
-/// number of bytes, or `None` if there is no buffer or no room. Returns [`EFAULT`] if the buffer
-/// must be split, but its page cannot have another reference.
+/// Moves as much of the oldest buffer of `from` as fits into `to`, at most `most` bytes. Returns
+/// the number of bytes, or `None` if there is no buffer or no room. Returns [`EFAULT`] if the
+/// buffer must be split, but its page cannot have another reference.
 fn move_fitting(
     from: &mut PipeRing<'_>,
     to: &mut PipeRing<'_>,

@@ -239,7 +239,8 @@ fn keep_all(
 
 /// Copies the next `len` bytes of `source` to `sink`, through the page tables of the caller: so the
 /// bytes are the caller's, even if another thread writes to them and thereby gets another page.
-/// Returns `Ok(false)` if it stopped at memory that is not mapped; with `faults`, that is faulted in.
+/// Returns `Ok(false)` if it stopped at memory that is not mapped; with `faults`, that is faulted
+/// in.
 #[cold]
 #[inline(never)]
 fn copy_by_address(

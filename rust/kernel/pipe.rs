@@ -146,8 +146,8 @@ impl<'a> Pipe<'a> {
         if !is_locked {
             return None;
         }
-        // INVARIANT: The pipe is locked, or no file refers to it and `self` is the only handle, which
-        // stays borrowed while the guard exists.
+        // INVARIANT: The pipe is locked, or no file refers to it and `self` is the only handle,
+        // which stays borrowed while the guard exists.
         Some(PipeGuard {
             pipe: self.pipe,
             _handle: PhantomData,

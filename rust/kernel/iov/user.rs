@@ -243,10 +243,11 @@ impl UserSource<'_> {
             return Some(UserRange::new(base as usize + self.iter.iov_offset, left));
         }
         loop {
-            // SAFETY: The iterator has several ranges, so the union has this member. Bytes are left,
-            // so there is a range.
+            // SAFETY: The iterator has several ranges, so the union has this member. Bytes are
+            // left, so there is a range.
             let range = unsafe { &*self.ranges_or_base().__iov };
-            // CAST: The length of a range fits in a usize. It has that type on 64-bit machines only.
+            // CAST: The length of a range fits in a usize. It has that type on 64-bit machines
+            // only.
             #[allow(clippy::unnecessary_cast)]
             let len = range.iov_len as usize - self.iter.iov_offset;
             if len > 0 {
@@ -333,8 +334,8 @@ impl UserSource<'_> {
             // SAFETY: The union has this member for all kinds of iterators.
             unsafe { self.iter.__bindgen_anon_1.__bindgen_anon_1.as_mut().count -= n };
         } else {
-            // SAFETY: By the type invariant `iter` is a source of user memory. C handles an `n` that
-            // is too large.
+            // SAFETY: By the type invariant `iter` is a source of user memory. C handles an `n`
+            // that is too large.
             unsafe { bindings::iov_iter_advance(self.iter, n) };
         }
     }

@@ -369,8 +369,8 @@ impl Drop for HeldPages {
 ///
 /// # Invariants
 ///
-/// The elements of `ranges` from `next` up to `end` are initialized. This value owns one reference or
-/// one pin, as `hold` tells, for each of these elements.
+/// The elements of `ranges` from `next` up to `end` are initialized. This value owns one reference
+/// or one pin, as `hold` tells, for each of these elements.
 ///
 /// # Examples
 ///

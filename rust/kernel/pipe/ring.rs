@@ -793,8 +793,8 @@ impl Slots {
     /// Returns the slot that counter value `index` stands for.
     #[inline]
     pub(super) fn at(self, index: u32) -> NonNull<bindings::pipe_buffer> {
-        // SAFETY: `index::slot` returns a number below `size`, so the pointer stays inside the array
-        // and is not null.
+        // SAFETY: `index::slot` returns a number below `size`, so the pointer stays inside the
+        // array and is not null.
         unsafe { NonNull::new_unchecked(self.bufs.add(index::slot(index, self.size))) }
     }
 

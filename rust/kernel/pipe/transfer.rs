@@ -179,8 +179,8 @@ impl PipeRing<'_> {
                 break;
             }
             left = left.wrapping_sub(buf.len());
-            // SAFETY: The slot of `to` is free, by its type invariant, and is in another ring, since
-            // both are borrowed. The reference goes along.
+            // SAFETY: The slot of `to` is free, by its type invariant, and is in another ring,
+            // since both are borrowed. The reference goes along.
             unsafe {
                 let dest = slots.at(to_indices.head().wrapping_add(moved));
                 ptr::copy_nonoverlapping(source.as_ptr(), dest.as_ptr(), 1);

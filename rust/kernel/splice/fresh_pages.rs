@@ -243,8 +243,8 @@ impl<'a> FreshPages<'a> {
         unsafe { OwnedPage::from_raw(NonNull::new_unchecked((*self.vecs.add(index)).bv_page)) }
     }
 
-    /// Returns the first page as a buffer of the bytes that were filled, or `None` if there are none.
-    /// The other pages are freed.
+    /// Returns the first page as a buffer of the bytes that were filled, or `None` if there are
+    /// none. The other pages are freed.
     pub fn into_buffer(mut self) -> Option<PipeBuffer> {
         if self.filled == 0 || self.len == 0 {
             return None;

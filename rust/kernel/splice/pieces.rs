@@ -173,8 +173,8 @@ impl<'a> Pieces<'a> {
         self.gather_while::<false>(ring, wanted, |buf| buf.confirm_inline().map(|()| true))
     }
 
-    /// Adds buffers as [`Self::gather`] does, but stops at a buffer of
-    /// [tracked memory](PipeBuffer::tracked). For readers that keep the memory for longer than the buffers.
+    /// Adds buffers as [`Self::gather`] does, but stops at a buffer of [tracked
+    /// memory](PipeBuffer::tracked). For readers that keep the memory for longer than the buffers.
     ///
     /// The pieces take at most as many slots of a pipe as the list has elements, so that the
     /// boundaries of messages do not depend on the size of folios.
@@ -191,8 +191,8 @@ impl<'a> Pieces<'a> {
     /// [`TrackedMemory`].
     ///
     /// Returns that memory, and whether the ring may hold more data. Returns `None` if the oldest
-    /// buffer is of other memory. The limit on slots is that of [`Self::gather_unless_tracked`]. Does not
-    /// sleep: the contents of such buffers are always good.
+    /// buffer is of other memory. The limit on slots is that of [`Self::gather_unless_tracked`].
+    /// Does not sleep: the contents of such buffers are always good.
     pub fn gather_tracked(
         &mut self,
         ring: &'a mut PipeRing<'_>,

@@ -3,9 +3,9 @@
 //! Notifications: user space learns when the kernel is done with memory that it put into a pipe.
 //!
 //! Each `vmsplice(2)` call that asks for a notification is a [`NotifiedCall`]. All
-//! [`TrackedMemory`](super::TrackedMemory) of the call owns a reference to it. The calls of a pipe are numbered
-//! from 1. User space sees one number, the watermark: nothing uses the memory of this call, or of
-//! any earlier call, any more.
+//! [`TrackedMemory`](super::TrackedMemory) of the call owns a reference to it. The calls of a pipe
+//! are numbered from 1. User space sees one number, the watermark: nothing uses the memory of this
+//! call, or of any earlier call, any more.
 //!
 //! # Cost
 //!

@@ -39,8 +39,8 @@ use core::{
 ///
 /// # Invariants
 ///
-/// Only the [`TrackedMemoryBuilder`] accesses `contents` as long as it exists, and then only the drop of the
-/// last reference does.
+/// Only the [`TrackedMemoryBuilder`] accesses `contents` as long as it exists, and then only the
+/// drop of the last reference does.
 pub struct TrackedMemory {
     refs: Refcount,
     contents: UnsafeCell<Contents>,
@@ -59,11 +59,12 @@ struct Contents {
 // SAFETY: Any task may give back memory and charges.
 unsafe impl Send for TrackedMemory {}
 
-// SAFETY: By the type invariant only one owner at a time accesses `contents`. The other fields are an
-// atomic counter and a pointer that is only read.
+// SAFETY: By the type invariant only one owner at a time accesses `contents`. The other fields are
+// an atomic counter and a pointer that is only read.
 unsafe impl Sync for TrackedMemory {}
 
-// SAFETY: `refs` counts the references, and `dec_ref` frees the object when the last one is dropped.
+// SAFETY: `refs` counts the references, and `dec_ref` frees the object when the last one is
+// dropped.
 unsafe impl AlwaysRefCounted for TrackedMemory {
     #[inline]
     fn inc_ref(&self) {
@@ -206,15 +207,15 @@ impl TrackedMemoryBuilder {
     /// Returns whether there is no room for more memory.
     #[inline]
     pub fn is_full(&self) -> bool {
-        // SAFETY: The object is valid by the type invariant, and only the builder accesses `contents`, by
-        // the invariant of `TrackedMemory`.
+        // SAFETY: The object is valid by the type invariant, and only the builder accesses
+        // `contents`, by the invariant of `TrackedMemory`.
         unsafe { (*self.memory.as_ref().contents.get()).pages.len == UserRanges::MAX }
     }
 
     /// Returns the part that can be changed.
     fn contents(&mut self) -> &mut Contents {
-        // SAFETY: The object is valid by the type invariant. Only the builder accesses `contents`, by the
-        // invariant of `TrackedMemory`, and it is borrowed exclusively.
+        // SAFETY: The object is valid by the type invariant. Only the builder accesses `contents`,
+        // by the invariant of `TrackedMemory`, and it is borrowed exclusively.
         unsafe { &mut *self.memory.as_ref().contents.get() }
     }
 
@@ -332,8 +333,8 @@ unsafe extern "C" fn release(
     _pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) {
-    // SAFETY: The caller guarantees that `buf` is valid, so `private` points to an object to which the
-    // buffer owns a reference.
+    // SAFETY: The caller guarantees that `buf` is valid, so `private` points to an object to which
+    // the buffer owns a reference.
     unsafe { TrackedMemory::dec_ref(NonNull::new_unchecked((*buf).private as *mut TrackedMemory)) };
 }
 
@@ -346,8 +347,8 @@ unsafe extern "C" fn get(
     _pipe: *mut bindings::pipe_inode_info,
     buf: *mut bindings::pipe_buffer,
 ) -> bool {
-    // SAFETY: The caller guarantees that `buf` is valid, so `private` points to an object to which the
-    // buffer owns a reference.
+    // SAFETY: The caller guarantees that `buf` is valid, so `private` points to an object to which
+    // the buffer owns a reference.
     let memory = unsafe { &*((*buf).private as *const TrackedMemory) };
     // The limit is far from overflow, so that concurrent calls cannot overflow the count either.
     if memory.refs.as_atomic().load(Relaxed) >= i32::MAX / 2 {

@@ -195,7 +195,8 @@ impl<T: SpliceDevice> Callbacks<T> {
     ///
     /// # Safety
     ///
-    /// `file` must be an open file with the private data that [`SpliceOperations::add_to`] requires.
+    /// `file` must be an open file with the private data that [`SpliceOperations::add_to`]
+    /// requires.
     unsafe fn device<'a>(file: *mut bindings::file) -> <T::Ptr as ForeignOwnable>::Borrowed<'a> {
         // SAFETY: The caller guarantees that the private data comes from `into_foreign` of
         // `T::Ptr`, and that it is valid as long as the file is open.
@@ -258,8 +259,9 @@ impl<T: SpliceDevice> Callbacks<T> {
         let may_wait = !with_file(flags, file).contains(SpliceFlag::NonBlock);
         let mut bufs = FromPipe::new(pipe.lock(), len, may_wait);
         let ret = bufs.feed(flags, |bufs| {
-            // SAFETY: `SpliceOperations::add_to` requires that the private data comes from `into_foreign` of
-            // `T::Ptr`; it stays valid during this call, because the file is open.
+            // SAFETY: `SpliceOperations::add_to` requires that the private data comes from
+            // `into_foreign` of `T::Ptr`; it stays valid during this call, because the file is
+            // open.
             T::splice_out(unsafe { T::Ptr::borrow(device) }, file, bufs)
         });
         if let Ok(bytes) = ret {

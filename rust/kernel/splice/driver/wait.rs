@@ -8,8 +8,8 @@
 //! driver takes it alone otherwise, so the order is always the same.
 //!
 //! The first wait of a call looks at the condition before signals, so that a driver that need not
-//! wait goes on, as `read(2)` does. Each further wait looks at signals first: a driver that waits in
-//! a loop can then be interrupted, even if the condition is always true.
+//! wait goes on, as `read(2)` does. Each further wait looks at signals first: a driver that waits
+//! in a loop can then be interrupted, even if the condition is always true.
 
 #![forbid(unsafe_code)]
 
@@ -20,10 +20,11 @@ use crate::{
 };
 use core::mem;
 
-/// Returns whether `ready` is true for the data that `state` guards. If it is not, the caller waits.
+/// Returns whether `ready` is true for the data that `state` guards. If it is not, the caller
+/// waits.
 ///
-/// Returns [`ERESTARTSYS`] if the caller has `waited` before and a signal is pending, and [`EAGAIN`]
-/// if it has to wait and may not.
+/// Returns [`ERESTARTSYS`] if the caller has `waited` before and a signal is pending, and
+/// [`EAGAIN`] if it has to wait and may not.
 pub(super) fn is_ready<T>(
     state: &Mutex<T>,
     ready: &mut impl FnMut(&T) -> bool,
