@@ -28,7 +28,7 @@ __rust_helper bool rust_helper_folio_test_hugetlb(const struct folio *folio)
 	return folio_test_hugetlb(folio);
 }
 
-__rust_helper bool rust_helper_PageAnonExclusive(const struct page *page)
+__rust_helper bool rust_helper_page_anon_exclusive(const struct page *page)
 {
 	return PageAnonExclusive(page);
 }

@@ -282,10 +282,10 @@ impl HeldPages {
             // folio only: hugetlb memory always, a THP sometimes.
             let first = folio.cast::<bindings::page>();
             if bindings::folio_test_hugetlb(folio) {
-                return bindings::PageAnonExclusive(first);
+                return bindings::page_anon_exclusive(first);
             }
-            bindings::PageAnonExclusive(page)
-                || (bindings::folio_test_large(folio) && bindings::PageAnonExclusive(first))
+            bindings::page_anon_exclusive(page)
+                || (bindings::folio_test_large(folio) && bindings::page_anon_exclusive(first))
         }
     }
 
