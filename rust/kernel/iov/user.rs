@@ -10,8 +10,9 @@
 use crate::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     bindings,
-    iov::IovIterDest,
+    iov::{IovIterDest, IovIterSource},
     mm::gup::UserRange,
+    page::PAGE_SIZE,
     pipe::{OwnedPage, PipeBuffer},
     prelude::*,
     uaccess::UserPtr, //
@@ -339,6 +340,26 @@ impl UserSource<'_> {
             unsafe { bindings::iov_iter_advance(self.iter, n) };
         }
     }
+}
+
+/// Copies the next bytes of `source` to a new page, at most `max` and at most a page, and advances
+/// past them. Returns a buffer of that page. May sleep.
+///
+/// # Errors
+///
+/// - [`EFAULT`]: no byte can be read.
+/// - [`ENOMEM`]: no page can be allocated.
+pub fn copy_from_iter(source: &mut IovIterSource<'_>, max: usize) -> Result<PipeBuffer> {
+    let len = max.min(source.len()).min(PAGE_SIZE);
+    let page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
+    // SAFETY: `page` owns a page to which nothing else refers, and `len` is at most its size.
+    // `source` is a valid source.
+    let copied = unsafe { bindings::copy_page_from_iter(page.as_ptr(), 0, len, source.as_raw()) };
+    if copied == 0 {
+        return Err(EFAULT);
+    }
+    // CAST: The value is at most `PAGE_SIZE`.
+    PipeBuffer::from_page(page, 0, copied as u32)
 }
 
 /// Copies the first `len` bytes of `buf` to `dest`. Returns the number of bytes that were copied,

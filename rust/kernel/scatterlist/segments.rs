@@ -29,9 +29,11 @@ use crate::{
     types::Opaque,
 };
 use core::{
+    iter::FlatMap,
     marker::PhantomData,
     mem::{self, MaybeUninit},
     ptr::{self, NonNull},
+    slice, //
 };
 
 /// Physically contiguous bytes, in one page or in several.
@@ -166,9 +168,25 @@ pub unsafe trait AsSegments {
 /// page cache or a copy that `tee(2)` made.
 pub unsafe trait AsSegmentsMut: AsSegments {}
 
+// SAFETY: The elements are owned by the vector and do not move their memory. Moving the vector does
+// not change them.
+unsafe impl<S: AsSegments> AsSegments for KVec<S> {
+    type Iter<'a>
+        = FlatMap<slice::Iter<'a, S>, S::Iter<'a>, fn(&'a S) -> S::Iter<'a>>
+    where
+        S: 'a;
+
+    fn segments(&self) -> Self::Iter<'_> {
+        self.iter().flat_map(S::segments)
+    }
+}
+
+// SAFETY: The vector owns its elements, and nothing else accesses the memory of each.
+unsafe impl<S: AsSegmentsMut> AsSegmentsMut for KVec<S> {}
+
 /// The limits of a device for one entry of a table.
 #[derive(Clone, Copy)]
-struct Limits {
+pub(crate) struct Limits {
     /// The maximum number of bytes.
     len: u64,
     /// A power of two minus one. No entry crosses a multiple of this power of two.
@@ -176,6 +194,12 @@ struct Limits {
 }
 
 impl Limits {
+    /// Creates limits: `len` is the maximum number of bytes of an entry, at most 32 bits, and
+    /// `boundary` a power of two minus one.
+    pub(crate) fn new(len: u64, boundary: u64) -> Self {
+        Self { len, boundary }
+    }
+
     /// Returns the limits of `dev`: its maximum segment size, its maximum size of a mapping, and
     /// its segment boundary.
     fn of(dev: &Device<Bound>) -> Self {
@@ -189,10 +213,7 @@ impl Limits {
         };
         // As in C, 0 means that there is no limit.
         let mapping = if mapping == 0 { usize::MAX } else { mapping };
-        Self {
-            len: u64::from(len.max(1)).min(mapping as u64),
-            boundary: boundary as u64,
-        }
+        Self::new(u64::from(len.max(1)).min(mapping as u64), boundary as u64)
     }
 
     /// Returns how many of `len` bytes at physical address `addr` fit in one entry.
@@ -208,7 +229,7 @@ impl Limits {
 ///
 /// [`RawSGTable::of_segments`] runs it twice, once to count the entries and once to fill them in.
 /// So no list of entries is allocated.
-struct Entries<I> {
+pub(crate) struct Entries<I> {
     segments: I,
     limits: Limits,
     /// The address and the length of bytes that belong to the next entries.
@@ -217,7 +238,7 @@ struct Entries<I> {
 
 impl<'a, I: Iterator<Item = Segment<'a>>> Entries<I> {
     /// Creates an iterator over the entries for `segments`.
-    fn new(segments: I, limits: Limits) -> Self {
+    pub(crate) fn new(segments: I, limits: Limits) -> Self {
         Self {
             segments,
             limits,

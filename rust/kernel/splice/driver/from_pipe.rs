@@ -105,6 +105,15 @@ impl<'a> FromPipe<'a> {
         self.guard.ring().indices().occupancy() as usize
     }
 
+    /// Returns the next buffer, or the first `max` bytes of it if it is longer.
+    pub fn next_up_to(&mut self, max: usize) -> Option<PipeBuffer> {
+        let beyond = self.left.saturating_sub(max);
+        self.left -= beyond;
+        let buf = self.next();
+        self.left += beyond;
+        buf
+    }
+
     /// Puts a buffer that was taken back into the pipe. Put several buffers back in reverse order,
     /// the last one first.
     ///

@@ -56,15 +56,60 @@ impl PipeBuffers {
         Ok(Self(taken))
     }
 
+    /// Creates an empty list with room for `max` buffers, to be [filled](Self::fill) any number of
+    /// times. May sleep if `flags` allow it.
+    ///
+    /// Returns [`ENOMEM`] if the list cannot be allocated.
+    pub fn with_capacity(max: usize, flags: Flags) -> Result<Self> {
+        Ok(Self(KVec::with_capacity(max, flags)?))
+    }
+
+    /// Takes buffers out of a pipe, until the list has `max` buffers or no more room, or `bytes`
+    /// bytes were taken. Does not allocate memory for the list.
+    pub fn fill(&mut self, bufs: &mut FromPipe<'_>, max: usize, bytes: usize) {
+        let max = max.min(self.0.capacity());
+        let mut left = bytes;
+        while self.0.len() < max && left > 0 {
+            let Some(buf) = bufs.next_up_to(left) else {
+                break;
+            };
+            left -= buf.len();
+            // The vector has room for `max` buffers, so this does not fail.
+            let _ = self.0.push_within_capacity(buf);
+        }
+    }
+
+    /// Adds a buffer. Returns it if there is no room. Does not allocate memory.
+    pub fn push(&mut self, buf: PipeBuffer) -> Result<(), PipeBuffer> {
+        self.0.push_within_capacity(buf).map_err(|full| full.0)
+    }
+
+    /// Drops all buffers. May sleep.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Puts all buffers back into the pipe that they come from, in their old order.
     ///
     /// If the pipe was unlocked since they were taken, they cannot be put back and are dropped.
     pub fn put_back(mut self, bufs: &mut FromPipe<'_>) {
+        self.put_all_back(bufs);
+    }
+
+    /// Puts all buffers back, and keeps the empty list. Otherwise the same as [`Self::put_back`].
+    pub fn put_all_back(&mut self, bufs: &mut FromPipe<'_>) {
         while let Some(buf) = self.0.pop() {
             if bufs.put_back(buf).is_err() {
                 break;
             }
         }
+        self.0.clear();
+    }
+
+    /// Returns the number of buffers.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Returns the total number of bytes.

@@ -66,5 +66,7 @@ impl_flags!(
         Error = bindings::POLLERR,
         /// The other side closed the connection.
         HangUp = bindings::POLLHUP,
+        /// The other side has ended its data.
+        ReadHangUp = bindings::POLLRDHUP,
     }
 );
