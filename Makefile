@@ -8,7 +8,7 @@ FILE ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
-	check-host check-debian check-guest check-device check-debug check-configs differential programs \
+	check-host check-debian check-guest check-device check-rdma check-debug check-configs differential programs \
 	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
 	clean-cache
 
@@ -43,6 +43,9 @@ check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 
 check-device: tools ## Runs the tests of drivers, on emulated devices, without and with an IOMMU
 	@scripts/check device
+
+check-rdma: tools ## Runs the tests of RDMA, over soft RoCE and soft iWARP; with DEBUG=1 on a debug kernel
+	@TEST=$(TEST) scripts/check rdma$(if $(DEBUG),-debug)
 
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
