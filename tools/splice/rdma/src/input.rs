@@ -11,8 +11,8 @@ use std::path::Path;
 use anyhow::{bail, Context, Result};
 use rustix::fs::sendfile;
 use rustix::io::retry_on_intr;
+use splice_rdma::connection::Connection;
 
-use crate::connection::Connection;
 use crate::pipe::{direct, Pipe};
 use crate::progress::Progress;
 use crate::sum::sha256;

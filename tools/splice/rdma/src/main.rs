@@ -6,15 +6,10 @@
 //! Exits with 0 if all data arrived, with 1 if the transfer ended too early, and with 2 if
 //! it could not start.
 
-mod address;
-mod connection;
-mod explain;
-mod ffi;
 mod input;
 mod output;
 mod pipe;
 mod progress;
-mod size;
 mod sum;
 mod talk;
 
@@ -28,13 +23,14 @@ use clap::builder::RangedI64ValueParser;
 use clap::{Args, Parser, Subcommand};
 use rustix::io::Errno;
 
-use address::Address;
-use connection::{listen, Connection};
-use explain::Settings;
+use splice_rdma::address::{self, Address};
+use splice_rdma::connection::{listen, Connection};
+use splice_rdma::explain::Settings;
+use splice_rdma::size::{self, thousands};
+
 use input::Input;
 use output::Output;
 use progress::Progress;
-use size::thousands;
 use talk::{greeting, parse_greeting, Lines, Receipt};
 
 /// Sends a file to another machine over RDMA, and receives it there.
@@ -208,6 +204,9 @@ fn send_to(connection: &Connection, input: &Input, options: &CommonOptions) -> R
         let line = next_line(&mut lines, connection)?;
         let sum = options.checksum.then(|| input.sum(end)).transpose()?;
         compare_receipt(line.as_deref(), end, sum.as_deref())?;
+        // The receiver ends its data after the receipt. Closing before that would be an
+        // error there.
+        next_line(&mut lines, connection)?;
     }
     let summary = progress.summary("sent");
     drop(progress);
@@ -300,10 +299,14 @@ fn receive_from(
         write_line(connection, output.kept(), &receipt.line())
             .context("the data was written, but the sender does not know it")?;
     }
-    connection.shut_down()?;
-    connection.flush()?;
+    let confirmed = connection.shut_down().and_then(|()| connection.flush());
     let summary = progress.summary("received");
     drop(progress);
+    if let Err(error) = confirmed {
+        options.say(format!(
+            "the sender may not know that all data arrived: {error:#}"
+        ));
+    }
     options.say(format!(
         "{summary}, from {} over {}",
         connection.peer, connection.device

@@ -10,11 +10,11 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use rustix::fs::{fcntl_getfl, OFlags};
+use splice_rdma::connection::Connection;
+use splice_rdma::size::thousands;
 
-use crate::connection::Connection;
 use crate::pipe::{direct, Pipe};
 use crate::progress::Progress;
-use crate::size::thousands;
 use crate::sum::sha256;
 
 /// Where the data goes to.

@@ -5,7 +5,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use crate::size::{mib, thousands};
+use splice_rdma::size::{mib, thousands};
 
 /// The time between two updates.
 const PERIOD: Duration = Duration::from_millis(250);
