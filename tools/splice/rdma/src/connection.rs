@@ -22,7 +22,6 @@ pub struct Connection {
     file: File,
     /// The offset of its first byte in the file.
     offset: u64,
-    settings: Settings,
     /// The peer's address.
     pub peer: String,
     /// The RDMA device.
@@ -62,7 +61,7 @@ pub fn listen(local: Address, settings: &Settings) -> Result<File> {
     Ok(listener.into())
 }
 
-/// Whether the peer may be there a moment later.
+/// Returns whether another attempt to connect makes sense.
 fn passes(errno: Errno) -> bool {
     [
         Errno::CONNREFUSED,
@@ -95,7 +94,7 @@ impl Connection {
         let start = Instant::now();
         loop {
             match retry_on_intr(|| ffi::connect(&device, arg)) {
-                Ok(fd) => return Self::new(fd.into(), offset, settings),
+                Ok(fd) => return Self::new(fd.into(), offset),
                 Err(errno) if passes(errno) && start.elapsed() < wait => thread::sleep(PAUSE),
                 Err(errno) => return Err(anyhow!(explain::connecting(errno, peer, &settings))),
             }
@@ -106,15 +105,14 @@ impl Connection {
     pub fn accept(listener: &File, offset: u64, settings: Settings) -> Result<Self> {
         let (fd, _) = retry_on_intr(|| ffi::accept(listener, ffi::CLOEXEC))
             .map_err(|e| anyhow!(explain::accepting(e, &settings)))?;
-        Self::new(fd.into(), offset, settings)
+        Self::new(fd.into(), offset)
     }
 
-    fn new(file: File, offset: u64, settings: Settings) -> Result<Self> {
+    fn new(file: File, offset: u64) -> Result<Self> {
         let info = ffi::info(&file).context("RDMA_SPLICE_IOC_INFO")?;
         let device = info.device.split(|&byte| byte == 0).next();
         Ok(Self {
             offset,
-            settings,
             peer: Address::try_from(info.peer)
                 .map_or_else(|()| "the peer".into(), |peer| peer.to_string()),
             device: String::from_utf8_lossy(device.unwrap_or_default()).into_owned(),
@@ -149,7 +147,7 @@ impl Connection {
     pub fn sending(&self, errno: Errno, what: &str) -> Error {
         match self.failure() {
             Some((errno, taken)) => {
-                anyhow!(explain::sending(errno, self.offset, taken, &self.settings))
+                anyhow!(explain::sending(errno, self.offset, taken))
             }
             None => anyhow!("{what}: {errno}"),
         }
@@ -158,7 +156,7 @@ impl Connection {
     /// Explains an error of a call that received to `what`, of which `kept` is safe.
     pub fn receiving(&self, errno: Errno, kept: Option<(&str, u64)>, what: &str) -> Error {
         match self.failure() {
-            Some((errno, _)) => anyhow!(explain::receiving(errno, kept, &self.settings)),
+            Some((errno, _)) => anyhow!(explain::receiving(errno, kept)),
             None => anyhow!("{what}: {errno}"),
         }
     }

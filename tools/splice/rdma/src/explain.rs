@@ -15,8 +15,8 @@ pub const DEVICE: &str = "/dev/rdma_splice";
 /// The driver's default for the memory to receive into.
 const DEFAULT_MEMORY: u32 = 1 << 20;
 
-/// What a connection was asked to have.
-#[derive(Clone, Copy)]
+/// The options of a connection.
+#[derive(Clone, Copy, Default)]
 pub struct Settings {
     /// The time for the set-up, in seconds; `None` is the driver's default.
     pub timeout: Option<u32>,
@@ -40,13 +40,6 @@ fn memory(settings: &Settings) -> String {
          of it (`ulimit -l` shows the limit, and `ulimit -l {kib}` sets it for one connection); \
          or use less with --memory"
     )
-}
-
-fn keepalive(settings: &Settings) -> String {
-    match settings.keepalive {
-        Some(seconds) => format!("for {seconds} s"),
-        None => "for the keepalive interval".into(),
-    }
 }
 
 /// Explains why the device cannot be opened.
@@ -128,10 +121,10 @@ pub fn accepting(errno: Errno, settings: &Settings) -> String {
 }
 
 /// Explains why a connection ended.
-fn ended(errno: Errno, settings: &Settings) -> String {
+fn ended(errno: Errno) -> String {
     match errno {
         Errno::CONNRESET => "the peer ended the connection too early".into(),
-        Errno::TIMEDOUT => format!("the peer was silent {}", keepalive(settings)),
+        Errno::TIMEDOUT => "the peer does not answer any more".into(),
         Errno::NODEV => "the RDMA device was removed".into(),
         Errno::PROTO => "the peer violated the protocol".into(),
         other => format!("the connection failed: {other}"),
@@ -140,8 +133,8 @@ fn ended(errno: Errno, settings: &Settings) -> String {
 
 /// Explains why a transfer to the peer stopped. The peer's reader has taken `taken` bytes
 /// from `offset` on.
-pub fn sending(errno: Errno, offset: u64, taken: u64, settings: &Settings) -> String {
-    let why = ended(errno, settings);
+pub fn sending(errno: Errno, offset: u64, taken: u64) -> String {
+    let why = ended(errno);
     match position(offset, taken) {
         Some(at) => format!(
             "{why}; its reader has taken {} bytes, up to offset {at}: to resume, use --offset \
@@ -152,10 +145,10 @@ pub fn sending(errno: Errno, offset: u64, taken: u64, settings: &Settings) -> St
     }
 }
 
-/// Explains why a transfer from the peer stopped. `kept` says up to where the data is
-/// safe and what that is, if it is a file.
-pub fn receiving(errno: Errno, kept: Option<(&str, u64)>, settings: &Settings) -> String {
-    let why = ended(errno, settings);
+/// Explains why a transfer from the peer stopped. `kept` is the name of the file and the
+/// end of the data in it, if it is a regular file.
+pub fn receiving(errno: Errno, kept: Option<(&str, u64)>) -> String {
+    let why = ended(errno);
     match kept {
         Some((file, at)) => format!(
             "{why}; {file} has the data up to offset {at}: to resume, use --offset {at} at both \
@@ -236,19 +229,19 @@ mod tests {
 
     #[test]
     fn a_broken_connection_says_where_to_resume() {
-        let text = sending(Errno::CONNRESET, 1000, 2345, &SETTINGS);
+        let text = sending(Errno::CONNRESET, 1000, 2345);
         assert!(
             text.contains("has taken 2,345 bytes, up to offset 3345"),
             "{text}"
         );
         assert!(text.contains("use --offset 3345 at both ends"), "{text}");
-        let text = sending(Errno::TIMEDOUT, 0, 0, &SETTINGS);
-        assert!(text.contains("silent for 3 s"), "{text}");
+        let text = sending(Errno::TIMEDOUT, 0, 0);
+        assert!(text.contains("does not answer any more"), "{text}");
         assert!(text.contains("--offset 0 "), "{text}");
-        let text = receiving(Errno::CONNRESET, Some(("out", 77)), &SETTINGS);
+        let text = receiving(Errno::CONNRESET, Some(("out", 77)));
         assert!(text.contains("out has the data up to offset 77"), "{text}");
         assert!(text.contains("--offset 77"), "{text}");
-        let text = receiving(Errno::NODEV, None, &SETTINGS);
+        let text = receiving(Errno::NODEV, None);
         assert_eq!(text, "the RDMA device was removed");
     }
 
@@ -256,6 +249,6 @@ mod tests {
     fn a_position_does_not_wrap_around() {
         assert_eq!(position(5, 6), Some(11));
         assert_eq!(position(u64::MAX, 1), None);
-        assert!(!sending(Errno::PROTO, u64::MAX, 1, &SETTINGS).contains("--offset"));
+        assert!(!sending(Errno::PROTO, u64::MAX, 1).contains("--offset"));
     }
 }

@@ -20,7 +20,7 @@ use crate::sum::sha256;
 /// The most bytes of one call, so that the progress is shown in between.
 const CHUNK: usize = 1 << 20;
 
-/// Where the data comes from.
+/// The source of the data.
 pub struct Input {
     name: String,
     file: File,
@@ -43,7 +43,7 @@ fn is_standard(path: &Path) -> bool {
 }
 
 impl Input {
-    /// Opens `path`, or the standard input if that is `-`.
+    /// Opens `path`, or the standard input if `path` is `-`.
     pub fn open(path: &Path) -> Result<Self> {
         if is_standard(path) {
             let fd = io::stdin().as_fd().try_clone_to_owned().context("dup")?;

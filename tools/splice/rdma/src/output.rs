@@ -17,7 +17,7 @@ use crate::pipe::{direct, Pipe};
 use crate::progress::Progress;
 use crate::sum::sha256;
 
-/// Where the data goes to.
+/// The destination of the data.
 pub struct Output {
     name: String,
     file: File,
@@ -37,8 +37,8 @@ enum Kind {
 }
 
 impl Output {
-    /// Opens `path`, or the standard output if that is `-`. The data goes to `offset`.
-    /// What is in the file behind it is replaced if `offset` is not 0, or with `force`.
+    /// Opens `path`, or the standard output if `path` is `-`, to write from `offset` on.
+    /// Replaces the data after `offset`; if `offset` is 0, only with `force`.
     pub fn open(path: &Path, offset: u64, force: bool) -> Result<Self> {
         if path == Path::new("-") {
             let fd = io::stdout().as_fd().try_clone_to_owned().context("dup")?;

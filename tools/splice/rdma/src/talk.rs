@@ -27,7 +27,7 @@ pub fn parse_greeting(line: &str) -> Option<u64> {
     line.strip_prefix("splice-rdma 1 offset ")?.parse().ok()
 }
 
-/// What the receiver has written.
+/// The data that the receiver has written.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// The offset of the end of the data in its file.
@@ -61,7 +61,7 @@ impl Receipt {
 /// Reads lines.
 pub struct Lines<R> {
     from: R,
-    /// What was read and not returned.
+    /// Bytes that were read and not yet returned.
     rest: Vec<u8>,
 }
 
