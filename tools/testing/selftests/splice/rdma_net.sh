@@ -5,6 +5,8 @@
 # The device connects to its own address.
 # rdma_net.sh two rxe|siw: makes two network namespaces, rdma_a and rdma_b, with an
 # RDMA device in each, and removes older ones first.
+# rdma_net.sh card rxe|siw NETDEV NUMBER: makes an RDMA device on a network card, with
+# the host number NUMBER. The host at the other end has another number.
 # rdma_net.sh end: removes the two namespaces and their devices.
 #
 # Needs ip and rdma of iproute2. rdma_common.h has the same names and addresses.
@@ -78,11 +80,17 @@ two)
 	gid "${kind}_a" 203.0.113.1
 	gid "${kind}_b" 203.0.113.2
 	;;
+card)
+	ip link set lo up
+	port "${kind}_card" "$3" "203.0.113.$4" "2001:db8:3::$4"
+	gid "${kind}_card" "203.0.113.$4"
+	;;
 end)
 	remove_two
 	;;
 *)
-	echo "usage: rdma_net.sh one rxe|siw | two rxe|siw | end" >&2
+	echo "usage: rdma_net.sh one rxe|siw | two rxe|siw |" \
+		"card rxe|siw NETDEV NUMBER | end" >&2
 	exit 2
 	;;
 esac
