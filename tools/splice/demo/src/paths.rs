@@ -9,13 +9,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{anyhow, bail, Context, Result};
-use rustix::event::PollFlags;
-use rustix::fs::sendfile;
+use anyhow::{anyhow, bail, Context, Error, Result};
+use rustix::event::{poll, PollFd, PollFlags};
+use rustix::fs::{fcntl_getfl, fcntl_setfl, sendfile, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::pipe::{
     fcntl_getpipe_size, pipe_with, splice, tee, vmsplice, IoSliceRaw, PipeFlags, SpliceFlags,
 };
+use splice_rdma::address::with_port;
+use splice_rdma::connection::{listen, Connection};
+use splice_rdma::explain::Settings;
 
 use crate::counters::Counters;
 use crate::memory::Memory;
@@ -32,6 +37,16 @@ const DEVICE: &str = "/dev/splice-edu0";
 /// The counters of its driver.
 const DEVICE_COUNTERS: &str = "/sys/kernel/debug/splice/splice-edu0/counters";
 
+/// Devices that connect to their own address, as
+/// tools/testing/selftests/splice/rdma_net.sh makes them.
+const SOFT_ROCE: &str = "/sys/class/infiniband/rxe_one";
+const SOFT_ROCE_ADDRESS: &str = "192.0.2.1:5000";
+const SOFT_IWARP: &str = "/sys/class/infiniband/siw_one";
+const SOFT_IWARP_ADDRESS: &str = "198.51.100.1:5000";
+
+/// The counters of the driver of `/dev/rdma_splice`.
+const RDMA_COUNTERS: &str = "/sys/kernel/debug/splice/rdma/counters";
+
 /// The names of the steps in the table.
 pub mod step {
     pub const FILE_TO_PIPE: &str = "file to pipe";
@@ -47,6 +62,9 @@ pub mod step {
     pub const PIPE_TO_DEVICE: &str = "pipe to device";
     pub const DEVICE_TO_PIPE: &str = "device to pipe";
     pub const DMA: &str = "by DMA, there and back";
+    pub const PIPE_TO_RDMA: &str = "pipe to RDMA";
+    pub const RDMA_TO_PIPE: &str = "RDMA to pipe";
+    pub const RDMA: &str = "by RDMA, out and in";
 
     pub const ALL: &[&str] = &[
         FILE_TO_PIPE,
@@ -62,6 +80,9 @@ pub mod step {
         PIPE_TO_DEVICE,
         DEVICE_TO_PIPE,
         DMA,
+        PIPE_TO_RDMA,
+        RDMA_TO_PIPE,
+        RDMA,
     ];
 }
 
@@ -116,6 +137,19 @@ pub const ROUTES: &[Route] = &[
         // The device takes a tenth of a second for 4 KiB.
         most: 1 << 20,
         run: through_device,
+    },
+    Route {
+        title: "file > pipe > soft iWARP > pipe > file",
+        device: Some(SOFT_IWARP),
+        most: u64::MAX,
+        run: |source, dir, meter| through_rdma(SOFT_IWARP_ADDRESS, source, dir, meter),
+    },
+    Route {
+        title: "4 MiB of file > pipe > soft RoCE > pipe > file",
+        device: Some(SOFT_ROCE),
+        // The device takes a million instructions for 64 KiB.
+        most: 4 << 20,
+        run: |source, dir, meter| through_rdma(SOFT_ROCE_ADDRESS, source, dir, meter),
     },
 ];
 
@@ -445,4 +479,74 @@ fn through_device(source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<
         step: step::PIPE_TO_FILE,
         file,
     }])
+}
+
+/// Connects to the own address `at` over RDMA.
+fn through_rdma(at: &str, source: &Source, dir: &Path, meter: &Meter<'_>) -> Result<Vec<Output>> {
+    let at = with_port(at).map_err(Error::msg)?;
+    let counters = Counters::at(RDMA_COUNTERS);
+    let before = counters.sample()?;
+    let file = output(dir, "rdma")?;
+    let settings = Settings::default();
+    let listener = listen(at, &settings)?;
+    both_ends(
+        || {
+            let to = Connection::connect(at, None, Duration::ZERO, 0, settings)?;
+            set_nonblocking(&to)?;
+            send_by_rdma(source, &to, meter)?;
+            to.shut_down()?;
+            to.flush()?;
+            // The other end has no data. Closing before it ends would be an error there.
+            wait(&to, PollFlags::RDHUP)
+        },
+        || {
+            let from = Connection::accept(&listener, 0, settings)?;
+            set_nonblocking(&from)?;
+            let pipe = Pipe::new()?;
+            loop {
+                let want = pipe.capacity as usize;
+                let call = || splice(&from, None, &pipe.write, None, want, NO_FLAGS);
+                match meter.socket_call(step::RDMA_TO_PIPE, &from, PollFlags::IN, call)? {
+                    0 => break,
+                    got => pipe.drain(&file, got, step::PIPE_TO_FILE, meter)?,
+                }
+            }
+            from.shut_down()?;
+            // The end of the connection: the sender closes after it has seen the end.
+            wait(&from, PollFlags::HUP)
+        },
+    )?;
+    let grown = counters.sample()?.since(&before)?;
+    let bytes = grown.get("bytes.rdma.out") + grown.get("bytes.rdma.in");
+    meter.moved_by_device(step::RDMA, bytes, grown.get("bytes.copied"));
+    Ok(vec![Output {
+        step: step::PIPE_TO_FILE,
+        file,
+    }])
+}
+
+fn send_by_rdma(source: &Source, to: &Connection, meter: &Meter<'_>) -> Result<()> {
+    let pipe = Pipe::new()?;
+    let mut offset = 0;
+    while offset < source.size {
+        let mut left = pipe.fill(source, &mut offset, meter)?;
+        while left > 0 {
+            let call = || splice(&pipe.read, None, to, None, left, NO_FLAGS);
+            match meter.socket_call(step::PIPE_TO_RDMA, to, PollFlags::OUT, call)? {
+                0 => return Err(ended(step::PIPE_TO_RDMA, offset, source.size)),
+                sent => left -= sent,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn set_nonblocking(file: impl AsFd) -> Result<()> {
+    let flags = fcntl_getfl(&file).context("F_GETFL")?;
+    fcntl_setfl(&file, flags | OFlags::NONBLOCK).context("O_NONBLOCK")
+}
+
+fn wait(file: impl AsFd, events: PollFlags) -> Result<()> {
+    retry_on_intr(|| poll(&mut [PollFd::new(&file, events)], None)).context("poll")?;
+    Ok(())
 }
