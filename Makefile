@@ -7,7 +7,7 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tools-update update tree kernel modules-external run bench bench-native check \
+.PHONY: help tools tools-update update tree kernel modules-external run run-rdma bench bench-native check \
 	check-host check-debian check-guest check-device check-rdma check-debug check-configs differential programs \
 	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
 	clean-cache
@@ -15,9 +15,13 @@ FILE ?=
 help: ## Lists the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' Makefile
 
-run: tools ## Boots the kernel and moves FILE= through every path of splice
-	@scripts/kernel $(KERNEL)
-	@KERNEL=$(KERNEL) scripts/run $(FILE)
+run: tools ## Boots the kernel and moves FILE= through every path of splice, with RDMA=1 also over RDMA
+	@scripts/kernel $(if $(RDMA),rdma,$(KERNEL))
+	@KERNEL=$(KERNEL) RDMA=$(RDMA) scripts/run $(FILE)
+
+run-rdma: tools ## Boots two guests and sends a file from one to the other over RDMA
+	@scripts/kernel rdma
+	@scripts/run-rdma
 
 bench: tools ## Counts instructions per operation, for Rust and stock C
 	@scripts/kernel c
