@@ -60,6 +60,11 @@ pub fn opening(errno: Errno) -> String {
 /// Explains why CONNECT to `peer` failed.
 pub fn connecting(errno: Errno, peer: Address, settings: &Settings) -> String {
     match errno {
+        _ if peer.ip.is_loopback() => format!(
+            "{} cannot be reached over RDMA: use an address of a network interface with an RDMA \
+             device (`rdma link`)",
+            peer.ip
+        ),
         Errno::CONNREFUSED => format!(
             "{peer} refused the connection: start `splice-rdma recv` there first, or use --wait"
         ),
@@ -71,7 +76,7 @@ pub fn connecting(errno: Errno, peer: Address, settings: &Settings) -> String {
         }
         Errno::NODEV => format!(
             "no RDMA device leads to {peer}: `rdma link` lists the devices; one must be on the \
-             network interface of the route, and 127.0.0.1 has none"
+             network interface of the route"
         ),
         Errno::TIMEDOUT => format!(
             "{peer} does not answer{}: check that it is up and uses the same kind of RDMA",
@@ -211,6 +216,14 @@ mod tests {
         ] {
             let text = connecting(errno, peer(), &SETTINGS);
             assert!(text.contains(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_explained() {
+        for text in ["127.0.0.1:5000", "[::1]:5000"] {
+            let text = connecting(Errno::INVAL, with_port(text).unwrap(), &SETTINGS);
+            assert!(text.contains("1 cannot be reached over RDMA"), "{text}");
         }
     }
 

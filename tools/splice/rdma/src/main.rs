@@ -302,10 +302,8 @@ fn receive_from(
     let confirmed = connection.shut_down().and_then(|()| connection.flush());
     let summary = progress.summary("received");
     drop(progress);
-    if let Err(error) = confirmed {
-        options.say(format!(
-            "the sender may not know that all data arrived: {error:#}"
-        ));
+    if confirmed.is_err() {
+        options.say("the sender ended early, and may not know that all data has arrived");
     }
     options.say(format!(
         "{summary}, from {} over {}",
