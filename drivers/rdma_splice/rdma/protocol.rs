@@ -317,6 +317,8 @@ impl Protocol {
             && !(self.fin_received && (data || fin))
             && !(answer && !self.ask_open)
             && !(ask && self.answer_due)
+            // The side that connects speaks first, without data.
+            && (self.started || (ask && !data))
             && !(data && self.received >= self.taken_sent + u64::from(self.own.depth))
             && (self.sent_taken..=self.sent).contains(&taken);
         if !correct {

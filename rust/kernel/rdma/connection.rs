@@ -154,7 +154,7 @@ impl<T: Endpoint> Posted<T> {
         };
         let request = this.sends.lock().take(slot);
         if let Some(request) = request {
-            this.give_sent(request, Outcome::of(wc));
+            this.give_sent(request, Outcome::of::<Sending>(wc));
         }
     }
 
@@ -180,7 +180,7 @@ impl<T: Endpoint> Posted<T> {
         };
         let request = this.receives.lock().take(slot);
         if let Some(request) = request {
-            this.give_received(request, Outcome::of(wc));
+            this.give_received(request, Outcome::of::<Receiving>(wc));
         }
     }
 }

@@ -23,6 +23,8 @@ mod sealed {
 pub trait Direction: sealed::Sealed + 'static {
     #[doc(hidden)]
     const DMA: bindings::dma_data_direction;
+    #[doc(hidden)]
+    const RECEIVES: bool;
 }
 
 /// The adapter reads the memory and sends it.
@@ -36,10 +38,12 @@ impl sealed::Sealed for Receiving {}
 
 impl Direction for Sending {
     const DMA: bindings::dma_data_direction = bindings::dma_data_direction::DMA_TO_DEVICE;
+    const RECEIVES: bool = false;
 }
 
 impl Direction for Receiving {
     const DMA: bindings::dma_data_direction = bindings::dma_data_direction::DMA_FROM_DEVICE;
+    const RECEIVES: bool = true;
 }
 
 /// A request to send a header and the memory `M`.
@@ -63,21 +67,26 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Converts a completion of C.
-    pub(super) fn of(wc: &bindings::ib_wc) -> Self {
+    /// Converts a completion of a request in the direction `D`.
+    pub(super) fn of<D: Direction>(wc: &bindings::ib_wc) -> Self {
         match wc.status {
             // CAST: A length of at most 32 bits.
             bindings::ib_wc_status_IB_WC_SUCCESS => Self::Done(wc.byte_len as usize),
             bindings::ib_wc_status_IB_WC_WR_FLUSH_ERR => Self::Flushed,
+            // A message is longer than the receive for it. rxe reports the second status for that.
+            bindings::ib_wc_status_IB_WC_LOC_LEN_ERR
+            | bindings::ib_wc_status_IB_WC_LOC_QP_OP_ERR
+                if D::RECEIVES =>
+            {
+                Self::Failed(EPROTO)
+            }
             // The peer does not acknowledge, or packets cannot be sent at all.
             bindings::ib_wc_status_IB_WC_RETRY_EXC_ERR
             | bindings::ib_wc_status_IB_WC_RNR_RETRY_EXC_ERR
             | bindings::ib_wc_status_IB_WC_RESP_TIMEOUT_ERR
             | bindings::ib_wc_status_IB_WC_LOC_QP_OP_ERR => Self::Failed(ETIMEDOUT),
-            // A message is longer than the receive for it.
-            bindings::ib_wc_status_IB_WC_LOC_LEN_ERR
-            | bindings::ib_wc_status_IB_WC_REM_INV_REQ_ERR => Self::Failed(EPROTO),
-            _ => Self::Failed(EIO),
+            // The peer, or the device of either side, has ended the connection.
+            _ => Self::Failed(ECONNRESET),
         }
     }
 }
