@@ -271,7 +271,9 @@ impl Connection {
         if state.can_receive() {
             events |= PollEvent::In | PollEvent::InNormal;
         }
-        if state.can_send() || state.send_error().is_some() {
+        // While the connection is ending, report nothing: all events of its end come together.
+        let is_ending = state.ending && !state.ended;
+        if !is_ending && (state.can_send() || state.send_error().is_some()) {
             events |= PollEvent::Out | PollEvent::OutNormal;
         }
         let fin_received = state.protocol.as_ref().is_some_and(Protocol::fin_received);
@@ -280,9 +282,9 @@ impl Connection {
         }
         if state.ended {
             events |= PollEvents::from(PollEvent::HangUp);
-        }
-        if state.ending && state.error.is_some() {
-            events |= PollEvents::from(PollEvent::Error);
+            if state.error.is_some() {
+                events |= PollEvents::from(PollEvent::Error);
+            }
         }
         events
     }

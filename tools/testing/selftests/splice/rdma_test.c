@@ -219,7 +219,7 @@ TEST_F_TIMEOUT(args, unreachable, 60)
 	}
 	EXPECT_GT(10000, rdma_now_ms() - before);
 	connect.peer = rdma_addr("203.0.113.77", self->port);
-	EXPECT_EQ(-EHOSTUNREACH, CONNECT(&connect));
+	EXPECT_EQ(-ENETUNREACH, CONNECT(&connect));
 }
 
 TEST_F_TIMEOUT(args, no_device, 60)
