@@ -142,7 +142,7 @@ pub fn sending(errno: Errno, offset: u64, taken: u64) -> String {
     let why = ended(errno);
     match position(offset, taken) {
         Some(at) => format!(
-            "{why}; its reader has taken {} bytes, up to offset {at}: to resume, use --offset \
+            "{why}; the receiver has taken {} bytes, up to offset {at}: to resume, use --offset \
              {at} at both ends, or the size of the receiver's file if that is less",
             thousands(taken)
         ),

@@ -9,8 +9,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
+use rustix::event::{poll, PollFd, PollFlags};
 use rustix::fs::sendfile;
-use rustix::io::retry_on_intr;
+use rustix::io::{retry_on_intr, Errno};
 use splice_rdma::connection::Connection;
 
 use crate::pipe::{direct, Pipe};
@@ -145,6 +146,7 @@ impl Input {
         match self.kind {
             Kind::Regular { start, end } => self.send_file(start + offset, end, to, progress),
             Kind::Pipe => loop {
+                self.wait(to)?;
                 let sent = direct(&self.file, to, CHUNK).map_err(|e| to.sending(e, &self.name))?;
                 if sent == 0 {
                     return Ok(());
@@ -152,6 +154,23 @@ impl Input {
                 progress.add(sent as u64);
             },
             Kind::Other => self.send_by_pipe(to, progress),
+        }
+    }
+
+    /// Waits for input. Returns an error if the connection ends before.
+    fn wait(&self, to: &Connection) -> Result<()> {
+        loop {
+            let mut files = [
+                PollFd::new(&self.file, PollFlags::IN),
+                PollFd::new(to, PollFlags::empty()),
+            ];
+            retry_on_intr(|| poll(&mut files, None)).context("poll")?;
+            if !files[1].revents().is_empty() {
+                return Err(to.sending(Errno::CONNRESET, "the connection"));
+            }
+            if !files[0].revents().is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -178,6 +197,7 @@ impl Input {
     fn send_by_pipe(&self, to: &Connection, progress: &mut Progress) -> Result<()> {
         let pipe = Pipe::new()?;
         loop {
+            self.wait(to)?;
             let filled = pipe.fill(&self.file, u64::MAX);
             let mut left = filled.with_context(|| self.name.clone())?;
             if left == 0 {

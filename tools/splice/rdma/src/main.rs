@@ -146,9 +146,14 @@ impl CommonOptions {
 
     fn say(&self, what: impl AsRef<str>) {
         if !self.quiet {
-            eprintln!("{}", what.as_ref());
+            print_line(what.as_ref());
         }
     }
+}
+
+/// Prints a line to standard error by one write, so that lines of two programs do not mix.
+fn print_line(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn main() -> ExitCode {
@@ -159,11 +164,11 @@ fn main() -> ExitCode {
     match result {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            eprintln!("error: {error:#}");
+            print_line(&format!("error: {error:#}"));
             ExitCode::from(1)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            print_line(&format!("error: {error:#}"));
             ExitCode::from(2)
         }
     }
