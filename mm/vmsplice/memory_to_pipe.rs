@@ -164,7 +164,7 @@ fn gather(
 ) -> Result<Gathered> {
     loop {
         let done = fault_in(keeper, source, &mut sink)
-            .and_then(|()| take_mapped(keeper, source, &mut sink));
+            .and_then(|()| gather_mapped(keeper, source, &mut sink));
         match done {
             Ok(false) => (),
             Err(err) if sink.is_empty() => return Err(err),
@@ -173,8 +173,20 @@ fn gather(
     }
 }
 
+/// Runs [`take_mapped`] for [`gather`]. A separate function, because a page fault runs deep below
+/// `gather`: file systems nest there.
+#[inline(never)]
+fn gather_mapped(
+    keeper: &mut impl Keeper,
+    source: &mut UserSource<'_>,
+    sink: &mut Gathered,
+) -> Result<bool> {
+    take_mapped(keeper, source, sink)
+}
+
 /// Adds the memory at the beginning of `source` that one call can fault in, if there is room in
 /// `sink`.
+#[inline(never)]
 fn fault_in(keeper: &mut impl Keeper, source: &mut UserSource<'_>, sink: &mut Gathered) -> Result {
     let Some(range) = source.front().filter(|_| sink.space() > 0) else {
         return Ok(());
@@ -190,12 +202,9 @@ fn fault_in(keeper: &mut impl Keeper, source: &mut UserSource<'_>, sink: &mut Ga
     let range = range.first_pages(sink.space() as usize);
     let mut ranges = UserRanges::new();
     let pages = ranges.fault_in(range)?;
-    if keeper.pins() {
-        // The memory is mapped now, so it may be possible to pin it.
-        let mut pinned = UserRanges::new();
-        if keeper.look_up(&mut pinned, range.first_pages(pages)) > 0 {
-            ranges = pinned;
-        }
+    // The memory is mapped now, so it may be possible to pin it. If not, take the references again.
+    if keeper.pins() && keeper.look_up(&mut ranges, range.first_pages(pages)) == 0 {
+        ranges.fault_in(range)?;
     }
     keep_all(keeper, source, range, &mut ranges, sink, true).map(|_| ())
 }

@@ -2,7 +2,6 @@
 /*
  * The headers that bindgen needs for RDMA. bindings_helper.h includes this file.
  */
-#include <linux/anon_inodes.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <linux/skbuff.h>

@@ -3,6 +3,7 @@
  * The headers and constants that bindgen needs for splice. bindings_helper.h
  * includes this file.
  */
+#include <linux/anon_inodes.h>
 #include <linux/bvec.h>
 #include <linux/dma-mapping.h>
 #include <linux/eventfd.h>

@@ -63,6 +63,9 @@ impl Connection {
         let mut sent = false;
         let mut most = usize::MAX;
         loop {
+            if sent && (bufs.wanted() == 0 || bufs.buffers() == 0) {
+                return Ok(());
+            }
             let reserved = match this.reserve() {
                 Err(_) if sent => return Ok(()),
                 reserved => reserved?,

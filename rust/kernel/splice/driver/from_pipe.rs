@@ -98,6 +98,12 @@ impl<'a> FromPipe<'a> {
         self.may_wait
     }
 
+    /// Returns the number of bytes that the caller still wants to transfer. The pipe may have less.
+    #[inline]
+    pub fn wanted(&self) -> usize {
+        self.left
+    }
+
     /// Returns an upper bound of the number of buffers that the iterator will return. The pipe may
     /// have more data than the caller wants.
     #[inline]
