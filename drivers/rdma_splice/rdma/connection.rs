@@ -344,6 +344,11 @@ impl Connection {
     /// Begins to end the connection. `error` is `None` if both directions have ended.
     fn fail(this: ArcBorrow<'_, Self>, state: &mut State, error: Option<Error>) {
         if state.ending {
+            // The end of the connection can be reported before the completion of the message that
+            // caused it.
+            if !state.ended && error == Some(EPROTO) && state.error == Some(ECONNRESET) {
+                state.error = error;
+            }
             return;
         }
         state.ending = true;
