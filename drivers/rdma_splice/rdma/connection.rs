@@ -634,6 +634,8 @@ impl Endpoint for Connection {
         match outcome {
             Outcome::Done(_) => Self::pump(this, &mut state),
             Outcome::Flushed => Self::broken(this, &mut state),
+            // TCP repeats what is lost, so a failure means that it has no connection any more.
+            Outcome::Failed(_) if state.iwarp => Self::disconnected(this, &mut state),
             Outcome::Failed(err) => Self::fail(this, &mut state, Some(err)),
         }
         drop(state);

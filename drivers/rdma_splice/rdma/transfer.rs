@@ -294,18 +294,19 @@ impl Connection {
 
     /// Handles `fsync(2)`: waits until the peer's reader has taken all data that was sent.
     ///
-    /// Returns [`ERESTARTSYS`] if a signal arrives first, and the error of the connection if it
-    /// ended before.
+    /// Returns [`ERESTARTSYS`] if a signal arrives first, and the error of the connection if it has
+    /// one.
     pub(super) fn fsync(&self) -> Result {
         let all_taken = |state: &State| state.protocol.as_ref().is_none_or(Protocol::all_taken);
         self.wait(None, |state| {
             state.ended || (state.filling == 0 && all_taken(state))
         })?;
         let state = self.state.lock();
-        if all_taken(&state) {
-            return Ok(());
+        match state.error {
+            Some(err) => Err(err),
+            None if all_taken(&state) => Ok(()),
+            None => Err(ECONNRESET),
         }
-        Err(state.error.unwrap_or(ECONNRESET))
     }
 }
 
