@@ -92,7 +92,7 @@ enum rdma_splice_state {
 	RDMA_SPLICE_CONNECTED = 1,
 	/* Both directions have ended, and all data was taken. */
 	RDMA_SPLICE_CLOSED = 2,
-	/* @error says why. */
+	/* @error is the reason. */
 	RDMA_SPLICE_FAILED = 3,
 	/* The file is a listener. */
 	RDMA_SPLICE_LISTENING = 4,

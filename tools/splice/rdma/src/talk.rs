@@ -2,8 +2,8 @@
 
 //! The lines of text that the receiver sends back to the sender.
 //!
-//! The first one says where its file continues, so that both ends use the same offset.
-//! The last one says that the data has been written, after fdatasync(2):
+//! The first one has the offset at which its file continues, so that both ends use the same.
+//! The last one reports that the data has been written, after fdatasync(2):
 //!
 //! ```text
 //! splice-rdma 1 offset 1048576

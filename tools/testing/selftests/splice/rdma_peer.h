@@ -143,7 +143,7 @@ bool peer_at_end(const struct peer *p);
 /* May this side disconnect? */
 bool peer_finished(const struct peer *p);
 
-/* Sends any header, and @len bytes after it, whatever the protocol says. */
+/* Sends any header, and @len bytes after it, also if it violates the protocol. */
 int peer_send_raw(struct peer *p, unsigned int length, unsigned int flags,
 		  __u64 taken, const void *data, size_t len);
 

@@ -350,7 +350,7 @@ TEST_F_TIMEOUT(two, silent_peer, 120)
 	int ms = slow(3 * KEEPALIVE_MS), error_b = ETIMEDOUT;
 
 	ASSERT_EQ(0, run("ip -n rdma_b address delete %s/24 dev vb", ADDRESS_B));
-	/* rxe cannot send without an address, and says so. */
+	/* rxe cannot send without an address, and reports that. */
 	if (variant->kind == RXE &&
 	    error_of(_metadata, self->b, ms) == ECONNRESET)
 		error_b = ECONNRESET;
