@@ -2,65 +2,44 @@
 
 //! The counters of the driver, and the file that shows them in debugfs: one `name value` per line.
 
-use kernel::{
-    debugfs::Writer,
-    fmt,
-    sync::atomic::{ordering::Relaxed, Atomic},
-};
-
-/// A counter.
-pub(crate) struct Counter(Atomic<u64>);
-
-impl Counter {
-    const fn new() -> Self {
-        Self(Atomic::new(0))
-    }
-
-    pub(crate) fn add(&self, n: u64) {
-        self.0.add(n, Relaxed);
-    }
-
-    pub(crate) fn sub(&self, n: u64) {
-        self.0.add(n.wrapping_neg(), Relaxed);
-    }
-}
+use kernel::{debugfs::Writer, fmt, splice::driver::EventCounter};
 
 /// The counters of all connections since the module was loaded.
 pub(crate) struct Counters {
     /// Connections that exist.
-    pub(crate) connections: Counter,
+    pub(crate) connections: EventCounter,
     /// Connections that ended with an error.
-    pub(crate) failed: Counter,
+    pub(crate) failed: EventCounter,
     /// Messages with data.
-    pub(crate) messages_out: Counter,
-    pub(crate) messages_in: Counter,
+    pub(crate) messages_out: EventCounter,
+    pub(crate) messages_in: EventCounter,
     /// Messages without data.
-    pub(crate) control_out: Counter,
-    pub(crate) control_in: Counter,
+    pub(crate) control_out: EventCounter,
+    pub(crate) control_in: EventCounter,
     /// Bytes that were sent from pages of a pipe.
-    pub(crate) bytes_out: Counter,
+    pub(crate) bytes_out: EventCounter,
     /// Bytes that were received into pages that went into a pipe.
-    pub(crate) bytes_in: Counter,
+    pub(crate) bytes_in: EventCounter,
     /// Bytes that read(2) and write(2) copied.
-    pub(crate) bytes_copied: Counter,
+    pub(crate) bytes_copied: EventCounter,
     /// Sends that are posted and not complete.
-    pub(crate) sends_posted: Counter,
+    pub(crate) sends_posted: EventCounter,
     /// Pages to receive into, including those in pipes.
-    pub(crate) pages: Counter,
+    pub(crate) pages: EventCounter,
 }
 
 pub(crate) static COUNTERS: Counters = Counters {
-    connections: Counter::new(),
-    failed: Counter::new(),
-    messages_out: Counter::new(),
-    messages_in: Counter::new(),
-    control_out: Counter::new(),
-    control_in: Counter::new(),
-    bytes_out: Counter::new(),
-    bytes_in: Counter::new(),
-    bytes_copied: Counter::new(),
-    sends_posted: Counter::new(),
-    pages: Counter::new(),
+    connections: EventCounter::new(),
+    failed: EventCounter::new(),
+    messages_out: EventCounter::new(),
+    messages_in: EventCounter::new(),
+    control_out: EventCounter::new(),
+    control_in: EventCounter::new(),
+    bytes_out: EventCounter::new(),
+    bytes_in: EventCounter::new(),
+    bytes_copied: EventCounter::new(),
+    sends_posted: EventCounter::new(),
+    pages: EventCounter::new(),
 };
 
 /// Shows the counters.
@@ -81,7 +60,7 @@ impl Writer for Shown {
             ("sends.posted", &COUNTERS.sends_posted),
             ("pages", &COUNTERS.pages),
         ] {
-            writeln!(f, "{name} {}", counter.0.load(Relaxed))?;
+            writeln!(f, "{name} {}", counter.get())?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const ASK: u32 = 1 << 1;
 /// An answer.
 const ANSWER: u32 = 1 << 2;
 
-/// What a side can receive: the private data of a connection.
+/// The limits of a receiving side, which are the private data of a connection.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Offer {
     /// The number of messages with data.

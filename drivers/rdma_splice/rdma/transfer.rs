@@ -91,7 +91,7 @@ impl Connection {
             }
             match Self::send(this, request, bytes) {
                 Ok(()) => {
-                    COUNTERS.bytes_out.add(bytes as u64);
+                    COUNTERS.bytes_out.add(bytes);
                     sent = true;
                 }
                 Err((err, mut request)) => {
@@ -144,8 +144,8 @@ impl Connection {
             let rest = pipe.push(buf);
             state.put_rest(rest);
         }
-        let given = (pipe.given() - before) as u64;
-        state.received += given;
+        let given = pipe.given() - before;
+        state.received += given as u64;
         COUNTERS.bytes_in.add(given);
         Self::pump(self.as_arc_borrow(), &mut state);
         state.end_of_data()
@@ -201,7 +201,7 @@ impl Connection {
             }
         }
         this.top_up();
-        COUNTERS.bytes_copied.add(done as u64);
+        COUNTERS.bytes_copied.add(done);
         Ok(done)
     }
 
@@ -258,7 +258,7 @@ impl Connection {
             }
             done += bytes;
             this.state.lock().copied += bytes as u64;
-            COUNTERS.bytes_copied.add(bytes as u64);
+            COUNTERS.bytes_copied.add(bytes);
             if copied.is_err() {
                 break;
             }

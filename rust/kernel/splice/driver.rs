@@ -25,6 +25,7 @@
 //! [`PipeBuffer`]: crate::pipe::PipeBuffer
 
 mod device;
+mod event_counter;
 mod from_pipe;
 mod page_pool;
 mod pipe_buffers;
@@ -33,6 +34,7 @@ mod to_pipe;
 mod wait;
 
 pub use device::{SpliceDevice, SpliceOperations};
+pub use event_counter::EventCounter;
 pub use from_pipe::FromPipe;
 pub use page_pool::PagePool;
 pub use pipe_buffers::PipeBuffers;

@@ -24,11 +24,12 @@ use anyhow::{bail, Context, Result};
 use clap::Parser;
 use rustix::fs::{access, statfs, Access};
 use sha2::{Digest, Sha256};
+use splice_rdma::size::thousands;
 
 use counters::{Counters, Implementation, Sample};
 use meter::{By, Meter, Step};
 use paths::{Output, Route, Source, MOST_OUTPUTS, ROUTES};
-use table::{thousands, Cell, Table};
+use table::{Cell, Table};
 
 /// `f_type` of tmpfs, see `magic.h`.
 const TMPFS_MAGIC: u64 = 0x0102_1994;

@@ -2,6 +2,8 @@
 
 //! The table that the program prints.
 
+use splice_rdma::size::thousands;
+
 /// A table whose rows are formatted one at a time, so that each can be printed at once. The first
 /// and last column are text, the others are numbers.
 pub struct Table {
@@ -67,37 +69,9 @@ impl Table {
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub fn thousands(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn thousands_are_separated() {
-        for (n, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (12_345, "12,345"),
-            (123_456, "123,456"),
-            (1_234_567, "1,234,567"),
-            (u64::MAX, "18,446,744,073,709,551,615"),
-        ] {
-            assert_eq!(thousands(n), text);
-        }
-    }
 
     #[test]
     fn columns_line_up() {

@@ -118,33 +118,6 @@ static inline int edu_open_empty(struct __test_metadata *_metadata, int nr)
 	return fd;
 }
 
-/*
- * Takes @len bytes from the device; returns how many of them match the pattern
- * from @pos on, or the negated errno of the first call.
- */
-static inline ssize_t edu_receive(int fd, ssize_t len, unsigned int seed,
-				  loff_t pos)
-{
-	ssize_t done = 0, ret = 0, good;
-	int p[2];
-
-	if (pipe(p))
-		return -errno;
-	while (done < len) {
-		ret = xsplice(fd, NULL, p[1], NULL, len - done, 0);
-		if (ret <= 0)
-			break;
-		good = read_pattern(p[0], ret, seed, pos + done);
-		if (good > 0)
-			done += good;
-		if (good != ret)
-			break;
-	}
-	close(p[0]);
-	close(p[1]);
-	return done ? done : ret;
-}
-
 /* Expects that the device has no more data, and that all data was sent. */
 static inline void edu_expect_empty(struct __test_metadata *_metadata, int fd)
 {
@@ -175,7 +148,7 @@ static inline void edu_stall(struct __test_metadata *_metadata, int fd,
 /* Reads the filler, so that later requests start. */
 static inline void edu_unstall(struct __test_metadata *_metadata, int fd)
 {
-	ASSERT_EQ(STALL, edu_receive(fd, STALL, FILLER, 0));
+	ASSERT_EQ(STALL, receive_pattern(fd, STALL, FILLER, 0));
 }
 
 /* Waits until the device has stopped because its pages are all in use. */

@@ -166,7 +166,7 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 	}
 	if (done < s->len)
 		ASSERT_EQ(s->len - done,
-			  edu_receive(s->fd, s->len - done, DATA, done));
+			  receive_pattern(s->fd, s->len - done, DATA, done));
 	ASSERT_EQ(0, poll_now(s->fd, POLLIN));
 	close(s->p[0]);
 	close(s->p[1]);

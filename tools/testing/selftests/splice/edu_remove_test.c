@@ -167,7 +167,7 @@ static void check_gone(struct __test_metadata *_metadata,
 	close(self->fd);
 	self->fd = edu_open(_metadata, 0, O_RDWR);
 	edu_send(_metadata, self->fd, r, SOME, DATA, 0);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	edu_expect_empty(_metadata, self->fd);
 }
 
@@ -352,7 +352,7 @@ TEST_F_TIMEOUT(gone, module, 60)
 	EXPECT_FALSE(is_there());
 	self->fd = edu_open(_metadata, 0, O_RDWR);
 	edu_send(_metadata, self->fd, self->p, SOME, DATA, 0);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 TEST_HARNESS_MAIN

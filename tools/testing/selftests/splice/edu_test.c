@@ -38,7 +38,7 @@ TEST_F_TIMEOUT(edu, sizes, 60)
 	for (i = 0; i < ARRAY_LEN(sizes); i++) {
 		edu_send(_metadata, self->fd, self->p, sizes[i], DATA, i);
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
-		EXPECT_EQ(sizes[i], edu_receive(self->fd, sizes[i], DATA, i));
+		EXPECT_EQ(sizes[i], receive_pattern(self->fd, sizes[i], DATA, i));
 	}
 	edu_expect_empty(_metadata, self->fd);
 }
@@ -55,7 +55,7 @@ TEST_F(edu, short_count)
 TEST_F(edu, page_in_parts)
 {
 	edu_send(_metadata, self->fd, self->p, EDU_PAGE, DATA, 0);
-	ASSERT_EQ(1, edu_receive(self->fd, 1, DATA, 0));
+	ASSERT_EQ(1, receive_pattern(self->fd, 1, DATA, 0));
 	ASSERT_EQ(100, xsplice(self->fd, NULL, self->q[1], NULL, 100, 0));
 	ASSERT_EQ(EDU_PAGE - 101,
 		  xsplice(self->fd, NULL, self->q[1], NULL, EDU_PAGE, 0));
@@ -73,8 +73,8 @@ TEST_F(edu, buffers_in_parts)
 	ASSERT_EQ(4400, xsplice(self->p[0], NULL, self->fd, NULL, 4400, 0));
 	ASSERT_EQ(400, read_pattern(self->p[0], 400, DATA, 4500));
 	ASSERT_EQ(100, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
-	EXPECT_EQ(4500, edu_receive(self->fd, 4500, DATA, 0));
-	EXPECT_EQ(100, edu_receive(self->fd, 100, DATA, 4900));
+	EXPECT_EQ(4500, receive_pattern(self->fd, 4500, DATA, 0));
+	EXPECT_EQ(100, receive_pattern(self->fd, 100, DATA, 4900));
 }
 
 /* More buffers than fit into one request. */
@@ -93,7 +93,7 @@ TEST_F_TIMEOUT(edu, small_buffers, 180)
 	EXPECT_GE(256, ret);
 	EXPECT_EQ(260 - ret, pipe_bytes(self->p[0]));
 	ASSERT_EQ(260 - ret, splice_full(self->p[0], self->fd, 260 - ret));
-	EXPECT_EQ(260, edu_receive(self->fd, 260, DATA, 0));
+	EXPECT_EQ(260, receive_pattern(self->fd, 260, DATA, 0));
 	free(mem);
 }
 
@@ -176,7 +176,7 @@ TEST_F_TIMEOUT(file, sendfile, 120)
 	struct job job = job_sendfile(self->fd, self->in, len);
 
 	job_start(_metadata, &job);
-	EXPECT_EQ(len, edu_receive(self->fd, len, DATA, variant->offset));
+	EXPECT_EQ(len, receive_pattern(self->fd, len, DATA, variant->offset));
 	EXPECT_EQ(len, job_finish(_metadata, &job));
 	EXPECT_EQ(variant->offset + len, lseek(self->in, 0, SEEK_CUR));
 }
@@ -193,7 +193,7 @@ TEST_F_TIMEOUT(edu, sockets, 60)
 		end_open(_metadata, kinds[i], true, &end);
 		ASSERT_EQ(len, write_pattern(end.peer, len, DATA, i));
 		ASSERT_EQ(len, relay_bytes(end.fd, self->fd, len));
-		EXPECT_EQ(len, edu_receive(self->fd, len, DATA, i));
+		EXPECT_EQ(len, receive_pattern(self->fd, len, DATA, i));
 	}
 }
 
@@ -222,8 +222,8 @@ TEST_F_TIMEOUT(edu, huge_pages, 120)
 			ASSERT_EQ(len - SOME,
 				  xsplice(self->p[0], NULL, self->fd, NULL,
 					  len, 0));
-			EXPECT_EQ(len, edu_receive(self->fd, len, MEMORY_DATA,
-						   offsets[j]));
+			EXPECT_EQ(len, receive_pattern(self->fd, len, MEMORY_DATA,
+						       offsets[j]));
 		}
 		memory_unmap(&m);
 		memory_give_back(_metadata, kinds[i]);
@@ -238,7 +238,7 @@ TEST_F(edu, tee)
 	ASSERT_EQ(SOME, xtee(self->p[0], self->q[1], SOME, 0));
 	ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
 	EXPECT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 /* Pages of the device are sent to the device again. */
@@ -246,7 +246,7 @@ TEST_F(edu, round_twice)
 {
 	edu_send(_metadata, self->fd, self->p, SOME, DATA, 0);
 	ASSERT_EQ(SOME, relay_bytes(self->fd, self->fd, SOME));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 /* Memory of a process that has exited; all pages of the device are in use. */
@@ -269,7 +269,7 @@ TEST_F(edu, exited_process)
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	ASSERT_EQ(0, status);
 	edu_unstall(_metadata, self->fd);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	expect_no_pins(_metadata);
 }
 
@@ -294,7 +294,7 @@ TEST_F(edu, notices)
 	edu_unstall(_metadata, self->fd);
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 	fill_pattern(mem, SOME, FILLER, 0);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	expect_no_pins(_metadata);
 	free(mem);
 }
@@ -333,7 +333,7 @@ TEST_F_TIMEOUT(edu, pages_run_out, 120)
 					       EDU_PAGE));
 	EXPECT_EQ(got - EDU_PAGE, read_pattern(self->q[0], got - EDU_PAGE, DATA,
 					       EDU_PAGE));
-	EXPECT_EQ(sent - got, edu_receive(self->fd, sent - got, DATA, got));
+	EXPECT_EQ(sent - got, receive_pattern(self->fd, sent - got, DATA, got));
 	edu_expect_empty(_metadata, self->fd);
 }
 
@@ -359,7 +359,7 @@ TEST_F_TIMEOUT(edu, pages_lost, 120)
 	}
 	/* Nobody has read this data yet, and the device goes on. */
 	edu_send(_metadata, self->fd, self->p, SOME, FILLER, 0);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, FILLER, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, FILLER, 0));
 	EXPECT_EQ(len, read_pattern(sv[1], len, DATA, 0));
 	close(sv[0]);
 	close(sv[1]);
@@ -375,7 +375,7 @@ TEST_F(edu, pages_after_close)
 	close(self->fd);
 	self->fd = edu_open(_metadata, 0, O_RDWR);
 	edu_send(_metadata, self->fd, self->p, SOME, FILLER, 0);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, FILLER, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, FILLER, 0));
 	EXPECT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
 }
 
@@ -408,7 +408,7 @@ TEST_F(edu, counters)
 	}
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], mem, SOME, 0));
 	ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, NULL, SOME, 0));
-	ASSERT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	ASSERT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	for (i = 0; i < ARRAY_LEN(copied); i++) {
 		EXPECT_EQ(core[i], read_counter(copied[i])) {
 			TH_LOG("%s", copied[i]);
@@ -471,7 +471,7 @@ TEST_F(edu, errors)
 	EXPECT_EQ(0, lseek(file, 0, SEEK_CUR));
 	EXPECT_EQ(0, pipe_bytes(q[0]));
 	EXPECT_EQ(SOME, read_pattern(p[0], SOME, DATA, 0));
-	EXPECT_EQ(1, edu_receive(fd, 1, FILLER, 0));
+	EXPECT_EQ(1, receive_pattern(fd, 1, FILLER, 0));
 }
 
 TEST_F(edu, pipe_without_reader)
@@ -482,7 +482,7 @@ TEST_F(edu, pipe_without_reader)
 	catch_signal(_metadata, SIGPIPE, 0);
 	EXPECT_EQ(-EPIPE, xsplice(self->fd, NULL, self->q[1], NULL, SOME, 0));
 	EXPECT_EQ(1, signal_count(SIGPIPE));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 TEST_F(edu, pipe_without_writer)
@@ -491,7 +491,7 @@ TEST_F(edu, pipe_without_writer)
 	close(self->p[1]);
 	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->fd, NULL, 65536, 0));
 	EXPECT_EQ(0, xsplice(self->p[0], NULL, self->fd, NULL, 65536, 0));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 /* Two independent devices. */
@@ -527,7 +527,7 @@ TEST_F(both, tee)
 		ASSERT_EQ(SOME, xsplice(self->p[i][0], NULL, self->fd[i], NULL,
 					SOME, 0));
 	for (i = 0; i < 2; i++)
-		EXPECT_EQ(SOME, edu_receive(self->fd[i], SOME, DATA, 0));
+		EXPECT_EQ(SOME, receive_pattern(self->fd[i], SOME, DATA, 0));
 }
 
 /* The second device reads pages that the first one has written. */
@@ -537,7 +537,7 @@ TEST_F_TIMEOUT(both, chain, 60)
 
 	edu_send(_metadata, self->fd[0], self->p[0], len, DATA, 0);
 	ASSERT_EQ(len, relay_bytes(self->fd[0], self->fd[1], len));
-	EXPECT_EQ(len, edu_receive(self->fd[1], len, DATA, 0));
+	EXPECT_EQ(len, receive_pattern(self->fd[1], len, DATA, 0));
 }
 
 TEST_F_TIMEOUT(both, threads, 120)

@@ -42,10 +42,10 @@ static void check_full(struct __test_metadata *_metadata,
 		       struct _test_data_full *self)
 {
 	EXPECT_EQ(EDU_PAGE, pipe_bytes(self->p[0]));
-	EXPECT_EQ(self->sum, edu_receive(self->fd, self->sum, FILLER, 0));
+	EXPECT_EQ(self->sum, receive_pattern(self->fd, self->sum, FILLER, 0));
 	EXPECT_EQ(EDU_PAGE, job_call(&self->job));
-	EXPECT_EQ(EDU_PAGE, edu_receive(self->fd, EDU_PAGE, FILLER,
-					self->sum));
+	EXPECT_EQ(EDU_PAGE, receive_pattern(self->fd, EDU_PAGE, FILLER,
+					    self->sum));
 	edu_expect_empty(_metadata, self->fd);
 }
 
@@ -69,11 +69,11 @@ TEST_F_TIMEOUT(full, woken, 60)
 {
 	job_start(_metadata, &self->job);
 	job_wait_blocked(&self->job);
-	EXPECT_EQ(self->sum, edu_receive(self->fd, self->sum, FILLER, 0));
+	EXPECT_EQ(self->sum, receive_pattern(self->fd, self->sum, FILLER, 0));
 	EXPECT_EQ(EDU_PAGE, job_finish(_metadata, &self->job));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
-	EXPECT_EQ(EDU_PAGE, edu_receive(self->fd, EDU_PAGE, FILLER,
-					self->sum));
+	EXPECT_EQ(EDU_PAGE, receive_pattern(self->fd, EDU_PAGE, FILLER,
+					    self->sum));
 }
 
 TEST_F_TIMEOUT(full, interrupted, 60)
@@ -85,10 +85,10 @@ TEST_F_TIMEOUT(full, interrupted, 60)
 TEST_F_TIMEOUT(full, restarted, 60)
 {
 	job_restart(_metadata, &self->job);
-	EXPECT_EQ(self->sum, edu_receive(self->fd, self->sum, FILLER, 0));
+	EXPECT_EQ(self->sum, receive_pattern(self->fd, self->sum, FILLER, 0));
 	EXPECT_EQ(EDU_PAGE, job_finish(_metadata, &self->job));
-	EXPECT_EQ(EDU_PAGE, edu_receive(self->fd, EDU_PAGE, FILLER,
-					self->sum));
+	EXPECT_EQ(EDU_PAGE, receive_pattern(self->fd, EDU_PAGE, FILLER,
+					    self->sum));
 }
 
 TEST_F_TIMEOUT(full, killed, 60)
@@ -104,7 +104,7 @@ TEST_F_TIMEOUT(full, polled, 60)
 
 	job_start(_metadata, &job);
 	job_wait_blocked(&job);
-	EXPECT_EQ(self->sum, edu_receive(self->fd, self->sum, FILLER, 0));
+	EXPECT_EQ(self->sum, receive_pattern(self->fd, self->sum, FILLER, 0));
 	EXPECT_EQ(1, job_finish(_metadata, &job));
 	EXPECT_EQ(POLLOUT, pfd.revents);
 	self->sum = 0;
@@ -170,7 +170,7 @@ TEST_F(idle, woken)
 	edu_send(_metadata, self->fd, self->p, 100, DATA, 100);
 	EXPECT_EQ(1, job_finish(_metadata, &job));
 	EXPECT_EQ(POLLIN, pfd.revents);
-	EXPECT_EQ(100, edu_receive(self->fd, 100, DATA, 100));
+	EXPECT_EQ(100, receive_pattern(self->fd, 100, DATA, 100));
 }
 
 TEST_F(idle, interrupted)
@@ -178,7 +178,7 @@ TEST_F(idle, interrupted)
 	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &self->job));
 	EXPECT_EQ(0, pipe_bytes(self->q[0]));
 	edu_send(_metadata, self->fd, self->p, 100, DATA, 0);
-	EXPECT_EQ(100, edu_receive(self->fd, 100, DATA, 0));
+	EXPECT_EQ(100, receive_pattern(self->fd, 100, DATA, 0));
 }
 
 TEST_F(idle, restarted)
@@ -278,8 +278,8 @@ TEST_F(sync, done)
 	fill_pattern(self->mem, SOME, FILLER, 0);
 	EXPECT_EQ(SOME, xsendfile(self->sync, file, NULL, SOME));
 	EXPECT_EQ(0, fcntl(file, F_ADD_SEALS, F_SEAL_WRITE));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 TEST_F_TIMEOUT(sync, waits, 60)
@@ -294,7 +294,7 @@ TEST_F_TIMEOUT(sync, waits, 60)
 	edu_unstall(_metadata, self->fd);
 	EXPECT_EQ(SOME, job_finish(_metadata, &self->job));
 	EXPECT_EQ(1, released(self->p[1]));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 }
 
 /* A signal ends the wait; the queued transfer goes on. */
@@ -306,7 +306,7 @@ TEST_F_TIMEOUT(sync, interrupted, 60)
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 	EXPECT_EQ(0, released(self->p[1]));
 	edu_unstall(_metadata, self->fd);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 }
 
@@ -317,7 +317,7 @@ TEST_F_TIMEOUT(sync, killed, 60)
 	kill_waiting(_metadata, job_fork_waiting(_metadata, &self->job));
 	EXPECT_EQ(0, pipe_bytes(self->p[0]));
 	edu_unstall(_metadata, self->fd);
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	EXPECT_EQ(1, wait_released(self->p[1], 1));
 }
 
@@ -340,7 +340,7 @@ TEST_F_TIMEOUT(sync, fsync, 60)
 	edu_unstall(_metadata, self->fd);
 	EXPECT_EQ(0, job_finish(_metadata, &job));
 	EXPECT_EQ(1, released(self->p[1]));
-	EXPECT_EQ(SOME, edu_receive(self->fd, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->fd, SOME, DATA, 0));
 	EXPECT_EQ(0, job_call(&job));
 }
 

@@ -227,33 +227,6 @@ rdma_pair_open(struct __test_metadata *_metadata, const char *text)
 			      (struct rdma_splice_listen) {});
 }
 
-/*
- * Takes @len bytes from @fd by way of a pipe. Returns how many are the pattern from
- * @pos on, or the errno of the first call.
- */
-static inline ssize_t rdma_receive(int fd, ssize_t len, unsigned int seed,
-				   loff_t pos)
-{
-	ssize_t done = 0, ret = 0, good;
-	int p[2];
-
-	if (pipe(p))
-		return -errno;
-	while (done < len) {
-		ret = xsplice(fd, NULL, p[1], NULL, len - done, 0);
-		if (ret <= 0)
-			break;
-		good = read_pattern(p[0], ret, seed, pos + done);
-		if (good > 0)
-			done += good;
-		if (good != ret)
-			break;
-	}
-	close(p[0]);
-	close(p[1]);
-	return done ? done : ret;
-}
-
 /* Sends the pattern, by way of a pipe; returns how much, or the errno. */
 static inline ssize_t rdma_send(int fd, ssize_t len, unsigned int seed,
 				loff_t pos)

@@ -126,8 +126,8 @@ int peer_accept(struct peer *listener, struct peer *p, int ms);
 int peer_step(struct peer *p, int ms);
 
 /*
- * Sends up to @len bytes, as far as there is credit; does not wait. With @fin the
- * message with the last of these bytes ends the data.
+ * Sends up to @len bytes, but no more messages than there is credit for, and does
+ * not wait. With @fin the message with the last of these bytes ends the data.
  */
 ssize_t peer_send(struct peer *p, const void *data, size_t len, bool fin);
 

@@ -439,10 +439,10 @@ static void exchange(struct __test_metadata *_metadata,
 	self->t.receive = send;
 	transfer_start(_metadata, &self->t);
 	relay_start(_metadata, &in);
-	EXPECT_EQ(receive, rdma_receive(self->fd, receive, BACK, 0));
+	EXPECT_EQ(receive, receive_pattern(self->fd, receive, BACK, 0));
 	EXPECT_EQ(send, relay_finish(_metadata, &in));
 	ASSERT_EQ(0, xshutdown(self->fd));
-	EXPECT_EQ(0, rdma_receive(self->fd, 1, BACK, receive));
+	EXPECT_EQ(0, receive_pattern(self->fd, 1, BACK, receive));
 	EXPECT_EQ(0, or_errno(fsync(self->fd)));
 	EXPECT_EQ(send, rdma_info(_metadata, self->fd).taken);
 	transfer_finish(_metadata, &self->t);
@@ -533,10 +533,10 @@ TEST_F_TIMEOUT(driver, count, 60)
 	ASSERT_EQ(1, p->data_sent);
 	settle(p);
 	EXPECT_EQ(0, p->peer_taken);
-	ASSERT_EQ(FEW - 1, rdma_receive(self->fd, FEW - 1, DATA, 0));
+	ASSERT_EQ(FEW - 1, receive_pattern(self->fd, FEW - 1, DATA, 0));
 	settle(p);
 	EXPECT_EQ(0, p->peer_taken);
-	ASSERT_EQ(1, rdma_receive(self->fd, 1, DATA, FEW - 1));
+	ASSERT_EQ(1, receive_pattern(self->fd, 1, DATA, FEW - 1));
 	settle(p);
 	EXPECT_EQ(1, p->peer_taken);
 	expect_no_violation(_metadata, p);

@@ -139,9 +139,9 @@ static void two_works(struct __test_metadata *_metadata,
 		      struct _test_data_two *self)
 {
 	ASSERT_EQ(SOME, rdma_send(self->a, SOME, DATA, 0));
-	EXPECT_EQ(SOME, rdma_receive(self->b, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->b, SOME, DATA, 0));
 	ASSERT_EQ(SOME, rdma_send(self->b, SOME, BACK, 0));
-	EXPECT_EQ(SOME, rdma_receive(self->a, SOME, BACK, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->a, SOME, BACK, 0));
 }
 
 /* Both ends send zeroes and drop what they receive. */
@@ -365,7 +365,7 @@ TEST_F_TIMEOUT(two, link_down, 120)
 
 	if (variant->traffic)
 		SKIP(return, "with the traffic of the test itself");
-	ASSERT_EQ(64 * 1024, rdma_receive(self->b, 64 * 1024, DATA, 0));
+	ASSERT_EQ(64 * 1024, receive_pattern(self->b, 64 * 1024, DATA, 0));
 	ASSERT_EQ(0, run("ip -n rdma_a link set %s down", "va"));
 	in = (struct relay) {
 		.in = make_memfd(_metadata, SOME, DATA), .out = self->a,
@@ -376,7 +376,7 @@ TEST_F_TIMEOUT(two, link_down, 120)
 	ASSERT_EQ(0, run("ip -n rdma_a link set %s up", "va"));
 	if (variant->kind == SIW) {
 		EXPECT_EQ(SOME, relay_finish(_metadata, &in));
-		EXPECT_EQ(SOME, rdma_receive(self->b, SOME, DATA, 0));
+		EXPECT_EQ(SOME, receive_pattern(self->b, SOME, DATA, 0));
 		two_works(_metadata, self);
 		return;
 	}
@@ -385,7 +385,7 @@ TEST_F_TIMEOUT(two, link_down, 120)
 	error = error_of(_metadata, self->a, slow(3 * KEEPALIVE_MS));
 	if (!error) {
 		EXPECT_EQ(SOME, in.done);
-		EXPECT_EQ(SOME, rdma_receive(self->b, SOME, DATA, 0));
+		EXPECT_EQ(SOME, receive_pattern(self->b, SOME, DATA, 0));
 		return;
 	}
 	EXPECT_NE(0, error_of(_metadata, self->b, slow(3 * KEEPALIVE_MS)));
@@ -401,7 +401,7 @@ TEST_F_TIMEOUT(two, closed, 120)
 	close_early(&self->a);
 	EXPECT_GT(slow(REMOVE_MS), rdma_now_ms() - before);
 	EXPECT_EQ(ECONNRESET, error_of(_metadata, self->b, slow(REMOVE_MS)));
-	EXPECT_EQ(64 * 1024, rdma_receive(self->b, 64 * 1024, DATA, 0));
+	EXPECT_EQ(64 * 1024, receive_pattern(self->b, 64 * 1024, DATA, 0));
 	expect_error(_metadata, self->b, ECONNRESET);
 	expect_unreferenced(_metadata, self->memfd);
 }
@@ -562,7 +562,7 @@ TEST_F_TIMEOUT(module, unload, 60)
 	self->c = rdma_pair_open(_metadata, rdma_address(variant->kind,
 							 AF_INET));
 	ASSERT_EQ(SOME, rdma_send(self->c.active, SOME, DATA, 0));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 }
 
 TEST_HARNESS_MAIN

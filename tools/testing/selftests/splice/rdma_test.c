@@ -379,7 +379,7 @@ static void send_and_receive(struct __test_metadata *_metadata, int from,
 			     int to, ssize_t len)
 {
 	ASSERT_EQ(len, rdma_send(from, len, DATA, 0));
-	EXPECT_EQ(len, rdma_receive(to, len, DATA, 0));
+	EXPECT_EQ(len, receive_pattern(to, len, DATA, 0));
 }
 
 TEST_F_TIMEOUT(conn, lengths, 120)
@@ -419,8 +419,8 @@ TEST_F_TIMEOUT(conn, message_in_parts, 30)
 
 	ASSERT_EQ(SOME, rdma_send(self->c.active, SOME, DATA, 0));
 	for (i = 0; i < ARRAY_LEN(parts); i++) {
-		ASSERT_EQ(parts[i], rdma_receive(self->c.passive, parts[i],
-						 DATA, pos));
+		ASSERT_EQ(parts[i], receive_pattern(self->c.passive, parts[i],
+						    DATA, pos));
 		pos += parts[i];
 	}
 	EXPECT_EQ(SOME, pos);
@@ -434,7 +434,7 @@ TEST_F_TIMEOUT(conn, buffers_in_parts, 30)
 	EXPECT_EQ(SOME - 100, pipe_bytes(self->p[0]));
 	ASSERT_EQ(SOME - 100, splice_full(self->p[0], self->c.active,
 					  SOME - 100));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 }
 
 /* More buffers than a message has scatter entries. */
@@ -459,7 +459,7 @@ TEST_F_TIMEOUT(conn, small_buffers, 60)
 				poll_for(self->c.active, POLLOUT, QUIET);
 				continue;
 			}
-			ret = rdma_receive(self->c.passive, 1, DATA, i);
+			ret = receive_pattern(self->c.passive, 1, DATA, i);
 			ASSERT_EQ(1, ret);
 			i++;
 			continue;
@@ -468,7 +468,7 @@ TEST_F_TIMEOUT(conn, small_buffers, 60)
 			break;
 		ASSERT_LT(0, ret);
 	}
-	EXPECT_EQ(260 - i, rdma_receive(self->c.passive, 260 - i, DATA, i));
+	EXPECT_EQ(260 - i, receive_pattern(self->c.passive, 260 - i, DATA, i));
 	free(mem);
 }
 
@@ -607,8 +607,8 @@ TEST_F_TIMEOUT(file, sendfile, 300)
 	struct job send = job_sendfile(self->c.active, self->in, much() + 1);
 
 	job_start(_metadata, &send);
-	EXPECT_EQ(much(), rdma_receive(self->c.passive, much(), DATA,
-				       variant->offset));
+	EXPECT_EQ(much(), receive_pattern(self->c.passive, much(), DATA,
+					  variant->offset));
 	EXPECT_EQ(much(), job_finish(_metadata, &send));
 	EXPECT_EQ(much() + variant->offset, lseek(self->in, 0, SEEK_CUR));
 }
@@ -624,11 +624,11 @@ TEST_F_TIMEOUT(conn, vmsplice, 60)
 	fill_pattern(mem, 65536, DATA, 0);
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], mem + 77, SOME, 0));
 	ASSERT_EQ(SOME, splice_full(self->p[0], self->c.active, SOME));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 77));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 77));
 	ASSERT_EQ(65536, xvmsplice1(self->p[1], mem, 65536, 0));
 	job = job_splice(self->p[0], self->c.active, 65536);
 	ASSERT_EQ(65536, job_call(&job));
-	EXPECT_EQ(65536, rdma_receive(self->c.passive, 65536, DATA, 0));
+	EXPECT_EQ(65536, receive_pattern(self->c.passive, 65536, DATA, 0));
 	munmap(mem, 65536);
 }
 
@@ -652,8 +652,8 @@ TEST_F_TIMEOUT(conn, notify, 60)
 					4096, 0));
 		ASSERT_EQ(i + 1, wait_released(self->p[1], i + 1));
 	}
-	EXPECT_EQ(4096 * depth, rdma_receive(self->c.passive, 4096 * depth,
-					     DATA, 0));
+	EXPECT_EQ(4096 * depth, receive_pattern(self->c.passive, 4096 * depth,
+						DATA, 0));
 	munmap(mem, 4096);
 	expect_no_pins(_metadata);
 }
@@ -663,7 +663,7 @@ TEST_F_TIMEOUT(conn, tee, 30)
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
 	ASSERT_EQ(SOME, xtee(self->p[0], self->q[1], SOME, 0));
 	ASSERT_EQ(SOME, splice_full(self->p[0], self->c.active, SOME));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 	EXPECT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
 	/* tee() also duplicates received pages. */
 	ASSERT_EQ(SOME, rdma_send(self->c.passive, SOME, DATA, 0));
@@ -703,7 +703,7 @@ TEST_F_TIMEOUT(conn, gives_back, 60)
 	};
 
 	relay_start(_metadata, &in);
-	EXPECT_EQ(in.len, rdma_receive(self->c.passive, in.len, DATA, 0));
+	EXPECT_EQ(in.len, receive_pattern(self->c.passive, in.len, DATA, 0));
 	EXPECT_EQ(in.len, relay_finish(_metadata, &in));
 	expect_unreferenced(_metadata, file);
 }
@@ -791,13 +791,13 @@ TEST_F_TIMEOUT(conn, reader_stops, 60)
 	job_start(_metadata, &job);
 	job_wait_blocked(&job);
 	/* One message makes room for one. */
-	ASSERT_EQ(info.send_segment, rdma_receive(self->c.passive,
-						  info.send_segment, DATA, 0));
+	ASSERT_EQ(info.send_segment, receive_pattern(self->c.passive,
+						     info.send_segment, DATA, 0));
 	EXPECT_EQ(left, job_finish(_metadata, &job));
 	EXPECT_EQ(sum + left - info.send_segment,
-		  rdma_receive(self->c.passive,
-			       sum + left - info.send_segment, DATA,
-			       info.send_segment));
+		  receive_pattern(self->c.passive,
+				  sum + left - info.send_segment, DATA,
+				  info.send_segment));
 	EXPECT_EQ(POLLOUT, poll_for(self->c.active, POLLOUT, SETUP_MS));
 	ASSERT_EQ(0, fsync(self->c.active));
 	EXPECT_EQ(sum + left, rdma_info(_metadata, self->c.active).taken);
@@ -832,7 +832,7 @@ TEST_F_TIMEOUT(args, receive_bytes, 60)
 	EXPECT_GE(256 * 1024, a.receive_depth * a.receive_segment);
 	EXPECT_GE(128 * 1024, b.receive_depth * b.receive_segment);
 	ASSERT_EQ(SOME, rdma_send(c.active, SOME, DATA, 0));
-	EXPECT_EQ(SOME, rdma_receive(c.passive, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(c.passive, SOME, DATA, 0));
 	rdma_pair_close(&c);
 }
 
@@ -864,7 +864,7 @@ TEST_F_TIMEOUT(conn, info, 30)
 	EXPECT_EQ(0, a.received);
 
 	ASSERT_EQ(SOME, rdma_send(self->c.active, SOME, DATA, 0));
-	ASSERT_EQ(100, rdma_receive(self->c.passive, 100, DATA, 0));
+	ASSERT_EQ(100, receive_pattern(self->c.passive, 100, DATA, 0));
 	EXPECT_EQ(SOME, rdma_info(_metadata, self->c.active).sent);
 	EXPECT_EQ(100, rdma_info(_metadata, self->c.passive).received);
 }
@@ -881,7 +881,7 @@ TEST_F_TIMEOUT(conn, fsync, 30)
 	job_wait_blocked(&sync);
 	usleep(QUIET * 1000);
 	EXPECT_TRUE(task_blocked(sync.tid, SYS_fsync));
-	ASSERT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	ASSERT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 	EXPECT_EQ(0, job_finish(_metadata, &sync));
 	EXPECT_EQ(SOME, rdma_info(_metadata, self->c.active).taken);
 }
@@ -926,8 +926,8 @@ TEST_F_TIMEOUT(conn, shutdown, 60)
 	EXPECT_EQ(-EPIPE, xsplice(self->p[0], NULL, self->c.active, NULL, 1,
 				  0));
 	EXPECT_EQ(1, pipe_bytes(self->p[0]));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
-	EXPECT_EQ(0, rdma_receive(self->c.passive, 1, DATA, SOME));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(0, receive_pattern(self->c.passive, 1, DATA, SOME));
 	EXPECT_EQ(0, xsplice(self->c.passive, NULL, self->q[1], NULL, 1,
 			     SPLICE_F_NONBLOCK));
 	EXPECT_EQ(POLLIN | POLLRDHUP, poll_now(self->c.passive,
@@ -939,7 +939,7 @@ TEST_F_TIMEOUT(conn, shutdown, 60)
 
 	send_and_receive(_metadata, self->c.passive, self->c.active, 65536);
 	ASSERT_EQ(0, xshutdown(self->c.passive));
-	EXPECT_EQ(0, rdma_receive(self->c.active, 1, DATA, 0));
+	EXPECT_EQ(0, receive_pattern(self->c.active, 1, DATA, 0));
 	EXPECT_EQ(0, fsync(self->c.active));
 	EXPECT_EQ(0, fsync(self->c.passive));
 	for (i = 0; i < 2; i++) {
@@ -951,7 +951,7 @@ TEST_F_TIMEOUT(conn, shutdown, 60)
 		EXPECT_EQ(0, info.error);
 		EXPECT_EQ(RDMA_SPLICE_FIN_SENT | RDMA_SPLICE_FIN_RECEIVED,
 			  info.flags);
-		EXPECT_EQ(0, rdma_receive(fd, 1, DATA, 0));
+		EXPECT_EQ(0, receive_pattern(fd, 1, DATA, 0));
 		EXPECT_EQ(-EPIPE, xsplice(self->p[0], NULL, fd, NULL, 1, 0));
 	}
 	EXPECT_EQ(0, signal_count(SIGPIPE));
@@ -974,8 +974,8 @@ TEST_F_TIMEOUT(conn, shutdown_full, 60)
 	ssize_t sum = fill_connection(_metadata, self->c.active, self->p);
 
 	ASSERT_EQ(0, xshutdown(self->c.active));
-	EXPECT_EQ(sum, rdma_receive(self->c.passive, sum, DATA, 0));
-	EXPECT_EQ(0, rdma_receive(self->c.passive, 1, DATA, 0));
+	EXPECT_EQ(sum, receive_pattern(self->c.passive, sum, DATA, 0));
+	EXPECT_EQ(0, receive_pattern(self->c.passive, 1, DATA, 0));
 }
 
 /* Without SHUTDOWN the peer reads the data, and then gets an error. */
@@ -993,8 +993,8 @@ TEST_F_TIMEOUT(conn, close, 60)
 	EXPECT_EQ(-ECONNRESET, xsplice(self->p[0], NULL, self->c.passive, NULL,
 				       SOME, 0));
 	EXPECT_EQ(SOME, pipe_bytes(self->p[0]));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
-	EXPECT_EQ(-ECONNRESET, rdma_receive(self->c.passive, 1, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(-ECONNRESET, receive_pattern(self->c.passive, 1, DATA, 0));
 }
 
 /* The same, for calls that wait. */
@@ -1045,7 +1045,7 @@ TEST_F_TIMEOUT(conn, pipe_keeps, 60)
 	ASSERT_EQ(len, rdma_send(self->c.active, len, BACK, 0));
 	ASSERT_EQ(len, splice_full(self->c.passive, self->q[1], len));
 	relay_start(_metadata, &in);
-	EXPECT_EQ(more, rdma_receive(self->c.passive, more, DATA, 0));
+	EXPECT_EQ(more, receive_pattern(self->c.passive, more, DATA, 0));
 	EXPECT_EQ(more, relay_finish(_metadata, &in));
 	EXPECT_EQ(len, read_pattern(self->q[0], len, BACK, 0));
 }
@@ -1060,7 +1060,7 @@ TEST_F_TIMEOUT(conn, read_write, 60)
 	EXPECT_EQ(SOME - 100, read_pattern(self->c.passive, SOME - 100, DATA,
 					   100));
 	ASSERT_EQ(SOME, write_full(self->c.active, buf, SOME));
-	EXPECT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 	ASSERT_EQ(SOME, rdma_send(self->c.active, SOME, DATA, 0));
 	EXPECT_EQ(SOME, read_pattern(self->c.passive, SOME, DATA, 0));
 	set_nonblock(_metadata, self->c.passive, true);
@@ -1094,7 +1094,7 @@ TEST_F_TIMEOUT(conn, counters, 60)
 	EXPECT_EQ(2, rdma_counter("connections"));
 	ASSERT_EQ(SOME, splice_full(file, self->p[1], SOME));
 	ASSERT_EQ(SOME, splice_full(self->p[0], self->c.active, SOME));
-	ASSERT_EQ(SOME, rdma_receive(self->c.passive, SOME, DATA, 0));
+	ASSERT_EQ(SOME, receive_pattern(self->c.passive, SOME, DATA, 0));
 	ASSERT_EQ(0, fsync(self->c.active));
 	EXPECT_EQ(out + SOME, rdma_counter("bytes.rdma.out"));
 	EXPECT_EQ(in + SOME, rdma_counter("bytes.rdma.in"));

@@ -173,6 +173,28 @@ ssize_t read_pattern(int fd, ssize_t len, unsigned int seed, loff_t pos)
 	return ret;
 }
 
+ssize_t receive_pattern(int fd, ssize_t len, unsigned int seed, loff_t pos)
+{
+	ssize_t done = 0, ret = 0, good;
+	int p[2];
+
+	if (pipe(p))
+		return -errno;
+	while (done < len) {
+		ret = xsplice(fd, NULL, p[1], NULL, len - done, 0);
+		if (ret <= 0)
+			break;
+		good = read_pattern(p[0], ret, seed, pos + done);
+		if (good > 0)
+			done += good;
+		if (good != ret)
+			break;
+	}
+	close(p[0]);
+	close(p[1]);
+	return done ? done : ret;
+}
+
 ssize_t match_byte(const void *buf, ssize_t len, char c)
 {
 	const char *p = buf;

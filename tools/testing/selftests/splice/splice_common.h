@@ -93,6 +93,12 @@ ssize_t write_pattern(int fd, ssize_t len, unsigned int seed, loff_t pos);
  */
 ssize_t read_pattern(int fd, ssize_t len, unsigned int seed, loff_t pos);
 
+/*
+ * Takes @len bytes from @fd, by way of a pipe. Returns how many of them match the
+ * pattern from @pos on, or the negated errno of the first call.
+ */
+ssize_t receive_pattern(int fd, ssize_t len, unsigned int seed, loff_t pos);
+
 /* Returns the number of bytes before the first one that differs from @c. */
 ssize_t match_byte(const void *buf, ssize_t len, char c);
 
