@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#ifdef CONFIG_INFINIBAND
+#if defined(CONFIG_RUST_SPLICE) && defined(CONFIG_INFINIBAND) && \
+	defined(CONFIG_INFINIBAND_ADDR_TRANS)
 
 #include <linux/nsproxy.h>
 #include <rdma/ib_verbs.h>
@@ -103,4 +104,4 @@ rust_helper_rdma_seg_boundary(struct ib_device *device)
 	return dma_get_seg_boundary(device->dma_device);
 }
 
-#endif /* CONFIG_INFINIBAND */
+#endif
