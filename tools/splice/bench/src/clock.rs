@@ -12,6 +12,8 @@ use std::hint::black_box;
 
 use anyhow::{bail, Result};
 
+use crate::classes::Classes;
+
 /// Reads the counter.
 #[inline(always)]
 pub fn now() -> u64 {
@@ -26,17 +28,31 @@ pub fn overhead() -> u64 {
     }
     let nothing: fn(&mut ()) -> rustix::io::Result<usize> = black_box(nothing);
     (0..1000)
-        .map(|_| time(nothing, &mut ()).0)
+        .map(|_| time(nothing, &mut ()).0.instructions)
         .min()
         .unwrap_or(0)
 }
 
-/// Runs `operation`, and returns the difference of the counter and the result.
+/// The cost of one call.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    pub instructions: u64,
+    /// How many of these belong to each class; all are zero without the plugin.
+    pub classes: Classes,
+}
+
+/// Runs `operation`, and returns its cost and its result.
 #[inline(never)]
-pub fn time<T, R>(operation: fn(&mut T) -> R, subject: &mut T) -> (u64, R) {
+pub fn time<T, R>(operation: fn(&mut T) -> R, subject: &mut T) -> (Cost, R) {
+    let classes = Classes::now();
     let start = now();
     let result = operation(subject);
-    (now().wrapping_sub(start), result)
+    let instructions = now().wrapping_sub(start);
+    let cost = Cost {
+        instructions,
+        classes: Classes::now() - classes,
+    };
+    (cost, result)
 }
 
 /// Returns an error unless the counter counts instructions.
@@ -57,7 +73,7 @@ pub fn verify() -> Result<()> {
         }
     }
     let counted = (0..5)
-        .map(|_| time(count_down, &mut ()).0)
+        .map(|_| time(count_down, &mut ()).0.instructions)
         .min()
         .unwrap_or(0);
     // There are a few instructions around the loop, and perhaps a timer interrupt.

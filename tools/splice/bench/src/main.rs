@@ -7,6 +7,7 @@
 //! bound, and 2 for an error.
 
 mod chart;
+mod classes;
 mod clock;
 mod endpoints;
 mod measure;
@@ -40,7 +41,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Measures the running kernel; prints lines `operation,bytes,instructions`.
+    /// Measures the running kernel; prints a line of CSV for each operation.
     Measure {
         /// A folder on a tmpfs, for two files.
         #[arg(long)]
@@ -54,7 +55,7 @@ enum Command {
         #[arg(long, default_value = "")]
         only: String,
 
-        /// Accepts any clock as the counter of instructions.
+        /// Accepts any clock as the counter of instructions, and works without the plugin.
         #[arg(long)]
         any_clock: bool,
 
@@ -73,7 +74,7 @@ enum Command {
         #[arg(long)]
         rust: PathBuf,
 
-        /// Writes lines `operation,bytes,c,rust,ratio` to this file.
+        /// Writes a line for each operation to this file.
         #[arg(long)]
         csv: Option<PathBuf>,
 
@@ -148,6 +149,7 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
         } => {
             if !any_clock {
                 clock::verify()?;
+                classes::verify()?;
             }
             let source = if any_memory {
                 Source::Any

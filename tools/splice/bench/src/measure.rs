@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
-use crate::clock;
+use crate::classes::Classes;
+use crate::clock::{self, Cost};
 use crate::endpoints::Endpoints;
 use crate::memory::Source;
 use crate::operations::{Operation, OPERATIONS};
@@ -30,7 +31,10 @@ const ROUNDS: std::ops::RangeInclusive<usize> = 4..=12;
 /// The maximum difference of the two smallest medians, as one in so many instructions.
 const PRECISION: u64 = 200;
 
-/// Writes a line `operation,bytes,instructions` for every operation.
+/// The first line of what [`measure`] writes.
+pub const HEADINGS: &str = "operation,bytes,instructions,locked,indirect,copying";
+
+/// Writes [`HEADINGS`], and a line for every operation.
 pub fn measure(
     dir: &Path,
     amounts: &[usize],
@@ -39,19 +43,33 @@ pub fn measure(
     out: &mut impl Write,
 ) -> Result<()> {
     let overhead = clock::overhead();
-    writeln!(out, "operation,bytes,instructions")?;
+    writeln!(out, "{HEADINGS}")?;
     for operation in OPERATIONS.iter().filter(|o| o.name.contains(only)) {
         if operation.error.is_some() {
             let cost = cost(operation, dir, DEFAULT_PIPE, source, overhead)?;
-            writeln!(out, "{},0,{cost}", operation.name)?;
+            write_line(out, operation.name, 0, cost)?;
             continue;
         }
         for &bytes in amounts.iter().filter(|bytes| **bytes >= operation.least) {
             let cost = cost(operation, dir, bytes, source, overhead)?;
-            writeln!(out, "{},{bytes},{cost}", operation.name)?;
+            write_line(out, operation.name, bytes, cost)?;
             out.flush()?;
         }
     }
+    Ok(())
+}
+
+fn write_line(out: &mut impl Write, name: &str, bytes: usize, cost: Cost) -> Result<()> {
+    let Classes {
+        locked,
+        indirect,
+        copying,
+    } = cost.classes;
+    let instructions = cost.instructions;
+    writeln!(
+        out,
+        "{name},{bytes},{instructions},{locked},{indirect},{copying}"
+    )?;
     Ok(())
 }
 
@@ -61,22 +79,32 @@ fn cost(
     bytes: usize,
     source: Source,
     overhead: u64,
-) -> Result<u64> {
+) -> Result<Cost> {
     let what = || format!("{}, {bytes} bytes", operation.name);
     let mut medians = Vec::new();
-    while medians.len() < *ROUNDS.end() {
+    let near = |medians: &[Cost]| {
+        let [least, next, ..] = medians else {
+            return false;
+        };
+        next.instructions - least.instructions <= least.instructions / PRECISION
+    };
+    while medians.len() < *ROUNDS.end() && !(medians.len() >= *ROUNDS.start() && near(&medians)) {
         medians.push(round(operation, dir, bytes, source).with_context(what)?);
-        medians.sort_unstable();
-        if medians.len() >= *ROUNDS.start() && medians[1] - medians[0] <= medians[0] / PRECISION {
-            return Ok(medians[0].saturating_sub(overhead));
-        }
+        medians.sort_unstable_by_key(|cost| cost.instructions);
     }
-    eprintln!("warning: {}: medians differ: {medians:?}", what());
-    Ok(medians[0].saturating_sub(overhead))
+    if !near(&medians) {
+        let medians: Vec<_> = medians.iter().map(|cost| cost.instructions).collect();
+        eprintln!("warning: {}: medians differ: {medians:?}", what());
+    }
+    let least = medians[0];
+    Ok(Cost {
+        instructions: least.instructions.saturating_sub(overhead),
+        ..least
+    })
 }
 
-/// Returns the median of one round.
-fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<u64> {
+/// Returns the medians of one round.
+fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<Cost> {
     let expected = operation.error.map_or(Ok(bytes), Err);
     let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, source)?;
     let mut costs = Vec::with_capacity(WARM_UP + ROUND);
@@ -89,7 +117,16 @@ fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Res
         (operation.after)(&mut endpoints)?;
         costs.push(cost);
     }
-    Ok(median(&mut costs[WARM_UP..]))
+    let costs = &costs[WARM_UP..];
+    let of = |field: fn(&Cost) -> u64| median(&mut costs.iter().map(field).collect::<Vec<_>>());
+    Ok(Cost {
+        instructions: of(|cost| cost.instructions),
+        classes: Classes {
+            locked: of(|cost| cost.classes.locked),
+            indirect: of(|cost| cost.classes.indirect),
+            copying: of(|cost| cost.classes.copying),
+        },
+    })
 }
 
 /// Returns the middle value.

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{ensure, Context, Result};
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
+use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 use splice_memory::{huge_file, hugetlb, noncontiguous, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
 
@@ -131,6 +132,25 @@ fn of_file(file: &OwnedFd, len: usize, content: &[u8]) -> Result<Mapping> {
         "only {written} bytes of a memfd written"
     );
     map(file, len, MapFlags::PRIVATE)
+}
+
+/// Forks a child that ends at once, and waits for its end.
+pub fn fork_and_wait() -> rustix::io::Result<()> {
+    // SAFETY: The child only calls `_exit()`, which needs no lock of this process.
+    match unsafe { libc::fork() } {
+        -1 => Err(errno()),
+        // SAFETY: As above.
+        0 => unsafe { libc::_exit(0) },
+        // SAFETY: `child` is a child that was not waited for, and a status is not stored.
+        child => match unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } {
+            -1 => Err(errno()),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// A process that shares the memory of this one, and waits until it is killed.

@@ -7,7 +7,7 @@ use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
 
 use crate::endpoints::Endpoints;
-use crate::memory::Kind;
+use crate::memory::{fork_and_wait, Kind};
 
 /// One operation: the system call that is measured, and functions that run before and after it so
 /// that it can be repeated.
@@ -160,6 +160,14 @@ pub const OPERATIONS: &[Operation] = &[
         name: "vmsplice of forked memory",
         memory: Kind::Forked,
         ..VMSPLICE
+    },
+    // Memory in a pipe must not make fork(2) dearer.
+    Operation {
+        name: "fork with memory in pipe",
+        before: |endpoints| endpoints.vmsplice().map(drop).map_err(Into::into),
+        call: |endpoints| fork_and_wait().map(|()| endpoints.memory().len()),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
+        ..MOVES
     },
     // C has no notifications.
     Operation {

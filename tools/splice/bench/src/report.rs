@@ -8,59 +8,89 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 
+use crate::classes::Classes;
+use crate::measure::HEADINGS;
 use crate::operations;
 
 /// One line of the output of `measure`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Cost {
+pub struct Line {
     operation: String,
     bytes: u64,
     instructions: u64,
+    classes: Classes,
 }
 
 /// Reads the output of `measure`.
-pub fn read(path: &Path) -> Result<Vec<Cost>> {
+pub fn read(path: &Path) -> Result<Vec<Line>> {
     fs::read_to_string(path)
         .map_err(anyhow::Error::from)
         .and_then(|text| parse(&text))
         .with_context(|| path.display().to_string())
 }
 
-fn parse(text: &str) -> Result<Vec<Cost>> {
+fn parse(text: &str) -> Result<Vec<Line>> {
     let mut lines = (1..).zip(text.lines());
     match lines.next() {
-        Some((_, "operation,bytes,instructions")) => (),
+        Some((_, HEADINGS)) => (),
         _ => bail!("no headings: this is not what `measure` prints"),
     }
     lines
         .map(|(number, line)| {
             let fields: Vec<_> = line.split(',').collect();
-            let [operation, bytes, instructions] = fields[..] else {
+            let [operation, bytes, instructions, locked, indirect, copying] = fields[..] else {
                 bail!("line {number} has {} fields: {line:?}", fields.len());
             };
             let parse = |field: &str| field.parse().with_context(|| format!("line {number}"));
-            Ok(Cost {
+            Ok(Line {
                 operation: operation.into(),
                 bytes: parse(bytes)?,
                 instructions: parse(instructions)?,
+                classes: Classes {
+                    locked: parse(locked)?,
+                    indirect: parse(indirect)?,
+                    copying: parse(copying)?,
+                },
             })
         })
         .collect()
+}
+
+/// The cost of an operation on one kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Cost {
+    /// Instructions other than those that copy memory, on which the emulator says nothing about a
+    /// processor.
+    pub instructions: u64,
+    /// The locked ones among these.
+    pub locked: u64,
+    /// The calls and jumps through a pointer among these.
+    pub indirect: u64,
+}
+
+impl Cost {
+    fn of(line: &Line) -> Self {
+        Self {
+            instructions: line.instructions.saturating_sub(line.classes.copying),
+            locked: line.classes.locked,
+            indirect: line.classes.indirect,
+        }
+    }
 }
 
 /// One operation on both kernels.
 pub struct Row {
     pub operation: String,
     pub bytes: u64,
-    pub c: u64,
-    pub rust: u64,
+    pub c: Cost,
+    pub rust: Cost,
 }
 
 impl Row {
     /// The cost in Rust as a multiple of the cost in C.
     pub fn ratio(&self) -> f64 {
         // Instruction counts are far below 2^52.
-        self.rust as f64 / self.c as f64
+        self.rust.instructions as f64 / self.c.instructions as f64
     }
 
     /// The maximum ratio.
@@ -89,7 +119,7 @@ pub struct Report(Vec<Row>);
 
 impl Report {
     /// Returns an error if the two outputs do not have the same operations.
-    pub fn join(c: &[Cost], rust: &[Cost]) -> Result<Self> {
+    pub fn join(c: &[Line], rust: &[Line]) -> Result<Self> {
         if c.len() != rust.len() {
             bail!("{} lines for C, and {} for Rust", c.len(), rust.len());
         }
@@ -102,15 +132,16 @@ impl Report {
                 if (&c.operation, c.bytes) != (&rust.operation, rust.bytes) {
                     bail!("a line for C is {c:?}, and the one for Rust {rust:?}");
                 }
-                if c.instructions == 0 || rust.instructions == 0 {
-                    bail!("{}: no instructions", c.operation);
-                }
-                Ok(Row {
+                let row = Row {
                     operation: c.operation.clone(),
                     bytes: c.bytes,
-                    c: c.instructions,
-                    rust: rust.instructions,
-                })
+                    c: Cost::of(c),
+                    rust: Cost::of(rust),
+                };
+                if row.c.instructions == 0 || row.rust.instructions == 0 {
+                    bail!("{}: no instructions", row.operation);
+                }
+                Ok(row)
             })
             .collect::<Result<_>>()
             .map(Self)
@@ -127,10 +158,24 @@ impl Report {
 
     /// Returns the report as CSV.
     pub fn csv(&self) -> String {
-        let mut csv = String::from("operation,bytes,c,rust,ratio\n");
+        let mut csv = String::from(
+            "operation,bytes,c,rust,ratio,c locked,rust locked,c indirect,rust indirect\n",
+        );
         for row in &self.0 {
-            let (c, rust, ratio) = (row.c, row.rust, row.ratio());
-            let _ = writeln!(csv, "{},{},{c},{rust},{ratio:.3}", row.operation, row.bytes);
+            let Row { c, rust, .. } = row;
+            let _ = writeln!(
+                csv,
+                "{},{},{},{},{:.3},{},{},{},{}",
+                row.operation,
+                row.bytes,
+                c.instructions,
+                rust.instructions,
+                row.ratio(),
+                c.locked,
+                rust.locked,
+                c.indirect,
+                rust.indirect
+            );
         }
         csv
     }
@@ -141,21 +186,30 @@ impl Report {
 
         let widths = self.0.iter().map(|row| row.operation.len());
         let width = widths.max().unwrap_or(0).max(OPERATION.len());
-        let head = format!(
-            "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5}  {:>7}",
-            OPERATION, "amount", "C", "Rust", "ratio", "at most"
+        let above = format!(
+            "{:<width$}  {:>6}  {:^35}  {:^11}  {:^11}",
+            "", "", "instructions", "locked", "indirect"
         );
-        let mut table = format!("{head}\n{}\n", "-".repeat(head.len()));
+        let head = format!(
+            "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5}  {:>7}  {:>5} {:>5}  {:>5} {:>5}",
+            OPERATION, "amount", "C", "Rust", "ratio", "at most", "C", "Rust", "C", "Rust"
+        );
+        let above = above.trim_end();
+        let mut table = format!("{above}\n{head}\n{}\n", "-".repeat(head.len()));
         for row in &self.0 {
             let _ = writeln!(
                 table,
-                "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5.3}  {:>7.2}{}",
+                "{:<width$}  {:>6}  {:>9}  {:>9}  {:>5.3}  {:>7.2}  {:>5} {:>5}  {:>5} {:>5}{}",
                 row.operation,
                 row.amount(),
-                row.c,
-                row.rust,
+                row.c.instructions,
+                row.rust.instructions,
                 row.ratio(),
                 row.bound(),
+                row.c.locked,
+                row.rust.locked,
+                row.c.indirect,
+                row.rust.indirect,
                 if row.is_over() { "  over" } else { "" }
             );
         }
@@ -194,7 +248,8 @@ impl Report {
                 // An operation that moves nothing is in the first column.
                 let at = |row: &&Row| row.bytes == bytes || row.bytes == 0 && bytes == amounts[0];
                 let cell = rows.iter().find(at).map_or_else(String::new, |row| {
-                    format!("{} : {} = {:.3}", row.rust, row.c, row.ratio())
+                    let (rust, c) = (row.rust.instructions, row.c.instructions);
+                    format!("{rust} : {c} = {:.3}", row.ratio())
                 });
                 let _ = write!(table, " {cell} |");
             }
@@ -224,37 +279,42 @@ impl Report {
 mod tests {
     use super::*;
 
-    const C: &str = "operation,bytes,instructions\ntee,4096,100\nEAGAIN: tee,0,1000\n";
+    const C: &str = "tee,4096,150,6,9,50\nEAGAIN: tee,0,1000,4,2,0\n";
+
+    const RUST: &str = "tee,4096,142,5,8,40\nEAGAIN: tee,0,1021,3,1,0\n";
+
+    fn lines(rows: &str) -> Vec<Line> {
+        parse(&format!("{HEADINGS}\n{rows}")).unwrap()
+    }
 
     fn report(rust: &str) -> Result<Report> {
-        Report::join(&parse(C).unwrap(), &parse(rust).unwrap())
+        Report::join(&lines(C), &lines(rust))
     }
 
     #[test]
     fn refuses_what_is_not_a_measurement() {
+        let after_headings = |row: &str| format!("{HEADINGS}\n{row}\n");
         for (text, complaint) in [
-            ("", "no headings"),
-            ("tee,4096,100\n", "no headings"),
-            (
-                "operation,bytes,instructions\ntee,1\n",
-                "line 2 has 2 fields",
-            ),
-            ("operation,bytes,instructions\ntee,1,x\n", "line 2"),
+            (String::new(), "no headings"),
+            ("tee,4096,100,1,1,0\n".into(), "no headings"),
+            (after_headings("tee,1"), "line 2 has 2 fields"),
+            (after_headings("tee,1,x,1,1,0"), "line 2"),
         ] {
-            let error = parse(text).unwrap_err();
+            let error = parse(&text).unwrap_err();
             assert!(format!("{error:#}").contains(complaint), "{error:#}");
         }
     }
 
     #[test]
     fn refuses_to_compare_what_is_not_the_same() {
-        let head = "operation,bytes,instructions\n";
+        let failed = "EAGAIN: tee,0,1000,1,1,0\n";
         for rust in [
-            String::from(head),
-            format!("{head}tee,4096,100\n"),
-            format!("{head}tee,4097,100\nEAGAIN: tee,0,1000\n"),
-            format!("{head}splice,4096,100\nEAGAIN: tee,0,1000\n"),
-            format!("{head}tee,4096,0\nEAGAIN: tee,0,1000\n"),
+            String::new(),
+            "tee,4096,100,1,1,0\n".into(),
+            format!("tee,4097,100,1,1,0\n{failed}"),
+            format!("splice,4096,100,1,1,0\n{failed}"),
+            format!("tee,4096,0,1,1,0\n{failed}"),
+            format!("tee,4096,100,1,1,100\n{failed}"),
         ] {
             assert!(report(&rust).is_err(), "{rust}");
         }
@@ -263,28 +323,28 @@ mod tests {
 
     #[test]
     fn more_than_the_limit_is_marked() {
-        let rust = "operation,bytes,instructions\ntee,4096,102\nEAGAIN: tee,0,1021\n";
-        let report = report(rust).unwrap();
+        let report = report(RUST).unwrap();
         let over: Vec<_> = report.over().map(|row| row.operation.as_str()).collect();
         assert_eq!(over, ["EAGAIN: tee"]);
         assert_eq!(
-            report.table().lines().skip(2).collect::<Vec<_>>(),
+            report.table().lines().skip(3).collect::<Vec<_>>(),
             [
-                "tee           4 KiB        100        102  1.020     1.02",
-                "EAGAIN: tee               1000       1021  1.021     1.02  over",
+                "tee           4 KiB        100        102  1.020     1.02      6     5      9     8",
+                "EAGAIN: tee               1000       1021  1.021     1.02      4     3      2     1  over",
                 "1 of 2 operations cost more than they may",
             ]
         );
         assert_eq!(
             report.csv(),
-            "operation,bytes,c,rust,ratio\ntee,4096,100,102,1.020\nEAGAIN: tee,0,1000,1021,1.021\n"
+            "operation,bytes,c,rust,ratio,c locked,rust locked,c indirect,rust indirect\n\
+             tee,4096,100,102,1.020,6,5,9,8\nEAGAIN: tee,0,1000,1021,1.021,4,3,2,1\n"
         );
     }
 
     #[test]
     fn an_operation_is_held_to_its_own_bound() {
         let costs = |instructions: [u32; 3]| {
-            let mut text = String::from("operation,bytes,instructions\n");
+            let mut text = String::new();
             for (name, instructions) in [
                 "vmsplice of THP,1048576",
                 "vmsplice of THP,65536",
@@ -293,13 +353,14 @@ mod tests {
             .iter()
             .zip(instructions)
             {
-                let _ = writeln!(text, "{name},{instructions}");
+                let _ = writeln!(text, "{name},{instructions},0,0,0");
             }
-            parse(&text).unwrap()
+            lines(&text)
         };
         let over = |rust| {
             let report = Report::join(&costs([1000; 3]), &costs(rust)).unwrap();
-            report.over().map(|row| row.rust).collect::<Vec<_>>()
+            let instructions = report.over().map(|row| row.rust.instructions);
+            instructions.collect::<Vec<_>>()
         };
         assert_eq!(over([50, 350, 1020]), []);
         assert_eq!(over([51, 351, 1021]), [51, 351, 1021]);
@@ -314,11 +375,16 @@ mod tests {
             (65_536, "64 KiB"),
             (1 << 20, "1 MiB"),
         ] {
+            let cost = Cost {
+                instructions: 1,
+                locked: 0,
+                indirect: 0,
+            };
             let row = Row {
                 operation: String::new(),
                 bytes,
-                c: 1,
-                rust: 1,
+                c: cost,
+                rust: cost,
             };
             assert_eq!(row.amount(), text);
         }
@@ -326,8 +392,7 @@ mod tests {
 
     #[test]
     fn a_page_gets_the_table_in_the_place_for_it() {
-        let rust = "operation,bytes,instructions\ntee,4096,102\nEAGAIN: tee,0,1021\n";
-        let report = report(rust).unwrap();
+        let report = report(RUST).unwrap();
         let page = format!("before\n{BEGIN}old\n{END}after\n");
         let table = "| operation | 4 KiB |\n| --- | ---: |\n| tee | 102 : 100 = 1.020 |\n\
                      | EAGAIN: tee | 1021 : 1000 = 1.021 |\n";
