@@ -567,7 +567,7 @@ static void *replace(void *data)
 }
 
 /* No signal is lost or doubled while the eventfd is replaced. */
-TEST_F(notify, eventfd_replaced_meanwhile)
+TEST_F_TIMEOUT(notify, eventfd_replaced_meanwhile, 300)
 {
 	struct replacer r = { .pipe = self->p[1] };
 	ssize_t i, rounds = 20000;

@@ -15,6 +15,14 @@
 
 #include "kselftest_harness.h"
 
+/*
+ * The time limit in seconds of a test that has none of its own. It ends tests
+ * that hang; a test that takes a second may take fifty on a debug kernel that
+ * is emulated on a busy machine.
+ */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT 120
+
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <limits.h>
