@@ -44,6 +44,19 @@ hold() {
 # files.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
+# overlay_files: prints the repository's files that belong in the kernel tree, from
+# the folder $top. Without git, as in a released archive, these are all files.
+overlay=(rust fs mm drivers include Documentation tools)
+overlay_files() {
+	local file
+	{
+		git ls-files -co --exclude-standard -- "${overlay[@]}" 2>/dev/null ||
+			find "${overlay[@]}" -type f ! -path '*/target/*' 2>/dev/null || true
+	} | LC_ALL=C sort | while read -r file; do
+		[ ! -f "$file" ] || printf '%s\n' "$file"
+	done
+}
+
 source_dir=$cache/source
 
 # use_list LIST: selects the tool root and the kernel source of LIST, which has

@@ -19,7 +19,9 @@
 
 mod actor;
 mod counters;
+#[cfg(CONFIG_RUST_SPLICE_DRIVERS)]
 pub mod dma;
+#[cfg(CONFIG_RUST_SPLICE_DRIVERS)]
 pub mod driver;
 mod flags;
 mod fresh_pages;
