@@ -23,8 +23,8 @@
 //! callback would wait for that callback, forever. A driver drops it in a task or in a work item of
 //! its own.
 //!
-//! When a device is removed, the endpoint gets [`Event::DeviceRemoved`], and the removal waits until
-//! the driver has dropped the [`Connection`] or the [`Id`].
+//! When a device is removed, the endpoint gets [`Event::DeviceRemoved`], and the removal waits
+//! until the driver has dropped the [`Connection`] or the [`Id`].
 //!
 //! C headers: [`include/rdma/rdma_cm.h`](srctree/include/rdma/rdma_cm.h),
 //! [`include/rdma/ib_verbs.h`](srctree/include/rdma/ib_verbs.h)

@@ -2,9 +2,8 @@
 
 //! Files that a driver creates, rather than files that user space opens by a path.
 //!
-//! A driver implements [`AnonFile`] for the type of such a file, and [`SpliceDevice`] for its splice
-//! operations. [`create`] makes a file. The files are streams: they have no
-//! positions.
+//! A driver implements [`AnonFile`] for the type of such a file, and [`SpliceDevice`] for its
+//! splice operations. [`create`] makes a file. The files are streams: they have no positions.
 //!
 //! C headers: [`include/linux/anon_inodes.h`](srctree/include/linux/anon_inodes.h),
 //! [`include/linux/fs.h`](srctree/include/linux/fs.h)
@@ -70,8 +69,8 @@ pub trait AnonFile: SpliceDevice {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Handles `poll(2)`. Returns the events that the file is ready for now, and registers the caller
-    /// with the wait queue that the driver wakes when they change.
+    /// Handles `poll(2)`. Returns the events that the file is ready for now, and registers the
+    /// caller with the wait queue that the driver wakes when they change.
     fn poll(
         _data: <Self::Ptr as ForeignOwnable>::Borrowed<'_>,
         _file: &File,

@@ -188,8 +188,8 @@ impl<T: Endpoint> Posted<T> {
 #[pinned_drop]
 impl<T: Endpoint> PinnedDrop for Posted<T> {
     fn drop(self: Pin<&mut Self>) {
-        // The queue pair and the completion queue are gone, so the adapter uses none of the requests
-        // that are still in the tables.
+        // The queue pair and the completion queue are gone, so the adapter uses none of the
+        // requests that are still in the tables.
         for slot in 0..self.sends_made.load(Relaxed) {
             let request = self.sends.lock().take(slot);
             if let Some(request) = request {
@@ -375,8 +375,8 @@ impl<T: Endpoint> Connection<T> {
                 wr.opcode = bindings::ib_wr_opcode_IB_WR_SEND;
                 wr.send_flags = bindings::ib_send_flags_IB_SEND_SIGNALED as c_int;
                 let mut bad = ptr::null();
-                // SAFETY: `post` passes a valid queue pair, and a request that stays valid and mapped
-                // until its completion.
+                // SAFETY: `post` passes a valid queue pair, and a request that stays valid and
+                // mapped until its completion.
                 unsafe { bindings::ib_post_send(qp, &wr, &raw mut bad) }
             },
         )
@@ -399,8 +399,8 @@ impl<T: Endpoint> Connection<T> {
                 wr.sg_list = sg_list;
                 wr.num_sge = num_sge;
                 let mut bad = ptr::null();
-                // SAFETY: `post` passes a valid queue pair, and a request that stays valid and mapped
-                // until its completion.
+                // SAFETY: `post` passes a valid queue pair, and a request that stays valid and
+                // mapped until its completion.
                 unsafe { bindings::ib_post_recv(qp, &wr, &raw mut bad) }
             },
         )

@@ -52,7 +52,7 @@ pub fn svg(report: &Report) -> Result<String> {
         SegmentValue::CenterOf(i) => rows
             .get((count - 1 - *i) as usize)
             .map(|row| format!("{} {}", row.operation, row.amount()))
-            .unwrap_or_default(),
+            .map_or_else(String::new, |label| label.trim_end().to_string()),
         SegmentValue::Exact(_) | SegmentValue::Last => String::new(),
     };
     chart

@@ -45,7 +45,8 @@ remove_two() {
 	local side kind
 	for side in a b; do
 		for kind in rxe siw; do
-			ip netns exec "rdma_$side" rdma link delete "${kind}_$side" 2>/dev/null || true
+			ip netns exec "rdma_$side" rdma link delete "${kind}_$side" \
+				2>/dev/null || true
 		done
 		ip netns delete "rdma_$side" 2>/dev/null || true
 	done
