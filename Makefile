@@ -7,8 +7,8 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tools-update update tree kernel modules-external run run-rdma bench bench-native check \
-	check-host check-debian check-guest check-device check-rdma check-debug check-configs differential programs \
+.PHONY: help tools tools-update update tree kernel series series-build modules-external run run-rdma \
+	bench bench-native check check-host check-debian check-guest check-device check-rdma check-debug check-configs differential programs \
 	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
 	clean-cache
 
@@ -83,11 +83,17 @@ tools-update: ## Writes the newest versions within the bounds to scripts/package
 update: ## Runs all tests with the newest kernel and tools, and locks these versions if all pass
 	@scripts/update
 
-tree: tools ## Prepares build/linux: kernel source, patches, overlay
-	@scripts/tree
+tree: tools ## Prepares build/linux: kernel source, patches, overlay; or LINUX=DIR, a kernel tree of yours
+	@$(if $(LINUX),scripts/apply-to "$(LINUX)",scripts/tree)
 
-kernel: tools ## Builds KERNEL=rust|c|full|full-c|debug|kcsan|um-rust|um-c
-	@scripts/kernel $(KERNEL)
+kernel: tools ## Builds KERNEL=rust|c|full|full-c|debug|kcsan|um-rust|um-c; with LINUX=DIR in that tree
+	@LINUX="$(LINUX)" scripts/kernel $(KERNEL)
+
+series: tools ## Writes the patches that maintainers get to build/series/patches, and checks them
+	@scripts/series
+
+series-build: tools ## Builds the kernel after each of these patches, with the option on and off; COMMITS=12-15
+	@scripts/series build $(COMMITS)
 
 modules-external: tools ## Builds the drivers as external modules, into build/external
 	@scripts/kernel rust

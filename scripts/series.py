@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -325,11 +326,13 @@ def main():
     report.check("git am on the stock kernel gives the tree that is built", check_am, series, version, paths)
     report.check("MAINTAINERS has each new file", check_entry, series)
     table = []
-    for path, commit in zip(paths, series.commits):
-        name = f"{path.name[:4]} {commit.subject}"
-        report.check(f"checkpatch: {name}", check_style, path)
-        answer = report.check(f"maintainers: {name}", maintainers, path)
-        table.append((path, commit, answer or []))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        styles = [threads.submit(check_style, path) for path in paths]
+        answers = [threads.submit(maintainers, path) for path in paths]
+        for path, commit, style, answer in zip(paths, series.commits, styles, answers):
+            name = f"{path.name[:4]} {commit.subject}"
+            report.check(f"checkpatch: {name}", style.result)
+            table.append((path, commit, report.check(f"maintainers: {name}", answer.result) or []))
     (OUT / "maintainers").write_text(
         "".join(f"{path.name}\n" + "".join(f"\t{address}\n" for address in answer) for path, _, answer in table)
     )
