@@ -6,7 +6,7 @@
 //! C headers: [`include/linux/mm_types.h`](srctree/include/linux/mm_types.h),
 //! [`include/linux/pagemap.h`](srctree/include/linux/pagemap.h)
 
-use crate::{bindings, types::Opaque, warn_on};
+use crate::{bindings, page::PAGE_SHIFT, types::Opaque, warn_on};
 use core::mem::ManuallyDrop;
 
 /// A folio that something else keeps alive. C: `struct folio`.
@@ -82,6 +82,45 @@ impl Folio {
             bindings::folio_test_lru(self.as_ptr())
                 || !bindings::folio_raw_mapping(self.as_ptr()).is_null()
         }
+    }
+
+    /// Returns whether the folio consists of several pages. C: `folio_test_large`.
+    #[inline]
+    pub fn is_large(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::folio_test_large(self.as_ptr()) }
+    }
+
+    /// Returns whether user space has mapped a page of the folio. It may change at any time. C:
+    /// `folio_mapped`.
+    #[inline]
+    pub fn is_mapped(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::folio_mapped(self.as_ptr()) }
+    }
+
+    /// Returns whether the folio is memory of a device, such as a file on DAX. C:
+    /// `folio_is_zone_device`.
+    #[inline]
+    pub fn is_device_memory(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant. It begins with its first page.
+        unsafe { bindings::is_zone_device_page(self.as_ptr().cast()) }
+    }
+
+    /// Returns the number of bytes. C: `folio_size`.
+    #[inline]
+    pub fn size(&self) -> usize {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::folio_nr_pages(self.as_ptr()) << PAGE_SHIFT }
+    }
+
+    /// Returns whether a reference to the folio may be held for long: it is not in memory that must
+    /// stay movable, nor a page of a file on DAX, which a truncation waits for. C:
+    /// `folio_is_longterm_pinnable`.
+    #[inline]
+    pub fn may_be_held(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { bindings::folio_is_longterm_pinnable(self.as_ptr()) }
     }
 
     /// Locks the folio. Sleeps until the lock is free. C: `folio_lock`.

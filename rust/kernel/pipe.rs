@@ -30,6 +30,7 @@ mod filler;
 mod index;
 mod ops;
 mod page;
+mod private;
 mod ring;
 mod transfer;
 

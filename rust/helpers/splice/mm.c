@@ -46,3 +46,8 @@ __rust_helper void rust_helper_folio_get(struct folio *folio)
 {
 	folio_get(folio);
 }
+
+__rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
+{
+	return folio_mapped(folio);
+}
