@@ -10,6 +10,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(CONFIG_DMA_SHARED_BUFFER)]
+pub(crate) mod dma_buf;
+
 use kernel::{
     device::{Bound, Device},
     io::{poll::read_poll_timeout, Io},
@@ -88,6 +91,14 @@ pub(crate) fn wait_until_idle(bar: &Bar) -> Result {
     Ok(())
 }
 
+/// Where the memory of an importer is in a transfer.
+#[cfg(CONFIG_DMA_SHARED_BUFFER)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    Source,
+    Destination,
+}
+
 /// The transfer in progress: its direction, its memory, and for a page to receive into the number
 /// of bytes.
 enum Transfer {
@@ -125,6 +136,38 @@ impl EduEngine {
         bar.write32(count as u32, regs::DMA_COUNT);
         bar.write32(RUN | direction | INTERRUPT, regs::DMA_COMMAND);
         self.transfer = Some(transfer);
+        Ok(())
+    }
+
+    /// Transfers `bytes` between the device's buffer and memory at `addr`, and waits for the end.
+    /// Bytes that the device reads are received next, as all others.
+    ///
+    /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, and [`ENXIO`] if the
+    /// registers are not mapped any more. Never returns before the device has stopped, because the
+    /// caller unmaps the memory then.
+    #[cfg(CONFIG_DMA_SHARED_BUFFER)]
+    pub(crate) fn transfer(&mut self, place: Place, addr: u64, bytes: usize) -> Result {
+        if self.transfer.is_some() || bytes > BUFFER_SIZE - self.filled {
+            return Err(EBUSY);
+        }
+        let (source, destination, direction) = match place {
+            Place::Source => (addr, BUFFER + self.filled as u64, 0),
+            Place::Destination => (BUFFER, addr, FROM_DEVICE),
+        };
+        {
+            let bar = self.bar.try_access().ok_or(ENXIO)?;
+            bar.try_write64(source, regs::DMA_SOURCE)?;
+            bar.try_write64(destination, regs::DMA_DESTINATION)?;
+            // CAST: At most BUFFER_SIZE.
+            bar.write32(bytes as u32, regs::DMA_COUNT);
+            bar.write32(RUN | direction, regs::DMA_COMMAND);
+        }
+        while wait_until_idle(&self.bar).is_err() {
+            pr_err!("a transfer does not end\n");
+        }
+        if place == Place::Source {
+            self.filled += bytes;
+        }
         Ok(())
     }
 

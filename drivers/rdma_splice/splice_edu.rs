@@ -108,6 +108,17 @@ impl MiscDevice for EduFile {
     fn fsync(this: &Self, _file: &File) -> Result {
         this.0.fsync()
     }
+
+    fn ioctl(this: &Self, _file: &File, cmd: u32, arg: usize) -> Result<isize> {
+        match cmd {
+            #[cfg(CONFIG_DMA_SHARED_BUFFER)]
+            edu::dma_buf::TRANSFER => edu::dma_buf::transfer(&this.0, arg).map(|()| 0),
+            _ => {
+                let _ = (this, arg);
+                Err(ENOTTY)
+            }
+        }
+    }
 }
 
 #[vtable]
@@ -273,6 +284,7 @@ module! {
     authors: ["The splice developers"],
     description: "Splice to and from QEMU's edu device",
     license: "GPL",
+    imports_ns: ["DMA_BUF"],
     params: {
         dma_bits: u8 {
             default: 28,

@@ -14,6 +14,7 @@
 #include "splice/fsnotify.c"
 #include "splice/gfp.c"
 #include "splice/highmem.c"
+#include "splice/iommu-dma.c"
 #include "splice/memremap.c"
 #include "splice/mm.c"
 #ifndef CONFIG_MODULE_UNLOAD

@@ -1,13 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 #include <linux/dma-direct.h>
-#include <linux/iommu-dma.h>
 #include <linux/swiotlb.h>
-
-__rust_helper bool rust_helper_use_dma_iommu(struct device *dev)
-{
-	return use_dma_iommu(dev);
-}
 
 __rust_helper phys_addr_t rust_helper_dma_to_phys(struct device *dev, dma_addr_t addr)
 {

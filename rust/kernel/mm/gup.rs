@@ -340,7 +340,7 @@ impl HeldPages {
         let mut copy = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
         // SAFETY: `page` is less than the number of contiguous pages, as checked above, and `self`
         // holds all of them, so the pointer is to a valid page.
-        if !unsafe { copy.copy_from(self.page.as_ptr().add(page), offset, len) } {
+        if !unsafe { copy.copy_from(0, self.page.as_ptr().add(page), offset, len) } {
             return Err(EFAULT);
         }
         Ok(copy)

@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use crate::{bindings, prelude::*, types::Opaque};
+use crate::{bindings, cred::Credential, prelude::*, types::Opaque};
 
 /// A charge of memory to the real user of the task that made it. Dropping this gives the charge
 /// back.
@@ -22,7 +22,8 @@ use crate::{bindings, prelude::*, types::Opaque};
 ///
 /// # Invariants
 ///
-/// `charge` was zeroed and then passed to `mm_account_pinned_pages` only.
+/// `charge` was zeroed, or has a reference to a user and no pages, and was then passed to
+/// `mm_account_pinned_pages` only.
 pub struct LockedMemory {
     charge: Opaque<bindings::ubuf_info_msgzc_mmpin>,
 }
@@ -32,6 +33,9 @@ pub struct LockedMemory {
 unsafe impl Send for LockedMemory {}
 // SAFETY: A shared reference gives no access to the charge.
 unsafe impl Sync for LockedMemory {}
+
+// The charge has no pointer to itself.
+impl Unpin for LockedMemory {}
 
 impl LockedMemory {
     /// Charges `bytes` to the user of the current task. C: `mm_account_pinned_pages`.
@@ -50,6 +54,43 @@ impl LockedMemory {
             return Err(ENOMEM);
         }
         Ok(this)
+    }
+
+    /// Creates a charge of nothing for the real user of `cred`, such as the one that opened a file.
+    /// [`Self::add`] charges memory to this user, whatever task calls it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{fs::File, mm::locked::LockedMemory, prelude::*};
+    ///
+    /// /// Charges a page that a task has given to `file` to the user that opened the file.
+    /// fn charge(file: &File) -> Result<LockedMemory> {
+    ///     let mut charge = LockedMemory::of_user(file.cred());
+    ///     charge.add(kernel::page::PAGE_SIZE)?;
+    ///     Ok(charge)
+    /// }
+    /// ```
+    pub fn of_user(cred: &Credential) -> Self {
+        // SAFETY: A credential has a user, and holds a reference to it.
+        let user = unsafe { bindings::get_uid((*cred.as_ptr()).user) };
+        // INVARIANT: A charge with a user and without pages is one to which
+        // `mm_account_pinned_pages` adds, and from which `mm_unaccount_pinned_pages` gives back the
+        // reference that was taken above.
+        Self {
+            charge: Opaque::new(bindings::ubuf_info_msgzc_mmpin { user, num_pg: 0 }),
+        }
+    }
+
+    /// Charges `bytes` more, to the user of the charge. The limit is that of the current task.
+    ///
+    /// Otherwise the same as [`Self::charge`]. If this fails, the charge is unchanged.
+    pub fn add(&mut self, bytes: usize) -> Result {
+        // SAFETY: By the type invariant `charge` is a valid charge.
+        if unsafe { bindings::mm_account_pinned_pages(self.charge.get(), bytes) } != 0 {
+            return Err(ENOMEM);
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 //! Pages that belong to one owner.
 
+use super::buffer::PipeBuffer;
 use crate::{
     alloc::{flags::__GFP_ZERO, Flags},
     bindings,
@@ -32,6 +33,11 @@ use core::{
 /// # Ok::<(), Error>(())
 /// ```
 pub struct OwnedPage(NonNull<bindings::page>);
+
+// SAFETY: The page is ordinary memory, which any task may access and free.
+unsafe impl Send for OwnedPage {}
+// SAFETY: Methods that take a shared reference do not access the page.
+unsafe impl Sync for OwnedPage {}
 
 impl OwnedPage {
     /// Allocates a zeroed page. `flags` determine whether this may sleep.
@@ -81,7 +87,47 @@ impl OwnedPage {
         len
     }
 
-    /// Copies `len` bytes at `offset` of `from` to the beginning of this page.
+    /// Copies `len` bytes, which are at `from` in the data of `buf`, to `at` in this page.
+    ///
+    /// Returns [`EINVAL`] if the bytes are not within one page of the buffer and within this page,
+    /// and [`EIO`] if the memory is damaged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 96, 4000)?;
+    /// let mut page = OwnedPage::alloc(GFP_KERNEL)?;
+    /// page.copy_from_buffer(96, &buf, 0, 4000)?;
+    /// // Not all of these bytes are in the buffer.
+    /// assert_eq!(page.copy_from_buffer(0, &buf, 1, 4000), Err(EINVAL));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn copy_from_buffer(
+        &mut self,
+        at: usize,
+        buf: &PipeBuffer,
+        from: usize,
+        len: usize,
+    ) -> Result {
+        if from > buf.len() || len > buf.len() - from {
+            return Err(EINVAL);
+        }
+        let start = buf.offset() + from;
+        let offset = start % PAGE_SIZE;
+        if at > PAGE_SIZE || len > PAGE_SIZE - at.max(offset) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The bytes are in the buffer, so they begin in this page of it, which is valid as
+        // long as the buffer exists.
+        if !unsafe { self.copy_from(at, buf.page().add(start / PAGE_SIZE), offset, len) } {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    /// Copies `len` bytes at `offset` of `from` to `at` in this page.
     ///
     /// Returns `false` if the bytes are not within one page, or if the memory is damaged (a machine
     /// check). C: `copy_mc_to_kernel`.
@@ -91,17 +137,19 @@ impl OwnedPage {
     /// `from` must be a valid page.
     pub(crate) unsafe fn copy_from(
         &mut self,
+        at: usize,
         from: *mut bindings::page,
         offset: usize,
         len: usize,
     ) -> bool {
-        if offset > PAGE_SIZE || len > PAGE_SIZE - offset {
+        let last = at.max(offset);
+        if last > PAGE_SIZE || len > PAGE_SIZE - last {
             return false;
         }
         // SAFETY: This page is valid by the type invariant and `from` by the caller's guarantee.
         // The bytes are within both pages, as checked above. Nothing else accesses this page, since
         // `self` owns its only reference.
-        unsafe { bindings::copy_page_part(self.as_ptr(), from, offset, len) }
+        unsafe { bindings::copy_page_part(self.as_ptr(), at, from, offset, len) }
     }
 
     /// Hands the page and its reference over to C.

@@ -26,6 +26,7 @@ use crate::{
     error::{self, Error},
     page::{PAGE_MASK, PAGE_SHIFT},
     prelude::*,
+    sync::Arc,
     types::Opaque,
 };
 use core::{
@@ -79,6 +80,14 @@ impl Segment<'_> {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Returns the number of the page frame of the first byte, and the offset of the byte in it.
+    #[inline]
+    pub fn frame(&self) -> (usize, usize) {
+        let addr = self.addr();
+        // CAST: The number of a page frame is a usize in C as well.
+        ((addr >> PAGE_SHIFT) as usize, addr as usize & !PAGE_MASK)
     }
 
     /// Returns the physical address of the first byte.
@@ -183,6 +192,23 @@ unsafe impl<S: AsSegments> AsSegments for KVec<S> {
 
 // SAFETY: The vector owns its elements, and nothing else accesses the memory of each.
 unsafe impl<S: AsSegmentsMut> AsSegmentsMut for KVec<S> {}
+
+// SAFETY: The object owns its memory, and does not move it. It is dropped with the last reference to
+// it, and is not changed while it is shared.
+unsafe impl<S: AsSegments> AsSegments for Arc<S> {
+    type Iter<'a>
+        = S::Iter<'a>
+    where
+        S: 'a;
+
+    fn segments(&self) -> Self::Iter<'_> {
+        S::segments(self)
+    }
+}
+
+// SAFETY: Nothing but the object accesses the memory. All references are to the same object, so
+// several tables of the memory may exist, and then their devices share the memory.
+unsafe impl<S: AsSegmentsMut> AsSegmentsMut for Arc<S> {}
 
 /// The limits of a device for one entry of a table.
 #[derive(Clone, Copy)]
@@ -390,6 +416,70 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         P: AsSegmentsMut,
     {
         Self::map_for(dev, source, DataDirection::FromDevice, flags)
+    }
+
+    /// Maps the memory of `source`, so that `dev` can both read it and write to it by DMA. Otherwise
+    /// the same as [`Self::map`]. May sleep.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{
+    ///     device::{Bound, Device},
+    ///     prelude::*,
+    ///     scatterlist::{AsSegmentsMut, Owned, SGTable},
+    ///     sync::Arc, //
+    /// };
+    ///
+    /// /// Maps memory for one of several devices that share it.
+    /// fn share<M: AsSegmentsMut + Send + Sync + 'static>(
+    ///     dev: &Device<Bound>,
+    ///     memory: &Arc<M>,
+    /// ) -> Result<Pin<KBox<SGTable<Owned<Arc<M>>>>>> {
+    ///     SGTable::map_both(dev, memory.clone(), GFP_KERNEL).map_err(|(err, _memory)| err)
+    /// }
+    /// ```
+    pub fn map_both(
+        dev: &Device<Bound>,
+        source: P,
+        flags: Flags,
+    ) -> Result<Pin<KBox<Self>>, (Error, P)>
+    where
+        P: AsSegmentsMut,
+    {
+        Self::map_for(dev, source, DataDirection::Bidirectional, flags)
+    }
+
+    /// Makes the CPU see what the device has written. Does nothing if the device has lost its
+    /// driver, because the memory is unmapped then. Does not sleep. C: `dma_sync_sgtable_for_cpu`.
+    pub fn sync_for_cpu(&self) {
+        if let Some(dma) = self.inner.dma.try_access() {
+            // SAFETY: The table is mapped for this device in this direction, and stays mapped while
+            // it is accessed.
+            unsafe {
+                bindings::dma_sync_sgtable_for_cpu(
+                    dma.dev.as_raw(),
+                    dma.sgt.as_ptr(),
+                    dma.dir.into(),
+                )
+            };
+        }
+    }
+
+    /// Makes the device see what the CPU has written. Otherwise the same as
+    /// [`Self::sync_for_cpu`]. C: `dma_sync_sgtable_for_device`.
+    pub fn sync_for_device(&self) {
+        if let Some(dma) = self.inner.dma.try_access() {
+            // SAFETY: The table is mapped for this device in this direction, and stays mapped while
+            // it is accessed.
+            unsafe {
+                bindings::dma_sync_sgtable_for_device(
+                    dma.dev.as_raw(),
+                    dma.sgt.as_ptr(),
+                    dma.dir.into(),
+                )
+            };
+        }
     }
 
     /// Builds a table of the segments of `source` and maps it for DMA in direction `dir`.

@@ -14,6 +14,8 @@
 //! return to the driver when their last reader is done. [`dma`](crate::splice::dma) does both for
 //! drivers of DMA engines.
 //!
+//! A driver that gives whole pages to others, rather than to its own device, takes [`WholePages`].
+//!
 //! # Locking
 //!
 //! The pipe is locked when `splice_in` or `splice_out` is called, and all locks that the driver
@@ -32,6 +34,7 @@ mod pipe_buffers;
 mod receive_page;
 mod to_pipe;
 mod wait;
+mod whole_pages;
 
 pub use device::{SpliceDevice, SpliceOperations};
 pub use event_counter::EventCounter;
@@ -40,6 +43,7 @@ pub use page_pool::PagePool;
 pub use pipe_buffers::PipeBuffers;
 pub use receive_page::{PageOwner, ReceivePage};
 pub use to_pipe::ToPipe;
+pub use whole_pages::{PrivatePages, Taken, WholePages};
 
 /// The names that most drivers use.
 pub mod prelude {

@@ -289,6 +289,34 @@ impl<E: Engine> Channel<E> {
         Ok(())
     }
 
+    /// Runs `f` on the device and its engine, for a transfer that is not one of the channel's, and
+    /// then lets the engine start transfers. `f` may sleep; the channel does nothing meanwhile.
+    ///
+    /// Returns [`ENODEV`] if the device is gone, and otherwise the result of `f`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::{prelude::*, splice::dma::{Channel, Engine}};
+    ///
+    /// /// Waits until the engine does not run.
+    /// fn stop<E: Engine>(channel: &Channel<E>) -> Result {
+    ///     channel.with_engine(|_dev, engine| engine.stop())
+    /// }
+    /// ```
+    pub fn with_engine<R>(&self, f: impl FnOnce(&Device<Bound>, &mut E) -> Result<R>) -> Result<R> {
+        self.bound.with(|dev| {
+            let mut state = self.state.lock();
+            if state.gone {
+                return Err(ENODEV);
+            }
+            let ret = f(dev, &mut state.engine);
+            drop(state);
+            self.start(dev);
+            ret
+        })?
+    }
+
     /// Takes buffers out of the pipe and queues them as one request. If it cannot queue them, it
     /// puts them back into the pipe.
     fn submit(&self, bufs: &mut FromPipe<'_>) -> Result<Submitted> {

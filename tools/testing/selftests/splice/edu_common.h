@@ -13,6 +13,7 @@
 #include "device_common.h"
 
 #include <dirent.h>
+#include <linux/splice_edu.h>
 
 #define EDU_MODULE	"splice_edu"
 #define EDU_DRIVER	"/sys/bus/pci/drivers/splice_edu/"
@@ -187,6 +188,37 @@ static inline ssize_t edu_fill(struct __test_metadata *_metadata, int fd,
 	EXPECT_LE(EDU_REQUESTS * EDU_PAGE, sum);
 	EXPECT_GE(EDU_REQUESTS * EDU_PAGE + EDU_WAITING + EDU_MEMORY, sum);
 	return sum;
+}
+
+/* Whether the device @nr can access only memory that is mapped for it. */
+static inline bool edu_has_iommu(int nr)
+{
+	struct bdf bdf[8];
+	char path[PATH_MAX];
+
+	if (edu_find(bdf, ARRAY_LEN(bdf)) <= nr)
+		return false;
+	snprintf(path, sizeof(path), PCI_DEVICES "%s/iommu_group",
+		 bdf[nr].name);
+	return !access(path, F_OK);
+}
+
+/*
+ * Transfers bytes between a dma-buf and the device by DMA. Waits until earlier
+ * transfers have ended. Returns 0 or the negated errno.
+ */
+static inline ssize_t edu_transfer(int fd, int buf, unsigned int flags,
+				   __u64 offset, unsigned int bytes)
+{
+	struct splice_edu_transfer arg = {
+		.fd = buf, .flags = flags, .offset = offset, .bytes = bytes,
+	};
+	ssize_t ret;
+
+	do {
+		ret = or_errno(ioctl(fd, SPLICE_EDU_TRANSFER, &arg));
+	} while (ret == -EBUSY && !usleep(1000));
+	return ret;
 }
 
 #endif /* EDU_COMMON_H */

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Access of the CPU to the memory of a dma-buf: by user space and by the kernel.
+//!
+//! C headers: [`include/linux/mm.h`](srctree/include/linux/mm.h),
+//! [`include/linux/vmalloc.h`](srctree/include/linux/vmalloc.h)
+
+use super::memory::sealed::Sealed;
+use crate::{
+    bindings,
+    error::to_result,
+    mm::virt::{flags, VmaNew},
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    prelude::*,
+    scatterlist::AsSegments,
+};
+use core::ptr::NonNull;
+
+/// What the CPU does with the memory of a dma-buf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// It reads. A device must not write meanwhile.
+    Read,
+    /// It writes, and may read. A device must neither read nor write meanwhile.
+    Write,
+}
+
+impl Access {
+    /// Returns the access for which C passes `dir`: the direction in which the data moves after a
+    /// write of the CPU, or before a read.
+    pub(super) fn of_direction(dir: bindings::dma_data_direction) -> Self {
+        if dir == bindings::dma_data_direction::DMA_FROM_DEVICE {
+            Self::Read
+        } else {
+            Self::Write
+        }
+    }
+
+    /// Returns the direction that C uses for the access.
+    pub(super) fn direction(self) -> bindings::dma_data_direction {
+        match self {
+            Self::Read => bindings::dma_data_direction::DMA_FROM_DEVICE,
+            Self::Write => bindings::dma_data_direction::DMA_BIDIRECTIONAL,
+        }
+    }
+}
+
+/// The operations of a mapping. It has all of its page table entries from the beginning, so there
+/// are no faults to handle. They replace the operations that an importer has set.
+static MAPPED: Operations = Operations(bindings::vm_operations_struct {
+    ..pin_init::zeroed()
+});
+
+struct Operations(bindings::vm_operations_struct);
+
+// SAFETY: The table is constant and consists of function pointers.
+unsafe impl Sync for Operations {}
+
+/// Maps the memory for user space, by page frames: others cannot take references to the pages from
+/// the mapping.
+///
+/// # Errors
+///
+/// - [`EACCES`]: the memory is for reading only, and the mapping is for writing. A mapping for
+///   reading cannot be made writable later.
+/// - [`EINVAL`]: the mapping is private. A write to it would copy the page.
+/// - [`ENOMEM`]: the page tables cannot be allocated.
+///
+/// # Safety
+///
+/// `vma` must be in its initial setup and within the memory. The memory must stay valid as long as
+/// the mapping exists.
+pub(super) unsafe fn mmap<T: Sealed>(memory: &T, vma: *mut bindings::vm_area_struct) -> Result {
+    // SAFETY: The caller guarantees that `vma` is in its initial setup.
+    let new = unsafe { VmaNew::from_raw(vma) };
+    // `VM_SHARED` is not set for a file that was opened for reading.
+    if new.flags() & flags::MAYSHARE == 0 {
+        return Err(EINVAL);
+    }
+    if !T::WRITABLE {
+        if new.writable() {
+            return Err(EACCES);
+        }
+        new.try_clear_maywrite()?;
+    }
+    // SAFETY: The vma is in its initial setup, so nothing else uses the fields.
+    let (mut skip, prot) = unsafe {
+        (*vma).vm_ops = &raw const MAPPED.0;
+        ((*vma).vm_pgoff, (*vma).vm_page_prot)
+    };
+    let mut addr = new.start();
+    for segment in memory.owner().segments() {
+        let (frame, _) = segment.frame();
+        let pages = segment.len() >> PAGE_SHIFT;
+        if skip >= pages {
+            skip -= pages;
+            continue;
+        }
+        let len = ((pages - skip) << PAGE_SHIFT).min(new.end() - addr);
+        // SAFETY: The pages are memory of the segment. The range is in the vma, which is in its
+        // initial setup.
+        to_result(unsafe { bindings::remap_pfn_range(vma, addr, frame + skip, len, prot) })?;
+        addr += len;
+        skip = 0;
+        if addr == new.end() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Maps the memory for the kernel, read-only if it is for reading only. Returns [`ENOMEM`] if there
+/// is no memory, and never fails because of what the caller wants to do.
+pub(super) fn vmap<T: Sealed>(memory: &T) -> Result<NonNull<c_void>> {
+    let bytes: usize = memory.owner().segments().map(|segment| segment.len()).sum();
+    let mut pages = KVVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;
+    for segment in memory.owner().segments() {
+        let (frame, _) = segment.frame();
+        for frame in frame..frame + (segment.len() >> PAGE_SHIFT) {
+            // SAFETY: This is a page of the segment.
+            pages.push(unsafe { bindings::pfn_to_page(frame) }, GFP_KERNEL)?;
+        }
+    }
+    let count = u32::try_from(pages.len())?;
+    // SAFETY: `pages` are `count` valid pages. `vunmap` is called before they become invalid,
+    // because an importer's mapping is a user of the dma-buf.
+    let addr = unsafe {
+        if T::WRITABLE {
+            bindings::vmap_kernel(pages.as_mut_ptr(), count)
+        } else {
+            bindings::vmap_kernel_ro(pages.as_mut_ptr(), count)
+        }
+    };
+    NonNull::new(addr).ok_or(ENOMEM)
+}

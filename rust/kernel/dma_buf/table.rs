@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The scatter-gather table that an importer gets.
+//!
+//! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
+
+use super::memory::Table;
+use crate::{
+    bindings,
+    device::{Bound, Device},
+    error::to_result,
+    prelude::*,
+};
+
+/// A device that accesses memory through an IOMMU, which translates its addresses. Such a device can
+/// access only what is mapped for it, and only in the direction of the mapping.
+pub(super) struct IommuOnly<'a>(&'a Device<Bound>);
+
+impl<'a> IommuOnly<'a> {
+    /// Returns `None` if the DMA API does not use an IOMMU for the device: there is none, or it is
+    /// in passthrough mode, or its driver does not use the DMA layer for IOMMUs.
+    pub(super) fn new(dev: &'a Device<Bound>) -> Option<Self> {
+        // SAFETY: `dev` is a bound device, so the pointer is valid.
+        unsafe { bindings::use_dma_iommu(dev.as_raw()) }.then_some(Self(dev))
+    }
+
+    pub(super) fn device(&self) -> &'a Device<Bound> {
+        self.0
+    }
+}
+
+/// A table that is mapped for a device, and the table of its DMA addresses that the importer gets.
+///
+/// The importer's table has no pages. An importer that had them could map them for the CPU, or for
+/// another device, around the rules of the memory.
+///
+/// # Invariants
+///
+/// `visible` is a table that `sg_alloc_table` made.
+#[repr(C)]
+pub(super) struct Mapping<M> {
+    visible: bindings::sg_table,
+    table: Table<M>,
+}
+
+impl<M> Mapping<M> {
+    /// Creates the table for the importer. Returns [`ENOMEM`] if there is no memory.
+    pub(super) fn new(table: Table<M>) -> Result<KBox<Self>> {
+        let entries = u32::try_from(table.iter().count())?;
+        let mut visible = bindings::sg_table {
+            ..pin_init::zeroed()
+        };
+        // SAFETY: `visible` is room for a table.
+        to_result(unsafe {
+            bindings::sg_alloc_table(&raw mut visible, entries, GFP_KERNEL.as_raw())
+        })?;
+        let mut next = visible.sgl;
+        for entry in table.iter() {
+            // SAFETY: The table was allocated with as many entries as the other table has.
+            // CAST: The length of an entry is a c_uint in C.
+            unsafe {
+                bindings::sg_set_dma(next, entry.dma_address(), entry.dma_len() as u32);
+                next = bindings::sg_next(next);
+            }
+        }
+        // INVARIANT: The table was allocated above.
+        let this = Self { visible, table };
+        Ok(KBox::new(this, GFP_KERNEL)?)
+    }
+
+    /// Returns the table that is mapped.
+    pub(super) fn table(&self) -> &Table<M> {
+        &self.table
+    }
+
+    /// Hands the mapping over to C, as the importer's table.
+    pub(super) fn into_raw(this: KBox<Self>) -> *mut bindings::sg_table {
+        KBox::into_raw(this).cast()
+    }
+
+    /// Takes a mapping back from C.
+    ///
+    /// # Safety
+    ///
+    /// `raw` must come from [`Self::into_raw`] and must not be used again.
+    pub(super) unsafe fn from_raw(raw: *mut bindings::sg_table) -> KBox<Self> {
+        // SAFETY: The importer's table is the first field, so the pointer is that of the box (see
+        // `# Safety`).
+        unsafe { KBox::from_raw(raw.cast()) }
+    }
+}
+
+impl<M> Drop for Mapping<M> {
+    fn drop(&mut self) {
+        // SAFETY: By the type invariant this is a table of `sg_alloc_table`. Nothing uses it any
+        // more.
+        unsafe { bindings::sg_free_table(&raw mut self.visible) };
+    }
+}
