@@ -7,8 +7,9 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tools-update update tree kernel series series-build modules-external run run-rdma \
-	bench bench-native check check-host check-debian check-guest check-device check-rdma check-debug check-configs differential programs \
+.PHONY: help tools tools-update update tree kernel series series-build modules-external run run-rdma run-drm \
+	bench bench-native check check-host check-debian check-guest check-device check-rdma check-drm \
+	check-debug check-configs differential programs \
 	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
 	clean-cache
 
@@ -50,6 +51,9 @@ check-device: tools ## Runs the tests of drivers, on emulated devices, without a
 
 check-rdma: tools ## Runs the tests of RDMA, over soft RoCE and soft iWARP; with DEBUG=1 on a debug kernel
 	@TEST=$(TEST) scripts/check rdma$(if $(DEBUG),-debug)
+
+check-drm: tools ## Runs the tests of dma-bufs on a kernel with DRM; with DEBUG=1 on a debug kernel
+	@TEST=$(TEST) scripts/check drm$(if $(DEBUG),-debug)
 
 check-debug: tools ## Runs the tests on debug kernels: KASAN, lockdep, failing allocations; KCSAN
 	@SEED=$(SEED) COUNT=$(COUNT) scripts/check debug kcsan
