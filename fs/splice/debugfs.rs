@@ -49,6 +49,8 @@ const SHOWN: &[(&str, Counter)] = &[
         Counter::MemoryToPipeReferenced,
     ),
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
+    ("waits.tries", Counter::WaitsTries),
+    ("waits.locked", Counter::WaitsLocked),
 ];
 
 /// The bytes of user memory that were copied, by the reason for the copy.

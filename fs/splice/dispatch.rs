@@ -72,7 +72,7 @@ pub(crate) fn do_splice(
             let flags = inherit_nonblock(flags, &[input, output]);
             pipe_to_pipe::splice(&mut from, &mut to, len, flags)?
         }
-        (Some(from), None) => {
+        (Some(mut from), None) => {
             if in_offset.is_some() {
                 return Err(ESPIPE);
             }
@@ -94,9 +94,7 @@ pub(crate) fn do_splice(
             // Only the pipe's `O_NONBLOCK` counts here. That of `output` is for its
             // `->splice_write`: a socket does not wait for room, but still waits for the pipe.
             let flags = inherit_nonblock(flags, &[input]);
-            let write = output.start_write();
-            let ret = pipe_to_file::write(from, output, &mut pos, len, flags);
-            drop(write);
+            let ret = pipe_to_file::splice_pipe_to_file(&mut from, output, &mut pos, len, flags);
             store_pos(output, out_offset, pos, &ret);
             ret?
         }

@@ -142,14 +142,12 @@ impl<const WRITE_STARTED: bool> Sink for FileSink<'_, WRITE_STARTED> {
         // Freeze protection covers the write, not the read of the source before it: that read can
         // wait for another file system, or for a listener that answers a fanotify permission event
         // by writing to this one. With the protection held, that could deadlock.
-        let _write = (!WRITE_STARTED).then(|| self.file.start_write());
-        pipe_to_file::write(
-            pipe.handle(),
-            self.file,
-            self.pos,
-            desc.total_len(),
-            desc.flags(),
-        )
+        let mut pipe = pipe.handle();
+        let (len, flags) = (desc.total_len(), desc.flags());
+        if WRITE_STARTED {
+            return pipe_to_file::write(&mut pipe, self.file, self.pos, len, flags);
+        }
+        pipe_to_file::start_and_write(&mut pipe, self.file, self.pos, len, flags)
     }
 
     #[inline]

@@ -4,10 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(CONFIG_NET)]
+use crate::socket_to_pipe;
 use kernel::{
     fs::{file::Offset, LocalFile},
-    page::PAGE_SIZE,
-    pipe::{Pipe, PipeRing},
+    page::{PAGE_SHIFT, PAGE_SIZE},
+    pipe::{BufferRef, Indices, Pipe, PipeRing},
     prelude::*,
     splice::{
         room_in_bytes,
@@ -24,7 +26,8 @@ use kernel::{
 pub(crate) const MAX_RW_COUNT: usize = i32::MAX as usize & !(PAGE_SIZE - 1);
 
 /// Waits for room in `pipe`, reads up to `len` bytes from `file` into it, and wakes the readers of
-/// the pipe. Returns the errors of [`wait_for_room`] and [`read`]. C: `splice_file_to_pipe`.
+/// the pipe. A socket without data is waited for with the pipe unlocked. Returns the errors of
+/// [`wait_for_room`] and [`read`]. C: `splice_file_to_pipe`.
 pub(crate) fn splice_file_to_pipe(
     file: &LocalFile,
     pipe: &mut Pipe<'_>,
@@ -32,25 +35,87 @@ pub(crate) fn splice_file_to_pipe(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    #[cfg(CONFIG_NET)]
+    if socket_to_pipe::is_socket(file) {
+        return match fill(file, pipe, pos, len, flags, flags.no_wait())? {
+            Filled::Done(bytes) => Ok(bytes),
+            Filled::WouldWait { moved, wanted } => {
+                socket_to_pipe::wait_and_fill(file, pipe, pos, moved, wanted, flags)
+            }
+        };
+    }
+    match fill(file, pipe, pos, len, flags, flags)? {
+        // Only a socket stops before it waits.
+        Filled::Done(bytes) | Filled::WouldWait { moved: bytes, .. } => Ok(bytes),
+    }
+}
+
+/// The result of one read into a pipe.
+pub(crate) enum Filled {
+    /// So many bytes are in the pipe, and the transfer is complete.
+    Done(usize),
+    /// The socket would have waited for more. `moved` of the `wanted` bytes that the pipe had room
+    /// for are in the pipe.
+    WouldWait { moved: usize, wanted: usize },
+}
+
+/// Waits for room in `pipe`, reads up to `len` bytes once, and wakes the readers of the pipe.
+///
+/// `flags` are for the wait for room, `read_flags` for the file. Only if these have
+/// [`SpliceFlags::no_wait`], the result can be [`Filled::WouldWait`]. Returns the errors of
+/// [`wait_for_room`] and [`read`].
+#[inline(always)]
+pub(crate) fn fill(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+    read_flags: SpliceFlags,
+) -> Result<Filled> {
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     // Wait for room before the read, and not during it: a stream, such as a socket, cannot take
     // back data that was read from it.
     wait_for_room(&mut ring, flags)?;
-    let before = ring.indices().head();
-    let bytes = read(file, pos, &mut ring, len, flags)?;
+    let before = ring.indices();
+    let filled = match read(file, pos, &mut ring, len, read_flags) {
+        Ok(bytes) => Filled::Done(bytes),
+        Err(err) if SpliceFlags::is_would_wait(err) => would_wait(&mut ring, before, len),
+        Err(err) => return Err(err),
+    };
     // A driver may have unlocked the pipe to wait. Meanwhile others can add and remove buffers, or
     // resize the ring, which changes its head. So the difference is an estimate. It is limited to
     // the occupancy.
     let indices = ring.indices();
-    let linked = indices.head().wrapping_sub(before).min(indices.occupancy());
+    let linked = indices.head().wrapping_sub(before.head());
+    let linked = linked.min(indices.occupancy());
     // Unlock first: a reader that is woken before would block on the mutex right away.
     drop(guard);
+    let (Filled::Done(bytes) | Filled::WouldWait { moved: bytes, .. }) = filled;
     count(bytes, linked as usize);
     if bytes > 0 {
         pipe.wake_readers();
     }
-    Ok(bytes)
+    Ok(filled)
+}
+
+/// Returns the result of a read of `len` bytes that would have waited. The pipe was locked all the
+/// time since its indices were `before`.
+#[cold]
+fn would_wait(ring: &mut PipeRing<'_>, before: Indices, len: usize) -> Filled {
+    let room = (before.space(ring.max_usage()) as usize) << PAGE_SHIFT;
+    // Such a socket does not return how much it put into the pipe, so look at the new buffers.
+    let mut slots = 0;
+    let is_new = |buf: &BufferRef<'_>| {
+        let first = slots;
+        slots += buf.slots();
+        first >= before.occupancy()
+    };
+    Filled::WouldWait {
+        moved: ring.iter().filter(is_new).map(|buf| buf.len()).sum(),
+        wanted: len.min(room).min(MAX_RW_COUNT),
+    }
 }
 
 /// Counts the bytes and the buffers of a read that a system call asked for.

@@ -4,18 +4,59 @@
 
 #![forbid(unsafe_code)]
 
+use crate::pipe_to_pipe::wait_for_input;
 use core::mem::MaybeUninit;
 use kernel::{
     fs::{file::Offset, LocalFile},
     pipe::{Pipe, PipeRing},
     prelude::*,
-    splice::{wait_for_data, BioVec, Counter, Pieces, Progress, SpliceFlags},
+    splice::{wait_for_data, BioVec, Counter, Pieces, Progress, SpliceFlag, SpliceFlags},
 };
+
+/// Moves up to `len` bytes from `pipe` to `file`. Waits for data in the pipe without freeze
+/// protection, and without the locks that the file system takes for a write.
+///
+/// The caller has verified the range (`rw_verify_area`). Returns the errors of [`write`], and
+/// [`ERESTARTSYS`] if a signal is pending during the wait.
+#[inline]
+pub(crate) fn splice_pipe_to_file(
+    pipe: &mut Pipe<'_>,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    // A file that is not a regular one has no freeze protection, and waits on its own.
+    if !file.is_regular() || flags.contains(SpliceFlag::NonBlock) {
+        return start_and_write(pipe, file, pos, len, flags);
+    }
+    loop {
+        // Do not look at the pipe first: as in C, an error of the file comes before the wait.
+        match start_and_write(pipe, file, pos, len, flags | SpliceFlag::NonBlock) {
+            // If there is data, the error is one of the file.
+            Err(err) if err == EAGAIN && pipe.seems_empty() => wait_for_input(pipe, flags)?,
+            ret => return ret,
+        }
+    }
+}
+
+/// Takes freeze protection for one call of [`write`].
+#[inline]
+pub(crate) fn start_and_write(
+    pipe: &mut Pipe<'_>,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    let mut guard = file.start_write(pipe);
+    write(guard.pipe(), file, pos, len, flags)
+}
 
 /// Calls the file's `->splice_write`. Returns [`EINVAL`] if it has none. C: `do_splice_from`.
 #[inline]
 pub(crate) fn write(
-    pipe: Pipe<'_>,
+    pipe: &mut Pipe<'_>,
     file: &LocalFile,
     pos: &mut Offset,
     len: usize,

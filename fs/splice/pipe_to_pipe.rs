@@ -28,7 +28,7 @@ use kernel::{
 /// Errors, only if the pipe is empty: [`ERESTARTSYS`] if a signal is pending, and [`EAGAIN`] if
 /// `flags` have [`SpliceFlag::NonBlock`] and the pipe has writers.
 #[inline(always)]
-fn wait_for_input(pipe: &mut Pipe<'_>, flags: SpliceFlags) -> Result {
+pub(crate) fn wait_for_input(pipe: &mut Pipe<'_>, flags: SpliceFlags) -> Result {
     if !pipe.seems_empty() {
         return Ok(());
     }
@@ -221,39 +221,56 @@ fn stuck(flags: SpliceFlags) -> Result<Outcome> {
 /// Puts second references to the first `len` bytes of `input` into `output`, and returns how many
 /// bytes it linked. C: `link_pipe`, with the waits of `do_tee`.
 ///
-/// Returns 0 at the end of `input`, and also if another task emptied `input` or filled `output`
-/// after the waits: unlike [`splice`], and as in C, it does not wait again. Errors are those of
-/// [`splice`].
+/// Returns 0 only at the end of `input`. In C the result is 0 as well if another task emptied
+/// `input` or filled `output` after the waits, and programs take that for the end. Here the call
+/// waits again, as [`splice`] does. Errors are those of [`splice`].
 pub(crate) fn tee(
     input: &mut Pipe<'_>,
     output: &mut Pipe<'_>,
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
-    wait_for_input(input, flags)?;
-    wait_for_output(output, flags)?;
+    loop {
+        wait_for_input(input, flags)?;
+        wait_for_output(output, flags)?;
 
-    let (mut from, mut to) = Pipe::lock_both(input, output)?;
-    let bytes = link_buffers(&mut from.ring(), &mut to.ring(), len);
-    drop(from);
-    drop(to);
+        let (mut from, mut to) = Pipe::lock_both(input, output)?;
+        let outcome = link_buffers(&mut from.ring(), &mut to.ring(), len, flags);
+        drop(from);
+        drop(to);
 
-    // The input keeps its buffers, so no writer of it is woken.
-    if let Ok(1..) = bytes {
-        output.wake_readers();
+        if let Outcome::Done(bytes) = outcome? {
+            // The input keeps its buffers, so no writer of it is woken.
+            if bytes > 0 {
+                output.wake_readers();
+            }
+            Counter::TeeReferenced.add(bytes);
+            return Ok(bytes);
+        }
     }
-    Counter::TeeReferenced.add(bytes.unwrap_or(0));
-    bytes
 }
 
 /// Links as much as is possible without waiting. Returns an error only if nothing was linked.
 #[inline]
-fn link_buffers(from: &mut PipeRing<'_>, to: &mut PipeRing<'_>, len: usize) -> Result<usize> {
+fn link_buffers(
+    from: &mut PipeRing<'_>,
+    to: &mut PipeRing<'_>,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<Outcome> {
     // One check is enough: the lock of a pipe guards its number of readers.
     if !to.has_readers() {
         return Err(broken_pipe());
     }
     let (buffers, bytes) = from.link_buffers(to, len)?;
     Counter::BuffersTeed.add(buffers);
-    Ok(bytes)
+    // Buffers without data are linked, too. They must not be linked again for ever.
+    if buffers > 0 {
+        return Ok(Outcome::Done(bytes));
+    }
+    // As in `move_buffers`, both with the pipe locked.
+    if len == 0 || (from.is_empty() && !from.has_writers()) {
+        return Ok(Outcome::Done(0));
+    }
+    stuck(flags)
 }

@@ -18,6 +18,8 @@ mod pipe_to_file;
 mod pipe_to_pipe;
 #[cfg(CONFIG_NET)]
 mod pipe_to_socket;
+#[cfg(CONFIG_NET)]
+mod socket_to_pipe;
 
 use kernel::prelude::*;
 

@@ -5,7 +5,9 @@
 #ifndef _LINUX_RUST_SPLICE_H
 #define _LINUX_RUST_SPLICE_H
 
+#include <linux/errno.h>
 #include <linux/fs.h>
+#include <linux/ktime.h>
 #include <linux/percpu.h>
 #include <linux/splice.h>
 #include <linux/types.h>
@@ -13,6 +15,7 @@
 struct iov_iter;
 struct iovec;
 struct pipe_inode_info;
+struct poll_wqueues;
 struct seq_file;
 
 /* The size of the array for the counters of rust/kernel/splice/counters.rs. */
@@ -30,6 +33,29 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
  * ESPIPE, not EINVAL. The bit is far from those that fs.h uses.
  */
 #define FOP_SPLICE_STREAM	((__force fop_flags_t)(1U << 31))
+
+/*
+ * A flag that splice(2) passes to ->splice_read of a socket: the function does not
+ * wait for data. Where it would wait, it returns -SPLICE_WOULD_WAIT, even if it has
+ * put data into the pipe, which the caller then counts. The caller unlocks the
+ * pipe, waits by poll, and calls again.
+ *
+ * This is not SPLICE_F_NONBLOCK, which TCP ignores: a function returns -EAGAIN in
+ * the same cases as without this flag. Callers from user space get EINVAL for it.
+ * A function that does not know the flag waits with the pipe locked.
+ */
+#ifdef CONFIG_RUST_SPLICE
+#define SPLICE_F_NOWAIT		(1U << 30)
+#else
+#define SPLICE_F_NOWAIT		0U
+#endif
+
+/* An error number that no ->splice_read returns otherwise. */
+#define SPLICE_WOULD_WAIT	EIOCBQUEUED
+
+/* Implemented in fs/select.c. */
+int poll_schedule_timeout(struct poll_wqueues *pwq, int state,
+			  ktime_t *expires, unsigned long slack);
 
 /*
  * The system calls. They are implemented in fs/splice/ffi.rs and

@@ -26,6 +26,7 @@
 #include "splice/page-flags.c"
 #include "splice/pagemap.c"
 #include "splice/pipe_fs_i.c"
+#include "splice/poll.c"
 #include "splice/rust_splice.c"
 #include "splice/scatterlist.c"
 #include "splice/sched.c"

@@ -7,6 +7,7 @@
 //!
 //! - [`SpliceFlags`]: the flags of a transfer.
 //! - [`wait_for_data`], [`wait_for_room`]: waiting for the other end of a pipe.
+//! - [`wait_for_file`]: waiting for the file at the other end.
 //! - [`pipe_to_actor`], [`Actor`]: the data of a pipe, one buffer at a time.
 //! - [`Pieces`], [`FreshPages`]: buffers as I/O vectors, for files and sockets.
 //! - [`Counter`]: statistics on data that was moved by reference and data that was copied.
@@ -26,6 +27,7 @@ pub mod driver;
 mod flags;
 mod fresh_pages;
 mod pieces;
+mod poll;
 mod size;
 mod wait;
 
@@ -34,6 +36,7 @@ pub use counters::{debugfs_dir, Counter};
 pub use flags::{SpliceFlag, SpliceFlags};
 pub use fresh_pages::{FreshPages, PageArray};
 pub use pieces::{BioVec, PieceSource, Pieces};
+pub use poll::{wait_for_file, Deadline, Tries, Waited};
 pub use size::{from_size, to_size};
 pub use wait::{
     broken_pipe,

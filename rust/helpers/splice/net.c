@@ -2,6 +2,7 @@
 
 #include <linux/net.h>
 #include <linux/uio.h>
+#include <net/sock.h>
 #include <net/tcp.h>
 
 __rust_helper int rust_helper_sock_send_bvec(struct socket *sock,
@@ -29,4 +30,43 @@ __rust_helper bool rust_helper_sock_reports_release(struct socket *sock)
 #else
 	return false;
 #endif
+}
+
+/* Takes the pending error of a socket. Returns 0 or a negative errno. */
+__rust_helper int rust_helper_socket_take_error(struct socket *sock)
+{
+	return sock_error(sock->sk);
+}
+
+/* Returns whether a socket has a pending error, or is shut down. */
+__rust_helper bool rust_helper_socket_is_stopped(const struct socket *sock,
+						 bool sending)
+{
+	u8 how = sending ? SEND_SHUTDOWN : RCV_SHUTDOWN;
+
+	return READ_ONCE(sock->sk->sk_err) ||
+		READ_ONCE(sock->sk->sk_shutdown) & how;
+}
+
+__rust_helper bool rust_helper_socket_is_unix(const struct socket *sock)
+{
+	return sock->sk->sk_family == AF_UNIX;
+}
+
+/* The time-outs of a socket that may wait, in jiffies. */
+__rust_helper long rust_helper_socket_rcvtimeo(const struct socket *sock)
+{
+	return sock_rcvtimeo(sock->sk, false);
+}
+
+__rust_helper long rust_helper_socket_sndtimeo(const struct socket *sock)
+{
+	return sock_sndtimeo(sock->sk, false);
+}
+
+/* How many bytes a read waits for, at most @len. */
+__rust_helper int rust_helper_socket_rcvlowat(const struct socket *sock,
+					      int len)
+{
+	return sock_rcvlowat(sock->sk, 0, len);
 }

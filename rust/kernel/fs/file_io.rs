@@ -90,6 +90,15 @@ impl LocalFile {
         self.has_mode(bindings::FMODE_WRITE)
     }
 
+    /// Returns whether this is a regular file. C: `S_ISREG`.
+    #[inline]
+    pub fn is_regular(&self) -> bool {
+        // SAFETY: The file is valid, since there is a reference to it, and an open file has an
+        // inode, whose type does not change.
+        let mode = unsafe { (*(*self.as_ptr()).f_inode).i_mode };
+        u32::from(mode) & bindings::S_IFMT == bindings::S_IFREG
+    }
+
     /// Returns whether the file has a position that can be changed. C: `FMODE_LSEEK`.
     #[inline]
     pub fn is_seekable(&self) -> bool {
@@ -276,7 +285,7 @@ impl LocalFile {
     #[inline(always)]
     pub fn call_splice_write(
         &self,
-        pipe: Pipe<'_>,
+        pipe: &mut Pipe<'_>,
         pos: &mut Offset,
         len: usize,
         flags: SpliceFlags,
@@ -286,7 +295,8 @@ impl LocalFile {
         }
         let splice_write = self.operations().splice_write.ok_or(EINVAL)?;
         // SAFETY: The file is valid, since there is a reference to it, and so is the position. The
-        // pipe is valid by the invariant of `Pipe`, whose handle was moved here, and is not locked.
+        // pipe is valid by the invariant of `Pipe`. It is not locked, because a guard would borrow
+        // its handle.
         to_size(unsafe { splice_write(pipe.as_ptr(), self.as_ptr(), pos, len, flags.into()) })
     }
 
@@ -329,13 +339,13 @@ impl LocalFile {
     ///     splice::Pieces, //
     /// };
     ///
-    /// /// Writes the bytes of one buffer, whose contents were confirmed, to a file.
+    /// /// Writes the bytes of one buffer, whose contents were confirmed, to a file. The caller has
+    /// /// called `start_write`.
     /// fn write(file: &LocalFile, pos: &mut Offset, buf: &PipeBuffer) -> Result<usize> {
+    ///     file.assert_write_started();
     ///     let mut slots = [const { MaybeUninit::uninit() }; 1];
     ///     let mut pieces = Pieces::new(&mut slots);
     ///     pieces.push(buf, buf.len());
-    ///     // Protects against freezing for the duration of the write.
-    ///     let _write = file.start_write();
     ///     file.call_write_iter(pos, pieces.source().as_iter())
     /// }
     /// ```
@@ -416,14 +426,16 @@ impl LocalFile {
     /// Keeps the file system of the file from being frozen until the guard is dropped. Sleeps while
     /// the file system is frozen. C: `file_start_write`.
     ///
-    /// Call this before the pipe is locked: freeze protection is the outer lock.
+    /// Call this before the pipe is locked: freeze protection is the outer lock. The guard borrows
+    /// `pipe`, the source of the write, so that nothing waits for data in it with the protection
+    /// held: a function that waits borrows the pipe as well.
     ///
     /// Does nothing for a file that is not a regular one, such as a socket or a device.
     #[inline]
-    pub fn start_write(&self) -> WriteGuard<'_> {
+    pub fn start_write<'a, 'p>(&'a self, pipe: &'a mut Pipe<'p>) -> WriteGuard<'a, 'p> {
         // SAFETY: The file is valid, since there is a reference to it.
         unsafe { bindings::file_start_write(self.as_ptr()) };
-        WriteGuard(self)
+        WriteGuard { file: self, pipe }
     }
 
     /// Checks that the current task has called [`Self::start_write`] for this file. Does nothing
@@ -462,13 +474,24 @@ impl LocalFile {
 }
 
 /// Protection of a file's file system against being frozen. Dropping the guard ends it.
-pub struct WriteGuard<'a>(&'a LocalFile);
+pub struct WriteGuard<'a, 'p> {
+    file: &'a LocalFile,
+    pipe: &'a mut Pipe<'p>,
+}
 
-impl Drop for WriteGuard<'_> {
+impl<'p> WriteGuard<'_, 'p> {
+    /// Returns the pipe that the file is written from. The guard stays borrowed meanwhile.
+    #[inline]
+    pub fn pipe(&mut self) -> &mut Pipe<'p> {
+        self.pipe
+    }
+}
+
+impl Drop for WriteGuard<'_, '_> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: `start_write`, which made the guard, has called `file_start_write`, and the file
         // is valid as long as it is borrowed.
-        unsafe { bindings::file_end_write(self.0.as_ptr()) };
+        unsafe { bindings::file_end_write(self.file.as_ptr()) };
     }
 }

@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Sockets as the sink of a transfer.
+//! Sockets as the source or the sink of a transfer.
 //!
 //! C header: [`include/linux/net.h`](srctree/include/linux/net.h)
 
 use crate::{
     bindings,
     fs::LocalFile,
+    pipe::Pipe,
     prelude::*,
-    splice::{to_size, Pieces},
-    sync::aref::ARef,
+    splice::{to_size, wait_for_file, Deadline, Pieces, Waited},
+    sync::{
+        aref::ARef,
+        poll::{PollEvent, PollEvents}, //
+    },
     types::Opaque,
     vmsplice::{Sending, TrackedMemory},
 };
@@ -70,8 +74,8 @@ impl Socket {
     /// data is acknowledged. It reads the pages when it transmits them, so the receiver sees what
     /// the owner of the memory writes until then.
     ///
-    /// The call blocks while the send buffer is full, with the caller's pipe locked. So `dont_wait`
-    /// is the `O_NONBLOCK` of the socket, which is independent of `SPLICE_F_NONBLOCK`.
+    /// Without `dont_wait` the call blocks while the send buffer is full, with the caller's pipe
+    /// locked. A caller that can wait by [`Self::wait_writable`] sets it.
     #[inline]
     pub fn send_pages(&self, pieces: &Pieces<'_>, more: bool, dont_wait: bool) -> Result<usize> {
         self.send(pieces, bindings::MSG_SPLICE_PAGES, None, more, dont_wait)
@@ -137,5 +141,96 @@ impl Socket {
             )
         };
         Ok(to_size(ret as isize)?.min(bytes))
+    }
+
+    /// Returns the deadline of a receive that begins to wait now (`SO_RCVTIMEO`).
+    pub fn receive_deadline(&self) -> Deadline {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        Deadline::after(unsafe { bindings::socket_rcvtimeo(self.0.get()) })
+    }
+
+    /// Returns the deadline of a send that begins to wait now (`SO_SNDTIMEO`).
+    pub fn send_deadline(&self) -> Deadline {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        Deadline::after(unsafe { bindings::socket_sndtimeo(self.0.get()) })
+    }
+
+    /// Returns how many bytes a receive of `len` bytes waits for (`SO_RCVLOWAT`), at least one.
+    pub fn low_water_mark(&self, len: usize) -> usize {
+        let len = len.try_into().unwrap_or(c_int::MAX);
+        // SAFETY: The socket is valid, since there is a reference to it.
+        // CAST: The result is positive.
+        unsafe { bindings::socket_rcvlowat(self.0.get(), len) as usize }
+    }
+
+    /// Returns whether the socket has a pending error, or is shut down for sending or receiving.
+    fn is_stopped(&self, sending: bool) -> bool {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        unsafe { bindings::socket_is_stopped(self.0.get(), sending) }
+    }
+
+    /// Returns the error of a send that waits, as `sendmsg(2)` does: takes the pending error of the
+    /// socket. AF_UNIX also looks whether the socket was shut down, and raises no signal then. C:
+    /// `sock_error`, `sock_alloc_send_pskb`.
+    pub fn take_send_error(&self) -> Result {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        let (err, is_unix) = unsafe {
+            (
+                bindings::socket_take_error(self.0.get()),
+                bindings::socket_is_unix(self.0.get()),
+            )
+        };
+        if err != 0 {
+            Err(Error::from_errno(err))
+        } else if is_unix && self.is_stopped(true) {
+            Err(EPIPE)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Sleeps until the socket, which `file` refers to, has data or urgent data, is shut down or
+    /// has an error. For `pipe` see [`wait_for_file`].
+    pub fn wait_readable(
+        &self,
+        file: &LocalFile,
+        pipe: &mut Pipe<'_>,
+        deadline: Deadline,
+    ) -> Waited {
+        // Urgent data ends a read from TCP with 0 bytes.
+        let events = PollEvent::In
+            | PollEvent::InNormal
+            | PollEvent::Priority
+            | PollEvent::ReadHangUp;
+        self.wait(file, pipe, events, false, deadline)
+    }
+
+    /// Sleeps until the socket, which `file` refers to, has room, is shut down or has an error.
+    /// For `pipe` see [`wait_for_file`].
+    pub fn wait_writable(
+        &self,
+        file: &LocalFile,
+        pipe: &mut Pipe<'_>,
+        deadline: Deadline,
+    ) -> Waited {
+        let events = PollEvent::Out | PollEvent::OutNormal;
+        self.wait(file, pipe, events, true, deadline)
+    }
+
+    fn wait(
+        &self,
+        file: &LocalFile,
+        pipe: &mut Pipe<'_>,
+        events: PollEvents,
+        sending: bool,
+        deadline: Deadline,
+    ) -> Waited {
+        let events = events | PollEvent::HangUp;
+        wait_for_file(file, pipe, events, deadline, |ready| {
+            // Look at the socket itself, too. `->poll` reports an error also for a queue of
+            // messages on errors, such as time stamps, which no transfer takes. And that of AF_UNIX
+            // does not report that the socket was shut down for sending.
+            ready.contains_any(events) || self.is_stopped(sending)
+        })
     }
 }

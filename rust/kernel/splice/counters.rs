@@ -74,6 +74,11 @@ counters! {
     MemoryToPipeReferences,
     /// Bytes that were copied from a pipe to user memory.
     PipeToMemoryCopied,
+    /// Attempts that followed a wait for a file with the pipe unlocked.
+    WaitsTries,
+    /// Waits for a file with the pipe locked, because it was ready several times in a row but did
+    /// not transfer anything.
+    WaitsLocked,
 }
 
 // The C array has room for all counters.

@@ -72,6 +72,21 @@ impl SpliceFlags {
         Self(bits)
     }
 
+    /// Returns the flags with `SPLICE_F_NOWAIT`, for `->splice_read` of a socket: where it would
+    /// wait, it returns [`EIOCBQUEUED`] instead, see [`is_would_wait`](Self::is_would_wait). The
+    /// flag is for the kernel only: [`Self::from_user`] refuses it.
+    #[inline]
+    #[must_use]
+    pub fn no_wait(self) -> Self {
+        Self(self.0 | bindings::SPLICE_F_NOWAIT)
+    }
+
+    /// Returns whether `err` means that a call with [`Self::no_wait`] would wait.
+    #[inline]
+    pub fn is_would_wait(err: Error) -> bool {
+        err == EIOCBQUEUED
+    }
+
     /// Returns the flags without `flag`.
     #[inline]
     #[must_use]

@@ -58,6 +58,8 @@ impl_flags!(
         In = bindings::POLLIN,
         /// There is data of normal priority. Set it together with [`PollEvent::In`].
         InNormal = bindings::POLLRDNORM,
+        /// There is urgent data.
+        Priority = bindings::POLLPRI,
         /// There is room.
         Out = bindings::POLLOUT,
         /// There is room for data of normal priority. Set it together with [`PollEvent::Out`].
@@ -70,3 +72,11 @@ impl_flags!(
         ReadHangUp = bindings::POLLRDHUP,
     }
 );
+
+impl PollEvents {
+    /// Returns the events of a `__poll_t`. Bits without a [`PollEvent`] are dropped.
+    #[inline]
+    pub const fn from_mask(mask: u32) -> Self {
+        Self(mask & Self::all_bits())
+    }
+}

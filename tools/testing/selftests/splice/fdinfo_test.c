@@ -3,7 +3,6 @@
  * /proc/PID/fdinfo of a pipe: its contents, and the notifications of
  * SPLICE_F_NOTIFY.
  */
-#include <linux/userfaultfd.h>
 #include <time.h>
 
 #include "splice_memory.h"
@@ -293,55 +292,26 @@ TEST_F_TIMEOUT(fdinfo, meanwhile, 60)
 	EXPECT_LT(0, c.calls);
 }
 
-/* A page whose fault waits until the test resolves it. */
-struct stuck {
-	int fd;
-	char *mem;
-};
-
-static int stuck_map(struct stuck *s, ssize_t page)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-
-	s->mem = mmap(NULL, page, PROT_READ | PROT_WRITE,
-		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (s->mem == MAP_FAILED)
-		return -errno;
-	s->fd = syscall(SYS_userfaultfd, O_CLOEXEC);
-	if (s->fd < 0)
-		return -errno;
-	reg.range.start = (unsigned long)s->mem;
-	reg.range.len = page;
-	if (ioctl(s->fd, UFFDIO_API, &api) ||
-	    ioctl(s->fd, UFFDIO_REGISTER, &reg))
-		return -errno;
-	return 0;
-}
-
 /*
  * A read() that waits for a fault of its destination holds the pipe's mutex;
  * fdinfo does not wait for it.
  */
 TEST_F(fdinfo, busy)
 {
-	struct uffdio_zeropage zero = {};
 	struct timespec start, end;
-	struct uffd_msg msg;
 	struct stuck stuck = {};
 	char text[512];
 	struct job job;
 	ssize_t ret;
 	int i;
 
-	ret = stuck_map(&stuck, self->page);
+	ret = stuck_map(&stuck);
 	if (ret)
 		SKIP(return, "no userfaultfd: %s", strerror(-ret));
 	ASSERT_EQ(SOME, xvmsplice1(self->p[1], self->m, SOME, 0));
 	job = job_reader(self->p[0], stuck.mem, 100);
 	job_start(_metadata, &job);
-	ASSERT_EQ(sizeof(msg), xread(stuck.fd, &msg, sizeof(msg)));
-	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+	stuck_wait(_metadata, &stuck);
 
 	ASSERT_EQ(0, clock_gettime(CLOCK_MONOTONIC, &start));
 	for (i = 0; i < 2; i++) {
@@ -356,9 +326,7 @@ TEST_F(fdinfo, busy)
 	ASSERT_EQ(0, clock_gettime(CLOCK_MONOTONIC, &end));
 	EXPECT_GT(2, end.tv_sec - start.tv_sec);
 
-	zero.range.start = (unsigned long)stuck.mem;
-	zero.range.len = self->page;
-	ASSERT_EQ(0, ioctl(stuck.fd, UFFDIO_ZEROPAGE, &zero));
+	stuck_resolve(_metadata, &stuck);
 	EXPECT_EQ(100, job_finish(_metadata, &job));
 	EXPECT_EQ(100, match_pattern(stuck.mem, 100, DATA, 0));
 	EXPECT_EQ(SOME - 100, read_pattern(self->p[0], SOME - 100, DATA, 100));

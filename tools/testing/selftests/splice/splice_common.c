@@ -14,6 +14,8 @@
 
 #include "splice_common.h"
 
+#include <linux/userfaultfd.h>
+
 ssize_t or_errno(long ret)
 {
 	return ret < 0 ? -errno : ret;
@@ -691,6 +693,43 @@ struct job job_sendfile(int out, int in, ssize_t count)
 	return (struct job) {
 		.nr = SYS_sendfile, .arg = { out, in, 0, count },
 	};
+}
+
+int stuck_map(struct stuck *s)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+	s->mem = mmap(NULL, page_size(), PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (s->mem == MAP_FAILED)
+		return -errno;
+	s->fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	if (s->fd < 0)
+		return -errno;
+	reg.range.start = (unsigned long)s->mem;
+	reg.range.len = page_size();
+	if (ioctl(s->fd, UFFDIO_API, &api) ||
+	    ioctl(s->fd, UFFDIO_REGISTER, &reg))
+		return -errno;
+	return 0;
+}
+
+void stuck_wait(struct __test_metadata *_metadata, struct stuck *s)
+{
+	struct uffd_msg msg;
+
+	ASSERT_EQ((ssize_t)sizeof(msg), xread(s->fd, &msg, sizeof(msg)));
+	ASSERT_EQ(UFFD_EVENT_PAGEFAULT, msg.event);
+}
+
+void stuck_resolve(struct __test_metadata *_metadata, struct stuck *s)
+{
+	struct uffdio_zeropage zero = {
+		.range = { (unsigned long)s->mem, page_size() },
+	};
+
+	ASSERT_EQ(0, ioctl(s->fd, UFFDIO_ZEROPAGE, &zero));
 }
 
 ssize_t read_text(const char *path, char *buf, size_t size)

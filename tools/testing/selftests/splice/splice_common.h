@@ -287,6 +287,24 @@ void expect_killed(struct __test_metadata *_metadata, pid_t pid);
 void kill_waiting(struct __test_metadata *_metadata, pid_t pid);
 
 /*
+ * A page whose fault waits until the test resolves it. read() of a pipe into it
+ * waits with the pipe locked.
+ */
+struct stuck {
+	int fd;
+	char *mem;
+};
+
+/* Returns a negated errno if the kernel does not support this. */
+int stuck_map(struct stuck *s);
+
+/* Waits until a task waits for the page. */
+void stuck_wait(struct __test_metadata *_metadata, struct stuck *s);
+
+/* Provides the page. */
+void stuck_resolve(struct __test_metadata *_metadata, struct stuck *s);
+
+/*
  * procfs, sysfs and debugfs
  */
 
