@@ -5,7 +5,11 @@
 //! [`Connection::pump`] does all that the state permits: it posts receives again, and sends the
 //! messages without data that are due. Whatever changes the state calls it afterwards.
 //!
-//! A connection ends once, in [`Connection::finish`]: in a work item after an error or when both
+//! The side that connects takes the steps in [`Connection::advance`]: in the task that calls
+//! CONNECT, or, if that does not wait, in a work item. The events of the connection manager start
+//! the next step.
+//!
+//! A connection ends once, in [`Connection::finish`]: in the work item after an error or when both
 //! directions have ended, or when the file is closed.
 //!
 //! # Locking
@@ -20,7 +24,7 @@ use super::{
     counters::COUNTERS,
     pages::{Page, Pool},
     protocol::{Header, Offer, Protocol},
-    state::{self, Message, Receive, Resolution, Send, Settings, Sizes},
+    state::{self, Message, Receive, Send, SetUp, Settings, Sizes, Step},
 };
 use kernel::{
     mm::locked::LockedMemory,
@@ -49,7 +53,7 @@ const RESOLVE_MS: u32 = 200;
 const LINGER_MS: u32 = 1000;
 
 pub(crate) type Link = rdma::Connection<Connection>;
-pub(crate) type State = state::State<Link>;
+pub(crate) type State = state::State<Connection>;
 
 /// A connection. The work items and the events of the connection manager share it with the file.
 #[pin_data]
@@ -57,20 +61,20 @@ pub(crate) struct Connection {
     settings: Settings,
     /// The charge for the memory to receive into and for the data that is sent.
     _charge: LockedMemory,
-    pool: Arc<Pool>,
+    pub(super) pool: Pool,
     #[pin]
     pub(super) state: Mutex<State>,
     /// Notified when `state` changes in a way that a task may wait for.
     #[pin]
     pub(super) changed: PollCondVar,
     #[pin]
-    end: Work<Self, 0>,
+    work: Work<Self, 0>,
     #[pin]
     tick: DelayedWork<Self, 1>,
 }
 
 impl_has_work! {
-    impl HasWork<Self, 0> for Connection { self.end }
+    impl HasWork<Self, 0> for Connection { self.work }
 }
 
 impl_has_delayed_work! {
@@ -80,9 +84,14 @@ impl_has_delayed_work! {
 impl WorkItem<0> for Connection {
     type Pointer = Arc<Self>;
 
-    /// Ends the connection.
+    /// Takes the next step of the set-up, or ends the connection.
     fn run(this: Arc<Self>) {
-        this.finish();
+        if this.state.lock().ending {
+            this.finish();
+        } else if let Err(err) = this.advance() {
+            // This starts the work item again.
+            Self::fail(this.as_arc_borrow(), &mut this.state.lock(), Some(err));
+        }
     }
 }
 
@@ -104,7 +113,10 @@ impl WorkItem<1> for Connection {
             state.set_up_ms.into()
         };
         if silence >= patience {
-            Self::fail(borrow, &mut state, Some(ETIMEDOUT));
+            // Without sizes there is no device yet, because the address is not resolved.
+            let resolved = state.sizes.is_some();
+            let error = if resolved { ETIMEDOUT } else { EHOSTUNREACH };
+            Self::fail(borrow, &mut state, Some(error));
         } else {
             if silence >= keepalive / 3 {
                 if let Some(protocol) = state.protocol.as_mut() {
@@ -116,7 +128,7 @@ impl WorkItem<1> for Connection {
             this.top_up();
             state = this.state.lock();
             Self::pump(borrow, &mut state);
-            this.arm_tick();
+            this.arm_tick(&state);
         }
         drop(state);
         this.changed.notify_all();
@@ -129,7 +141,7 @@ impl Connection {
     /// Returns [`ENOMEM`] if there is no memory, or if `RLIMIT_MEMLOCK` does not permit it.
     fn create(settings: Settings) -> Result<Handle> {
         let charge = LockedMemory::charge(2 * settings.receive_bytes)?;
-        let pool = Pool::new()?;
+        let pool = Pool::new(settings.receive_bytes / PAGE_SIZE)?;
         let state = State::new();
         let this = Arc::pin_init(
             pin_init!(Self {
@@ -138,7 +150,7 @@ impl Connection {
                 pool,
                 state <- new_mutex!(state),
                 changed <- new_poll_condvar!(),
-                end <- new_work!("rdma_splice end"),
+                work <- new_work!("rdma_splice work"),
                 tick <- new_delayed_work!("rdma_splice tick"),
             }),
             GFP_KERNEL,
@@ -147,9 +159,14 @@ impl Connection {
         Ok(Handle(this))
     }
 
-    fn arm_tick(self: &Arc<Self>) {
+    fn arm_tick(self: &Arc<Self>, state: &State) {
+        let interval = if state.is_started() {
+            self.settings.keepalive_ms
+        } else {
+            self.settings.keepalive_ms.min(state.set_up_ms)
+        };
         // Often enough to see a silent peer soon after the interval.
-        let delay = msecs_to_jiffies((self.settings.keepalive_ms / 12).max(20));
+        let delay = msecs_to_jiffies((interval / 12).max(20));
         // This fails if the item is queued already, or if the connection is closed.
         let _ = workqueue::system_unbound().enqueue_delayed::<_, 1>(self.clone(), delay);
     }
@@ -186,15 +203,17 @@ impl Connection {
         Ok(())
     }
 
-    /// Connects to `peer`. With `wait`, returns when the connection is set up.
+    /// Connects to `peer`. With `wait`, returns when the connection is set up. Otherwise returns at
+    /// once, and an error that is marked with * ends the connection later.
     ///
     /// # Errors
     ///
-    /// - [`ETIMEDOUT`]: there is no answer in time.
-    /// - [`EHOSTUNREACH`]: the address cannot be resolved.
-    /// - [`ECONNREFUSED`]: the peer rejected the connection.
+    /// - [`ETIMEDOUT`] *: there is no answer in time.
+    /// - [`EHOSTUNREACH`] *: the address cannot be resolved in time.
+    /// - [`ECONNREFUSED`] *: the peer rejected the connection.
+    /// - [`EACCES`]: the own port is below 1024, and the task does not have `CAP_NET_BIND_SERVICE`.
     /// - [`ERESTARTSYS`]: a signal arrived first.
-    /// - Those of [`Self::create`] and [`Self::set_up`].
+    /// - Those of [`Self::create`], and those of [`Self::advance`] *.
     pub(crate) fn connect(
         settings: Settings,
         peer: SocketAddr,
@@ -204,51 +223,94 @@ impl Connection {
     ) -> Result<Handle> {
         let handle = Self::create(settings)?;
         let this = &handle.0;
-        let deadline = (Instant::<Monotonic>::now(), timeout_ms);
         let id = Id::new(this.clone())?;
-        this.resolve(deadline, || id.resolve_addr(local, peer, RESOLVE_MS))?;
-        this.resolve(deadline, || id.resolve_route(RESOLVE_MS))?;
-        let (link, offer) = this.set_up(id)?;
         {
             let mut state = this.state.lock();
             state.heard = Instant::now();
             state.set_up_ms = timeout_ms;
+            state.peer = Some(peer);
+            state.step_result = Some(Ok(()));
+            state.set_up = Some(SetUp {
+                id,
+                peer,
+                local,
+                step: Step::Begin,
+            });
+            this.arm_tick(&state);
         }
-        link.connect(&offer.to_bytes())?;
-        this.attach(link)?;
-        if wait {
-            this.wait(Some(deadline), |state| state.is_started() || state.ending)?;
+        // In this task, because the port may require a capability.
+        this.advance()?;
+        if !wait {
+            let mut state = this.state.lock();
+            state.in_background = true;
+            if state.step_result.is_some() {
+                Self::queue_work(this.as_arc_borrow());
+            }
+            drop(state);
+            return Ok(handle);
+        }
+        loop {
+            this.wait(None, |state| {
+                state.step_result.is_some() || state.is_started() || state.ending
+            })?;
             let state = this.state.lock();
             if state.ending {
                 return Err(state.error.unwrap_or(ECONNRESET));
             }
+            if state.is_started() {
+                break;
+            }
+            drop(state);
+            this.advance()?;
         }
         Ok(handle)
     }
 
-    /// Calls `start` and waits for the result, again and again until the deadline.
-    fn resolve(&self, deadline: (Instant<Monotonic>, u32), start: impl Fn() -> Result) -> Result {
-        loop {
-            self.state.lock().resolution = Resolution::Pending;
-            start()?;
-            let resolved = self.wait(Some(deadline), |state| {
-                state.resolution != Resolution::Pending || state.ending
-            });
-            if resolved == Err(ETIMEDOUT) {
-                return Err(EHOSTUNREACH);
+    /// Starts the work item. This fails if the connection is closed, which ends it as well.
+    fn queue_work(this: ArcBorrow<'_, Self>) {
+        let _ = workqueue::system_unbound().enqueue::<_, 0>(Arc::from(this));
+    }
+
+    /// Begins the next step of the set-up if the last one is done: resolves the address, resolves
+    /// the route, and connects. A resolution that timed out begins again, until the time for the
+    /// whole set-up is over.
+    ///
+    /// Returns the error of a step, and those of [`Self::set_up`].
+    fn advance(self: &Arc<Self>) -> Result {
+        let (result, set_up) = {
+            let mut state = self.state.lock();
+            (state.step_result.take(), state.set_up.take())
+        };
+        let (Some(result), Some(mut set_up)) = (result, set_up) else {
+            return Ok(());
+        };
+        set_up.step = match (set_up.step, result) {
+            (step, Err(ETIMEDOUT)) => step,
+            (_, Err(err)) => return Err(err),
+            (Step::Begin, Ok(())) => Step::Address,
+            (Step::Address, Ok(())) => Step::Route,
+            (Step::Route, Ok(())) => {
+                let (link, offer) = self.set_up(set_up.id)?;
+                link.connect(&offer.to_bytes())?;
+                return self.attach(link);
             }
-            resolved?;
-            let state = self.state.lock();
-            if state.ending {
-                return Err(state.error.unwrap_or(ENODEV));
-            }
-            match state.resolution {
-                Resolution::Failed(ETIMEDOUT)
-                    if deadline.0.elapsed().as_millis() < i64::from(deadline.1) => {}
-                Resolution::Failed(ETIMEDOUT) => return Err(EHOSTUNREACH),
-                Resolution::Failed(err) => return Err(err),
-                _ => return Ok(()),
-            }
+        };
+        let begun = match set_up.step {
+            Step::Route => set_up.id.resolve_route(RESOLVE_MS),
+            _ => set_up
+                .id
+                .resolve_addr(set_up.local, set_up.peer, RESOLVE_MS),
+        };
+        // The event may have arrived, but only this function takes the next step.
+        self.state.lock().set_up = Some(set_up);
+        begun
+    }
+
+    /// Notes the result of a step of the set-up, and lets the next one begin.
+    fn step_done(this: ArcBorrow<'_, Self>, state: &mut State, result: Result) {
+        state.step_result = Some(result);
+        if state.in_background {
+            Self::queue_work(this);
         }
     }
 
@@ -285,7 +347,6 @@ impl Connection {
     fn set_up(self: &Arc<Self>, id: Id<Self>) -> Result<(Link, Offer)> {
         let sizes = Sizes::new(id.limits().ok_or(ENODEV)?, self.settings)?;
         let protocol = Protocol::new(sizes.own, sizes.window, sizes.send_segment)?;
-        self.pool.keep(sizes.pool)?;
         let mut device = [0; 64];
         id.with_device_name(|name| {
             // The last byte stays zero.
@@ -317,7 +378,8 @@ impl Connection {
             let pages = sizes.pages();
             let mut memory = KVec::with_capacity(pages, GFP_KERNEL)?;
             for _ in 0..pages {
-                memory.push(Pool::alloc(&self.pool)?, GFP_KERNEL)?;
+                // There are enough, see `Sizes::new`.
+                memory.push(self.pool.take().ok_or(ENOMEM)?, GFP_KERNEL)?;
             }
             let request = link.receive_request(memory)?;
             link.post_receive(request).map_err(|(err, _)| err)?;
@@ -336,8 +398,7 @@ impl Connection {
         }
         state.link = Some(link);
         Self::pump(self.as_arc_borrow(), &mut state);
-        drop(state);
-        self.arm_tick();
+        self.arm_tick(&state);
         Ok(())
     }
 
@@ -354,8 +415,7 @@ impl Connection {
         state.ending = true;
         state.error = error;
         COUNTERS.failed.add(error.is_some().into());
-        // This fails if the connection is closed, which ends it as well.
-        let _ = workqueue::system_unbound().enqueue::<_, 0>(Arc::from(this));
+        Self::queue_work(this);
     }
 
     /// Notes that the connection to the peer is gone.
@@ -381,13 +441,13 @@ impl Connection {
 
     /// Ends the connection: waits until the adapter is done with all requests, and releases it.
     fn finish(&self) {
-        let link = {
+        let (link, set_up) = {
             let mut state = self.state.lock();
             state.ending = true;
-            state.link.take()
+            (state.link.take(), state.set_up.take())
         };
         // This calls `sent` and `received` for all requests.
-        drop(link);
+        drop((link, set_up));
         let (sends, receives) = {
             let mut state = self.state.lock();
             (
@@ -524,36 +584,15 @@ impl Connection {
     pub(super) fn top_up(self: &Arc<Self>) {
         loop {
             let mut state = self.state.lock();
-            let lacking = !state.ending && !state.idle_receives.is_empty();
-            if !lacking {
+            if state.ending || state.idle_receives.is_empty() {
                 return;
             }
             Self::pump(self.as_arc_borrow(), &mut state);
-            let Some(pages) = state.sizes.map(|sizes| sizes.pages()) else {
-                return;
-            };
-            let still = state
-                .idle_receives
-                .last()
-                .is_some_and(|idle| idle.request.memory().len() < pages);
+            let lacking = !state.idle_receives.is_empty();
             drop(state);
-            if !still {
+            // If there is no memory, the next tick tries again.
+            if !lacking || self.pool.add().is_err() {
                 return;
-            }
-            let Ok(page) = Pool::alloc(&self.pool) else {
-                // The next tick tries again.
-                return;
-            };
-            let mut state = self.state.lock();
-            match state.idle_receives.last_mut() {
-                Some(idle) if idle.request.memory().len() < pages => {
-                    // The vector has room for all pages.
-                    let _ = idle.request.memory_mut().push_within_capacity(page);
-                }
-                _ => {
-                    drop(state);
-                    self.pool.put(page);
-                }
             }
         }
     }
@@ -590,7 +629,9 @@ impl Endpoint for Connection {
     fn event(this: ArcBorrow<'_, Self>, event: Event<'_>) {
         let mut state = this.state.lock();
         match event {
-            Event::AddressResolved | Event::RouteResolved => state.resolution = Resolution::Done,
+            Event::AddressResolved | Event::RouteResolved => {
+                Self::step_done(this, &mut state, Ok(()));
+            }
             Event::Established(private) => {
                 // The private data of the peer is known already if this side accepted.
                 let known = state
@@ -610,7 +651,7 @@ impl Endpoint for Connection {
             }
             Event::Rejected(_) => Self::fail(this, &mut state, Some(ECONNREFUSED)),
             Event::Failed(err) if state.protocol.is_none() => {
-                state.resolution = Resolution::Failed(err);
+                Self::step_done(this, &mut state, Err(err));
             }
             Event::Failed(err) => Self::fail(this, &mut state, Some(err)),
             Event::Disconnected => Self::disconnected(this, &mut state),
@@ -716,7 +757,6 @@ impl Drop for Handle {
         disable_delayed::<_, 1>(this);
         disable::<_, 0>(this);
         this.finish();
-        this.pool.close();
         let messages = core::mem::take(&mut this.state.lock().messages);
         drop(messages);
         COUNTERS.connections.sub(1);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The pages that a connection receives into. They go into pipes, and come back.
+//!
+//! A page that goes into a pipe counts there, and not in the pool of its connection: the pool gets a
+//! new page in its place. When it comes back, it replaces a page that is still missing, or is freed.
 
 use super::counters::COUNTERS;
 use kernel::{
     alloc::flags::GFP_KERNEL_ACCOUNT,
     new_mutex,
     prelude::*,
-    splice::driver::{PageOwner, ReceivePage},
+    splice::driver::{PageOwner, PagePool, ReceivePage},
     sync::{Arc, Mutex},
 };
 
@@ -15,7 +18,14 @@ use kernel::{
 pub(crate) type Page = KBox<ReceivePage<Owner>>;
 
 /// The owner of a page: the pool that it returns to.
-pub(crate) struct Owner(Arc<Pool>);
+pub(crate) struct Owner(Arc<Shared>);
+
+impl Owner {
+    fn new(pool: &Arc<Shared>) -> Self {
+        COUNTERS.pages.add(1);
+        Self(pool.clone())
+    }
+}
 
 impl Drop for Owner {
     fn drop(&mut self) {
@@ -31,76 +41,76 @@ impl PageOwner for Owner {
     }
 }
 
-/// The free pages of a pool.
-struct Free {
-    pages: KVec<Page>,
-    /// The most pages that are kept.
-    most: usize,
-}
-
-/// Pages that are in no receive and in no pipe.
-///
-/// Pages and pool refer to each other. [`Self::close`] breaks the cycle.
+/// The part of a pool that its pages refer to.
 #[pin_data]
-pub(crate) struct Pool {
-    /// `None` after [`Self::close`].
+struct Shared {
+    /// `None` after the end of the pool.
     #[pin]
-    free: Mutex<Option<Free>>,
+    pages: Mutex<Option<PagePool<Owner>>>,
 }
 
-impl Pool {
-    /// Creates a pool that keeps no pages yet. Returns [`ENOMEM`] if there is no memory.
-    pub(crate) fn new() -> Result<Arc<Self>> {
-        let free = Free {
-            pages: KVec::new(),
-            most: 0,
+impl Shared {
+    fn put(&self, page: Page) {
+        let mut pages = self.pages.lock();
+        let unused = match &mut *pages {
+            Some(pages) => pages.adopt(page).err(),
+            None => Some(page),
         };
-        Arc::pin_init(
-            pin_init!(Self {
-                free <- new_mutex!(Some(free)),
-            }),
-            GFP_KERNEL,
-        )
-    }
-
-    /// Lets the pool keep `most` pages. Returns [`ENOMEM`] if there is no memory.
-    pub(crate) fn keep(&self, most: usize) -> Result {
-        let pages = KVec::with_capacity(most, GFP_KERNEL)?;
-        if let Some(free) = &mut *self.free.lock() {
-            *free = Free { pages, most };
-        }
-        Ok(())
-    }
-
-    /// Takes a page, if there is one.
-    pub(crate) fn take(&self) -> Option<Page> {
-        (*self.free.lock()).as_mut()?.pages.pop()
-    }
-
-    /// Allocates a page that belongs to the pool. Returns [`ENOMEM`] if there is no memory.
-    pub(crate) fn alloc(this: &Arc<Self>) -> Result<Page> {
-        COUNTERS.pages.add(1);
-        ReceivePage::new(Owner(this.clone()), GFP_KERNEL_ACCOUNT)
-    }
-
-    /// Adds a page. Frees it if the pool has enough pages, or is closed.
-    pub(crate) fn put(&self, page: Page) {
-        let mut free = self.free.lock();
-        let unused = match &mut *free {
-            Some(free) if free.pages.len() < free.most => free
-                .pages
-                .push_within_capacity(page)
-                .err()
-                .map(|full| full.0),
-            _ => Some(page),
-        };
-        drop(free);
+        drop(pages);
         drop(unused);
     }
+}
 
-    /// Frees all pages. Pages that come back later are freed at once.
-    pub(crate) fn close(&self) {
-        let free = self.free.lock().take();
-        drop(free);
+/// The pages of a connection: those that are free, and those of its receives.
+///
+/// Dropping the pool frees the pages that are free. Others are freed when they come back.
+pub(crate) struct Pool(Arc<Shared>);
+
+impl Pool {
+    /// Creates a pool of `limit` pages, and charges them to the memory cgroup of the current task.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory.
+    pub(crate) fn new(limit: usize) -> Result<Self> {
+        let pages = PagePool::new(limit)?;
+        let this = Self(Arc::pin_init(
+            pin_init!(Shared {
+                pages <- new_mutex!(Some(pages)),
+            }),
+            GFP_KERNEL,
+        )?);
+        for _ in 0..limit {
+            this.add()?;
+        }
+        Ok(this)
+    }
+
+    /// Allocates a page.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory, and [`ENOSPC`] if no page is missing.
+    pub(crate) fn add(&self) -> Result {
+        match &mut *self.0.pages.lock() {
+            Some(pages) => pages.add(Owner::new(&self.0), GFP_KERNEL_ACCOUNT),
+            None => Err(ENOSPC),
+        }
+    }
+
+    /// Takes a free page, if there is one.
+    pub(crate) fn take(&self) -> Option<Page> {
+        (*self.0.pages.lock()).as_mut()?.take()
+    }
+
+    /// Notes that a page goes into a pipe.
+    pub(crate) fn lost(&self) {
+        if let Some(pages) = &mut *self.0.pages.lock() {
+            pages.lost();
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Pages and pool refer to each other until here.
+        let pages = self.0.pages.lock().take();
+        drop(pages);
     }
 }

@@ -3,14 +3,16 @@
 //! The state of a connection, and what it permits.
 
 use super::{
-    pages::Page,
+    pages::{Page, Pool},
     protocol::{Offer, Protocol, CONTROL},
 };
 use kernel::{
     page::PAGE_SIZE,
     pipe::PipeBuffer,
     prelude::*,
-    rdma::{DeviceLimits, QueueSizes, ReceiveRequest, SendRequest, SocketAddr},
+    rdma::{
+        Connection, DeviceLimits, Endpoint, Id, QueueSizes, ReceiveRequest, SendRequest, SocketAddr,
+    },
     splice::driver::{PipeBuffers, ReceivePage},
     time::{Instant, Monotonic},
 };
@@ -39,8 +41,6 @@ pub(super) struct Sizes {
     pub(super) own: Offer,
     pub(super) window: u16,
     pub(super) send_segment: u32,
-    /// The number of pages that the pool keeps.
-    pub(super) pool: usize,
 }
 
 impl Sizes {
@@ -60,12 +60,12 @@ impl Sizes {
             return Err(EINVAL);
         }
         let segment = pages * PAGE_SIZE;
-        let send_segment = (send_entries - 1) * PAGE_SIZE;
+        // The whole window is charged, so a single message must not exceed it either.
+        let send_segment = (send_entries - 1).min(settings.receive_bytes / PAGE_SIZE) * PAGE_SIZE;
         let depth = (settings.receive_bytes / segment - spare)
             .min(limits.requests.saturating_sub(CONTROL))
             .min(4096);
         let window = (settings.receive_bytes / send_segment)
-            .max(1)
             .min(limits.requests.saturating_sub(CONTROL_SENDS))
             .min(4096);
         if depth == 0 || window == 0 {
@@ -85,7 +85,6 @@ impl Sizes {
             },
             window: window as u16,
             send_segment: send_segment as u32,
-            pool: pages,
         })
     }
 }
@@ -98,12 +97,23 @@ impl Sizes {
     }
 }
 
-/// The progress of the resolution of an address.
-#[derive(Clone, Copy, PartialEq)]
-pub(crate) enum Resolution {
-    Pending,
-    Done,
-    Failed(Error),
+/// A step of the set-up by the side that connects.
+#[derive(Clone, Copy)]
+pub(super) enum Step {
+    /// Nothing has happened yet.
+    Begin,
+    /// The address is being resolved.
+    Address,
+    /// The route is being resolved.
+    Route,
+}
+
+/// The set-up of a connection that this side starts, until it connects.
+pub(super) struct SetUp<E: Endpoint> {
+    pub(super) id: Id<E>,
+    pub(super) peer: SocketAddr,
+    pub(super) local: Option<SocketAddr>,
+    pub(super) step: Step,
 }
 
 /// A received message, of which the reader has not taken everything.
@@ -122,11 +132,16 @@ pub(super) struct Idle {
     pub(super) taken: bool,
 }
 
-/// The state of a connection, whose queue pair and id are an `L`.
-pub(crate) struct State<L> {
-    pub(super) resolution: Resolution,
+/// The state of a connection `E`.
+pub(crate) struct State<E: Endpoint> {
+    /// `None` if this side accepts, once it connects, and while a step begins.
+    pub(super) set_up: Option<SetUp<E>>,
+    /// The result of the last step of the set-up, if the next one can begin.
+    pub(super) step_result: Option<Result>,
+    /// The work item takes the steps of the set-up, and not a task that waits.
+    pub(super) in_background: bool,
     /// `None` before the connection is set up and after it has ended.
-    pub(super) link: Option<L>,
+    pub(super) link: Option<Connection<E>>,
     pub(super) sizes: Option<Sizes>,
     pub(super) protocol: Option<Protocol>,
     /// The connection is ending or has ended, so nothing is posted any more.
@@ -150,7 +165,7 @@ pub(crate) struct State<L> {
     pub(super) filling: u64,
     /// The time when the last message arrived, or when the set-up began.
     pub(super) heard: Instant<Monotonic>,
-    /// The time for the set-up.
+    /// The time for the set-up, including the first message.
     pub(super) set_up_ms: u32,
     /// The bytes that were sent, those that a reader has taken, and those of both that were copied.
     pub(super) sent: u64,
@@ -158,11 +173,13 @@ pub(crate) struct State<L> {
     pub(super) copied: u64,
 }
 
-impl<L> State<L> {
+impl<E: Endpoint> State<E> {
     /// Creates the state of a connection that is not set up.
     pub(super) fn new() -> Self {
         Self {
-            resolution: Resolution::Pending,
+            set_up: None,
+            step_result: None,
+            in_background: false,
             link: None,
             sizes: None,
             protocol: None,
@@ -215,9 +232,10 @@ impl<L> State<L> {
         !self.reading && (!self.messages.is_empty() || self.end_of_data().is_some())
     }
 
-    /// Takes the next buffer of received data out of the first message. `None` if there is none.
+    /// Takes the next buffer of received data, whose page is of `pool`, out of the first message.
+    /// `None` if there is none.
     /// The caller gives the rest of it back by [`Self::put_rest`].
-    pub(super) fn next_buffer(&mut self) -> Option<PipeBuffer> {
+    pub(super) fn next_buffer(&mut self, pool: &Pool) -> Option<PipeBuffer> {
         if self.reading {
             return None;
         }
@@ -226,6 +244,7 @@ impl<L> State<L> {
             return Some(part);
         }
         let page = message.request.memory_mut().remove(0).ok()?;
+        pool.lost();
         let len = message.left.min(PAGE_SIZE);
         // CAST: At most PAGE_SIZE.
         // This fails only if the module is being unloaded, which cannot be while its file is open.

@@ -138,7 +138,7 @@ impl Connection {
         let mut state = self.state.lock();
         let before = pipe.given();
         while pipe.wanted() > 0 && !pipe.is_full() {
-            let Some(buf) = state.next_buffer() else {
+            let Some(buf) = state.next_buffer(&self.pool) else {
                 break;
             };
             let rest = pipe.push(buf);
@@ -158,7 +158,7 @@ impl Connection {
         let mut done = 0;
         while !to.is_empty() {
             let mut state = this.state.lock();
-            let Some(mut buf) = state.next_buffer() else {
+            let Some(mut buf) = state.next_buffer(&this.pool) else {
                 if done > 0 {
                     break;
                 }

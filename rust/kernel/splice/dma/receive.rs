@@ -75,7 +75,7 @@ impl<T: PageOwner> Receive<T> {
     /// The caller holds the lock of the channel's state. May sleep.
     pub(super) fn add_pages(&mut self, owner: impl Fn() -> T) -> Result {
         while self.pool.lacks_pages() {
-            match self.pool.add(owner()) {
+            match self.pool.add(owner(), GFP_KERNEL) {
                 Err(err) if self.pool.is_empty() => return Err(err),
                 Err(_) => break,
                 Ok(()) => (),

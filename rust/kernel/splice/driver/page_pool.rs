@@ -5,13 +5,14 @@
 #![forbid(unsafe_code)]
 
 use super::receive_page::{PageOwner, ReceivePage};
-use crate::prelude::*;
+use crate::{alloc::Flags, prelude::*};
 
 /// Up to a fixed number of [`ReceivePage`]s: those that are free, and a count of all others, which
 /// the device or pipes have.
 ///
-/// The driver keeps the pool in the state that its lock protects, and calls [`Self::put`] and
-/// [`Self::lost`] from its [`PageOwner`].
+/// The driver keeps the pool in the state that its lock protects. It calls [`Self::put`] and
+/// [`Self::lost`] from its [`PageOwner`], if pages in pipes count. If they do not, the driver calls
+/// [`Self::lost`] for a page that goes into a pipe, and [`Self::adopt`] from its [`PageOwner`].
 ///
 /// # Examples
 ///
@@ -28,11 +29,24 @@ use crate::prelude::*;
 /// }
 ///
 /// let mut pool = PagePool::new(2)?;
-/// pool.add(Owner)?;
-/// pool.add(Owner)?;
+/// pool.add(Owner, GFP_KERNEL)?;
+/// pool.add(Owner, GFP_KERNEL)?;
 /// assert!(!pool.lacks_pages());
+/// assert_eq!(pool.add(Owner, GFP_KERNEL), Err(ENOSPC));
 /// let page = pool.take().ok_or(EINVAL)?;
 /// pool.put(page);
+///
+/// // A page goes into a pipe. It comes back while a page is missing.
+/// let page = pool.take().ok_or(EINVAL)?;
+/// pool.lost();
+/// assert!(pool.lacks_pages());
+/// assert!(pool.adopt(page).is_ok());
+///
+/// // This one comes back when the pool has a new page in its place.
+/// let page = pool.take().ok_or(EINVAL)?;
+/// pool.lost();
+/// pool.add(Owner, GFP_KERNEL)?;
+/// assert!(pool.adopt(page).is_err());
 /// # Ok::<(), Error>(())
 /// ```
 pub struct PagePool<T: PageOwner> {
@@ -72,14 +86,14 @@ impl<T: PageOwner> PagePool<T> {
         !self.free.is_empty()
     }
 
-    /// Allocates a page. May sleep.
+    /// Allocates a page. May sleep if `flags` allow it.
     ///
     /// Returns [`ENOMEM`] if there is no memory, and [`ENOSPC`] if the pool has all of its pages.
-    pub fn add(&mut self, owner: T) -> Result {
+    pub fn add(&mut self, owner: T, flags: Flags) -> Result {
         if !self.lacks_pages() {
             return Err(ENOSPC);
         }
-        let page = ReceivePage::new(owner, GFP_KERNEL)?;
+        let page = ReceivePage::new(owner, flags)?;
         self.pages += 1;
         self.put(page);
         Ok(())
@@ -98,7 +112,19 @@ impl<T: PageOwner> PagePool<T> {
         let _ = self.free.push_within_capacity(page);
     }
 
-    /// Notes that a page that was taken does not come back.
+    /// Puts a page back that [`Self::lost`] was called for, in place of one that is missing.
+    ///
+    /// Returns the page if none is missing.
+    pub fn adopt(&mut self, page: KBox<ReceivePage<T>>) -> Result<(), KBox<ReceivePage<T>>> {
+        if !self.lacks_pages() {
+            return Err(page);
+        }
+        self.pages += 1;
+        self.put(page);
+        Ok(())
+    }
+
+    /// Notes that a page that was taken does not come back, or does not count any more.
     #[inline]
     pub fn lost(&mut self) {
         self.pages = self.pages.saturating_sub(1);
