@@ -8,6 +8,7 @@
 #include "splice_memory.h"
 #include "splice_notify.h"
 
+#include <ifaddrs.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <linux/capability.h>
@@ -222,6 +223,41 @@ TEST_F_TIMEOUT(args, unreachable, 60)
 	EXPECT_EQ(-ENETUNREACH, CONNECT(&connect));
 }
 
+/* A CONNECT that does not wait returns before the address is resolved. */
+TEST_F_TIMEOUT(args, unreachable_later, 60)
+{
+	struct rdma_splice_connect connect = self->connect;
+	struct rdma_splice_info info;
+	long long before = rdma_now_ms();
+	int fd;
+
+	connect.timeout_ms = 4000;
+	connect.flags = RDMA_SPLICE_NONBLOCK;
+	connect.peer = rdma_addr(variant->kind == RXE ? "192.0.2.77" :
+				 "198.51.100.77", self->port);
+	fd = CONNECT(&connect);
+	EXPECT_GT(2000, rdma_now_ms() - before);
+	ASSERT_LE(0, fd);
+	info = rdma_info(_metadata, fd);
+	EXPECT_EQ(RDMA_SPLICE_CONNECTING, info.state);
+	EXPECT_EQ(0, memcmp(&connect.peer, &info.peer, sizeof(info.peer)));
+	EXPECT_EQ(0, poll_now(fd, POLLIN | POLLOUT));
+	EXPECT_EQ(-EAGAIN, xwrite(fd, "", 1));
+	EXPECT_EQ(-ENOTCONN, xshutdown(fd));
+	EXPECT_LT(0, poll_for(fd, POLLOUT, SETUP_MS) & POLLERR);
+	info = rdma_info(_metadata, fd);
+	EXPECT_EQ(RDMA_SPLICE_FAILED, info.state);
+	EXPECT_EQ(EHOSTUNREACH, info.error);
+	close(fd);
+	/* It can be closed while the address is being resolved. */
+	before = rdma_now_ms();
+	fd = CONNECT(&connect);
+	ASSERT_LE(0, fd);
+	close(fd);
+	EXPECT_GT(2000, rdma_now_ms() - before);
+	expect_nothing_left(_metadata);
+}
+
 TEST_F_TIMEOUT(args, no_device, 60)
 {
 	struct rdma_splice_connect connect = self->connect;
@@ -297,11 +333,21 @@ static ssize_t as_nobody(struct __test_metadata *_metadata, int dev,
 
 TEST_F(args, privileged_port)
 {
+	struct rdma_splice_connect connect = self->connect;
 	struct rdma_splice_listen listen = self->listen;
+	int i;
 
 	listen.local.port = 1023;
 	EXPECT_EQ(-EACCES, as_nobody(_metadata, self->dev,
 				     RDMA_SPLICE_IOC_LISTEN, &listen, 1 << 30));
+	/* The own port of a connection, too, also if CONNECT does not wait. */
+	connect.local = listen.local;
+	for (i = 0; i < 2; i++) {
+		connect.flags = i ? RDMA_SPLICE_NONBLOCK : 0;
+		EXPECT_EQ(-EACCES, as_nobody(_metadata, self->dev,
+					     RDMA_SPLICE_IOC_CONNECT, &connect,
+					     1 << 30));
+	}
 	EXPECT_LE(0, LISTEN(&listen));
 	listen.local.port = self->port;
 	EXPECT_LE(0, as_nobody(_metadata, self->dev, RDMA_SPLICE_IOC_LISTEN,
@@ -836,6 +882,29 @@ TEST_F_TIMEOUT(args, receive_bytes, 60)
 	rdma_pair_close(&c);
 }
 
+/* With the least memory the window is not larger than what is charged. */
+TEST_F_TIMEOUT(args, least_receive_bytes, 60)
+{
+	struct rdma_splice_connect connect = { .receive_bytes = 16 * 1024 };
+	struct rdma_splice_info info;
+	struct rdma_pair c;
+
+	self->connect.receive_bytes = 16 * 1024 - 1;
+	EXPECT_EQ(-EINVAL, CONNECT(&self->connect));
+	c = rdma_pair_with(_metadata, rdma_address(variant->kind, AF_INET),
+			   connect, (struct rdma_splice_listen) {});
+	info = rdma_info(_metadata, c.active);
+	EXPECT_GE(16 * 1024, info.send_depth * info.send_segment);
+	EXPECT_LE(1, info.send_depth);
+	EXPECT_GE(16 * 1024, info.receive_depth * info.receive_segment);
+	EXPECT_EQ(4096, info.receive_segment);
+	ASSERT_EQ(4096, rdma_send(c.active, 4096, DATA, 0));
+	EXPECT_EQ(4096, receive_pattern(c.passive, 4096, DATA, 0));
+	ASSERT_EQ(4096, rdma_send(c.passive, 4096, BACK, 0));
+	EXPECT_EQ(4096, receive_pattern(c.active, 4096, BACK, 0));
+	rdma_pair_close(&c);
+}
+
 TEST_F_TIMEOUT(conn, info, 30)
 {
 	struct rdma_splice_info a = rdma_info(_metadata, self->c.active);
@@ -1190,6 +1259,65 @@ TEST_F_TIMEOUT(args, any_address, 60)
 		close(fd);
 		close(listener);
 	}
+}
+
+/* The link-local address of the device, without an interface. */
+static struct rdma_splice_addr link_local(struct __test_metadata *_metadata,
+					  enum rdma_kind kind)
+{
+	struct rdma_splice_addr addr = { .family = AF_INET6 };
+	struct ifaddrs *all, *ifa;
+	char name[IFNAMSIZ];
+
+	snprintf(name, sizeof(name), "v%s", rdma_name(kind));
+	ASSERT_EQ(0, getifaddrs(&all));
+	for (ifa = all; ifa; ifa = ifa->ifa_next) {
+		struct sockaddr_in6 *in6 = (void *)ifa->ifa_addr;
+
+		if (in6 && in6->sin6_family == AF_INET6 &&
+		    !strcmp(ifa->ifa_name, name) &&
+		    IN6_IS_ADDR_LINKLOCAL(&in6->sin6_addr))
+			memcpy(addr.addr, &in6->sin6_addr, sizeof(addr.addr));
+	}
+	freeifaddrs(all);
+	EXPECT_EQ(0xfe, addr.addr[0]);
+	return addr;
+}
+
+/* An address that is local to a link needs the interface. */
+TEST_F_TIMEOUT(args, link_local, 60)
+{
+	struct rdma_splice_addr addr = link_local(_metadata, variant->kind);
+	struct rdma_splice_info info;
+	char name[IFNAMSIZ];
+	struct rdma_pair c;
+
+	snprintf(name, sizeof(name), "v%s", rdma_name(variant->kind));
+	addr.port = self->port;
+	self->connect.peer = addr;
+	EXPECT_GT(0, CONNECT(&self->connect));
+	self->listen.local = addr;
+	EXPECT_EQ(-EINVAL, LISTEN(&self->listen));
+
+	addr.scope_id = if_nametoindex(name);
+	self->listen.local = addr;
+	self->connect.peer = addr;
+	self->connect.flags = RDMA_SPLICE_NONBLOCK;
+	c.listener = LISTEN(&self->listen);
+	ASSERT_LE(0, c.listener);
+	c.active = CONNECT(&self->connect);
+	ASSERT_LE(0, c.active);
+	c.passive = xaccept(c.listener, 0);
+	ASSERT_LE(0, c.passive);
+	rdma_wait_writable(_metadata, c.active);
+	rdma_wait_writable(_metadata, c.passive);
+	info = rdma_info(_metadata, c.active);
+	EXPECT_EQ(0, memcmp(&addr, &info.peer, sizeof(addr)));
+	EXPECT_EQ(addr.scope_id, info.local.scope_id);
+	set_nonblock(_metadata, c.active, false);
+	ASSERT_EQ(SOME, rdma_send(c.active, SOME, DATA, 0));
+	EXPECT_EQ(SOME, receive_pattern(c.passive, SOME, DATA, 0));
+	rdma_pair_close(&c);
 }
 
 /* A listener that is closed refuses the connections that wait. */
