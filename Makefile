@@ -34,7 +34,7 @@ bench-native: tools ## Measures GiB/s at native speed, for Rust and stock C, in 
 	@scripts/kernel um-rust
 	@PAIRS=$(PAIRS) scripts/bench-native
 
-check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential; or TEST=tee_test
+check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential, RDMA; or TEST=tee_test
 	@TEST=$(TEST) scripts/check
 
 check-host: tools ## Runs the tests that need no kernel
@@ -49,7 +49,7 @@ check-guest: tools ## Boots the Rust kernel and runs KUnit and kselftests
 check-device: tools ## Runs the tests of drivers, on emulated devices, without and with an IOMMU
 	@scripts/check device
 
-check-rdma: tools ## Runs the tests of RDMA, over soft RoCE and soft iWARP; with DEBUG=1 on a debug kernel
+check-rdma: tools ## Runs all tests of RDMA, over soft RoCE and soft iWARP; with DEBUG=1 on a debug kernel
 	@TEST=$(TEST) scripts/check rdma$(if $(DEBUG),-debug)
 
 check-drm: tools ## Runs the tests of dma-bufs on a kernel with DRM; with DEBUG=1 on a debug kernel

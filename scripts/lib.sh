@@ -40,6 +40,12 @@ hold() {
 	flock -w 3600 ${2:-} "$fd" || die "$1: still locked after an hour"
 }
 
+# cargo_build PACKAGE...: builds programs of tools/splice, into build/cargo/release.
+cargo_build() {
+	"$top/scripts/in-root" env -C "$top/tools/splice" \
+		cargo build -q --locked --release "${@/#/-p}"
+}
+
 # hash_of FILE...: a name for a result that depends on the content of these
 # files.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
