@@ -291,7 +291,7 @@ impl Connection {
             (Step::Address, Ok(())) => Step::Route,
             (Step::Route, Ok(())) => {
                 let (link, offer) = self.set_up(set_up.id)?;
-                link.connect(&offer.to_bytes())?;
+                link.connect(&offer.to_bytes()).map_err(without_socket)?;
                 return self.attach(link);
             }
         };
@@ -738,6 +738,15 @@ impl Connection {
             }
         }
         Self::pump(this, state);
+    }
+}
+
+/// Returns [`ENOMEM`] for an error that means missing memory. siw makes a socket, and socket(2) has
+/// errors of its own for that.
+pub(super) fn without_socket(err: Error) -> Error {
+    match err {
+        ENFILE | ENOBUFS => ENOMEM,
+        _ => err,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Listeners: files on which peers wait to be accepted.
 
 use super::{
-    connection::{Connection, Handle},
+    connection::{without_socket, Connection, Handle},
     protocol::Offer,
     state::Settings,
 };
@@ -60,7 +60,7 @@ impl ListenerFile {
             GFP_KERNEL,
         )?;
         Ok(Self {
-            listener: Listener::new(local, backlog, waiting.clone())?,
+            listener: Listener::new(local, backlog, waiting.clone()).map_err(without_socket)?,
             waiting,
             settings,
         })
