@@ -169,6 +169,10 @@ static bool is_expected(const struct scene *s, ssize_t ret)
 		/* The argument is copied from and to user memory. */
 		return s->v->call == CONNECT || s->v->call == LISTEN ||
 		       s->v->call == ACCEPT;
+	case -EADDRINUSE:
+		/* TCP reports missing memory for a port like this. */
+		return s->v->kind == SIW &&
+		       (s->v->call == CONNECT || s->v->call == LISTEN);
 	default:
 		return ret >= 0;
 	}
@@ -313,6 +317,8 @@ TEST_F_TIMEOUT(rdma_fault, all_at_once, 300)
 	struct scene *s = &self->scene;
 	struct shot shot = { .call = call_scene, .arg = s, .n = ALL };
 
+	if (variant->kind == SIW && variant->call == ACCEPT)
+		SKIP(return, "siw answers by TCP, which waits for memory");
 	prepare(_metadata, s);
 	ASSERT_EQ(NULL, set_probability("100"));
 	fire(_metadata, &shot);
