@@ -524,7 +524,8 @@ FIXTURE_SETUP(partial)
 	self->dev = dma_buf_open(_metadata, 0);
 	self->page = page_size();
 	make_pipe(_metadata, self->p);
-	self->in = self->peer = -1;
+	self->in = -1;
+	self->peer = -1;
 	if (variant->source == PAGE_CACHE) {
 		self->in = make_memfd(_metadata, DMA_BUF_MOST, DATA);
 	} else if (variant->source == SOCKET) {
