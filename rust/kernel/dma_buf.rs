@@ -13,9 +13,8 @@
 //!
 //! The lock of the reservation object (`dma_buf::resv`) protects the list of mapped tables. C holds
 //! it when it maps and unmaps tables and when it maps the memory for the kernel. The abstraction
-//! takes it when the CPU begins or ends an access. Code of an exporter runs without the lock, except
-//! for the drop of the last reference to the memory of a table that outlives its dma-buf. An
-//! exporter has no way to take the lock, and so no way to take it in the wrong order.
+//! takes it when the CPU begins or ends an access. Code of an exporter runs without the lock, and has
+//! no way to take it, so no way to take it in the wrong order.
 //!
 //! Waiting for fences takes no lock. It is not done while the lock is held.
 //!

@@ -121,9 +121,9 @@ impl DmaBuf {
         to_result(ret.min(0) as c_int)
     }
 
-    /// Begins an access of the CPU, for example through [`vmap`](Self): waits for fences as
-    /// [`Self::wait`] does, and makes the CPU see what devices have written. Dropping the result
-    /// ends it. C: `dma_buf_begin_cpu_access`.
+    /// Begins an access of the CPU to a mapping of the memory: waits for fences as [`Self::wait`]
+    /// does, and makes the CPU see what devices have written. Dropping the result ends it. C:
+    /// `dma_buf_begin_cpu_access`.
     ///
     /// # Errors
     ///

@@ -7,8 +7,8 @@
 use super::{
     buf::{DmaBuf, Locked},
     cpu::{self, Access},
-    memory::{sealed::Sealed, Memory, Table},
-    table::Mapping,
+    memory::{sealed::Sealed, Memory},
+    table::{Mapping, Table},
 };
 use crate::{
     bindings,

@@ -2,11 +2,11 @@
 
 //! The memory of a dma-buf, and what may be done with it: [`Shared`] and [`Private`].
 
-use super::table::IommuOnly;
+use super::table::{IommuOnly, Table};
 use crate::{
     device::{Bound, Device},
     prelude::*,
-    scatterlist::{AsSegments, AsSegmentsMut, Owned, SGTable},
+    scatterlist::{AsSegments, AsSegmentsMut, SGTable},
     sync::Arc,
 };
 
@@ -74,9 +74,6 @@ impl<M: AsSegmentsMut> Private<M> {
         self.0
     }
 }
-
-/// A table of the memory, mapped for a device.
-pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 
 /// The memory of a dma-buf: [`Shared`] or [`Private`]. No other type can implement this.
 pub trait Memory: sealed::Sealed + Send + Sync + 'static {}

@@ -4,13 +4,17 @@
 //!
 //! C header: [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
-use super::memory::Table;
 use crate::{
     bindings,
     device::{Bound, Device},
     error::to_result,
     prelude::*,
+    scatterlist::{Owned, SGTable},
+    sync::Arc,
 };
+
+/// A table of the memory that `M` owns, mapped for a device.
+pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 
 /// A device that accesses memory through an IOMMU, which translates its addresses. Such a device can
 /// access only what is mapped for it, and only in the direction of the mapping.

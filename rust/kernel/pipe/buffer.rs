@@ -462,6 +462,42 @@ impl PipeBuffer {
         Ok(first)
     }
 
+    /// Copies `len` bytes, which are at `from` in the data of the buffer, to `at` in `page`.
+    ///
+    /// Returns [`EINVAL`] if the bytes are not within one page of the buffer and within `page`, and
+    /// [`EIO`] if the memory is damaged.
+    ///
+    /// The buffer must have been [confirmed](super::BufferRef::confirm).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 96, 4000)?;
+    /// let mut page = OwnedPage::alloc(GFP_KERNEL)?;
+    /// buf.copy_to_page(0, 4000, &mut page, 96)?;
+    /// // Not all of these bytes are in the buffer.
+    /// assert_eq!(buf.copy_to_page(1, 4000, &mut page, 0), Err(EINVAL));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn copy_to_page(&self, from: usize, len: usize, page: &mut OwnedPage, at: usize) -> Result {
+        if from > self.len() || len > self.len() - from {
+            return Err(EINVAL);
+        }
+        let start = self.offset() + from;
+        let offset = start % PAGE_SIZE;
+        if at > PAGE_SIZE || len > PAGE_SIZE - at.max(offset) {
+            return Err(EINVAL);
+        }
+        // SAFETY: The bytes are in the buffer, so they begin in this page of it, which is valid as
+        // long as the buffer exists.
+        if !unsafe { page.copy_from(at, self.page().add(start / PAGE_SIZE), offset, len) } {
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
     /// Takes the page over for exclusive use. May sleep. C: `pipe_buf_try_steal`.
     ///
     /// Returns `Err(self)` if something else refers to the page. A clean page of the page cache

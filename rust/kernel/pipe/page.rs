@@ -2,7 +2,6 @@
 
 //! Pages that belong to one owner.
 
-use super::buffer::PipeBuffer;
 use crate::{
     alloc::{flags::__GFP_ZERO, Flags},
     bindings,
@@ -85,46 +84,6 @@ impl OwnedPage {
             bindings::kunmap_local(addr);
         }
         len
-    }
-
-    /// Copies `len` bytes, which are at `from` in the data of `buf`, to `at` in this page.
-    ///
-    /// Returns [`EINVAL`] if the bytes are not within one page of the buffer and within this page,
-    /// and [`EIO`] if the memory is damaged.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use kernel::pipe::{OwnedPage, PipeBuffer};
-    ///
-    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 96, 4000)?;
-    /// let mut page = OwnedPage::alloc(GFP_KERNEL)?;
-    /// page.copy_from_buffer(96, &buf, 0, 4000)?;
-    /// // Not all of these bytes are in the buffer.
-    /// assert_eq!(page.copy_from_buffer(0, &buf, 1, 4000), Err(EINVAL));
-    /// # Ok::<(), Error>(())
-    /// ```
-    pub fn copy_from_buffer(
-        &mut self,
-        at: usize,
-        buf: &PipeBuffer,
-        from: usize,
-        len: usize,
-    ) -> Result {
-        if from > buf.len() || len > buf.len() - from {
-            return Err(EINVAL);
-        }
-        let start = buf.offset() + from;
-        let offset = start % PAGE_SIZE;
-        if at > PAGE_SIZE || len > PAGE_SIZE - at.max(offset) {
-            return Err(EINVAL);
-        }
-        // SAFETY: The bytes are in the buffer, so they begin in this page of it, which is valid as
-        // long as the buffer exists.
-        if !unsafe { self.copy_from(at, buf.page().add(start / PAGE_SIZE), offset, len) } {
-            return Err(EIO);
-        }
-        Ok(())
     }
 
     /// Copies `len` bytes at `offset` of `from` to `at` in this page.

@@ -293,7 +293,7 @@ impl WholePages {
         let mut copies = KVVec::new();
         let mut copy = |at, buf: &PipeBuffer, from, len| {
             let mut page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-            page.copy_from_buffer(at, buf, from, len)?;
+            buf.copy_to_page(from, len, &mut page, at)?;
             copies.push(page, GFP_KERNEL_ACCOUNT)?;
             Ok::<(), Error>(())
         };
