@@ -335,7 +335,7 @@ impl Connection {
             protocol.set_peer(peer);
         }
         drop(state);
-        link.accept(&offer.to_bytes())?;
+        link.accept(&offer.to_bytes()).map_err(without_socket)?;
         this.attach(link)?;
         Ok(handle)
     }
@@ -356,7 +356,7 @@ impl Connection {
             }
         });
         let (local, peer, iwarp) = (id.local(), id.peer(), id.is_iwarp());
-        let link = Link::new(id, sizes.queues)?;
+        let link = Link::new(id, sizes.queues).map_err(without_socket)?;
         {
             let mut state = self.state.lock();
             state.idle_sends.reserve(sizes.queues.sends, GFP_KERNEL)?;
@@ -741,8 +741,8 @@ impl Connection {
     }
 }
 
-/// Returns [`ENOMEM`] for an error that means missing memory. siw makes a socket, and socket(2) has
-/// errors of its own for that.
+/// Returns [`ENOMEM`] for an error that means missing memory. Soft adapters make sockets, and
+/// socket(2) has errors of its own for that.
 pub(super) fn without_socket(err: Error) -> Error {
     match err {
         ENFILE | ENOBUFS => ENOMEM,
