@@ -2,7 +2,9 @@
 /*
  * /dev/rdma_splice with one device that connects to its own address. Each
  * allocation of CONNECT, LISTEN, ACCEPT and of both kinds of splice() is made to
- * fail, one after the other: the call returns an error, or it works. The data
+ * fail, one after the other: the call returns an error, or it works. (A splice()
+ * to a connection allocates nothing, and one from it only if pipes have all pages
+ * of the connection that were free.) The data
  * stays where it was, a second call moves it, and nothing is left of a
  * connection that was not made.
  */
@@ -35,8 +37,10 @@ struct scene {
 	struct rdma_pair c;
 	int dev;
 	int memfd;		/* source of the data */
+	ssize_t len;
 	int p[2];
 	int q[2];
+	int hold[2];		/* has a page that was received */
 	pthread_t acceptor;
 	bool stop;
 };
@@ -109,9 +113,14 @@ FIXTURE_SETUP(rdma_fault)
 	s->connect.timeout_ms = SETUP_MS;
 	s->connect.receive_bytes = MEMORY;
 	s->c = (struct rdma_pair) { -1, -1, -1 };
-	if (variant->call == SPLICE_IN || variant->call == SPLICE_OUT)
+	s->len = variant->call == SPLICE_IN ? MESSAGE : LEN;
+	if (variant->call == SPLICE_OUT)
 		s->c = rdma_pair_open(_metadata,
 				      rdma_address(variant->kind, AF_INET));
+	if (variant->call == SPLICE_IN)
+		s->c = rdma_pair_with(_metadata,
+				      rdma_address(variant->kind, AF_INET),
+				      s->connect, s->listen);
 }
 
 FIXTURE_TEARDOWN(rdma_fault)
@@ -152,9 +161,9 @@ static ssize_t call_scene(void *arg)
 	case ACCEPT:
 		return xaccept(s->c.listener, 0);
 	case SPLICE_IN:
-		return xsplice(s->c.passive, NULL, s->q[1], NULL, LEN, 0);
+		return xsplice(s->c.passive, NULL, s->q[1], NULL, s->len, 0);
 	case SPLICE_OUT:
-		return xsplice(s->p[0], NULL, s->c.active, NULL, LEN, 0);
+		return xsplice(s->p[0], NULL, s->c.active, NULL, s->len, 0);
 	}
 	return -EINVAL;
 }
@@ -201,10 +210,17 @@ static void prepare(struct __test_metadata *_metadata, struct scene *s)
 	case SPLICE_OUT:
 		make_pipe(_metadata, s->p);
 		make_pipe(_metadata, s->q);
-		s->memfd = make_memfd(_metadata, LEN, DATA);
-		ASSERT_EQ(LEN, splice_full(s->memfd, s->p[1], LEN));
+		make_pipe(_metadata, s->hold);
+		s->memfd = make_memfd(_metadata, s->len, DATA);
+		ASSERT_EQ(s->len, splice_full(s->memfd, s->p[1], s->len));
 		if (s->v->call == SPLICE_IN) {
-			ASSERT_EQ(LEN, splice_full(s->p[0], s->c.active, LEN));
+			/* The connection uses its last page for this one. */
+			ASSERT_EQ(MESSAGE, rdma_send(s->c.active, MESSAGE, BACK,
+						     0));
+			ASSERT_EQ(MESSAGE, splice_full(s->c.passive,
+						       s->hold[1], MESSAGE));
+			ASSERT_EQ(s->len, splice_full(s->p[0], s->c.active,
+						      s->len));
 			ASSERT_EQ(POLLIN, poll_for(s->c.passive, POLLIN,
 						   SETUP_MS));
 		}
@@ -255,20 +271,23 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 				     POLLERR);
 		break;
 	case SPLICE_OUT:
-		ASSERT_EQ(LEN - done, pipe_bytes(s->p[0]));
-		if (done < LEN)
-			ASSERT_EQ(LEN - done, splice_full(s->p[0], s->c.active,
-							  LEN - done));
-		ASSERT_EQ(LEN, receive_pattern(s->c.passive, LEN, DATA, 0));
+		ASSERT_EQ(s->len - done, pipe_bytes(s->p[0]));
+		if (done < s->len)
+			ASSERT_EQ(s->len - done,
+				  splice_full(s->p[0], s->c.active,
+					      s->len - done));
+		ASSERT_EQ(s->len, receive_pattern(s->c.passive, s->len, DATA,
+						  0));
 		break;
 	case SPLICE_IN:
 		ASSERT_EQ(done, pipe_bytes(s->q[0]));
 		if (done)
 			ASSERT_EQ(done, read_pattern(s->q[0], done, DATA, 0));
-		if (done < LEN)
-			ASSERT_EQ(LEN - done,
-				  receive_pattern(s->c.passive, LEN - done,
+		if (done < s->len)
+			ASSERT_EQ(s->len - done,
+				  receive_pattern(s->c.passive, s->len - done,
 						  DATA, done));
+		ASSERT_EQ(MESSAGE, read_pattern(s->hold[0], MESSAGE, BACK, 0));
 		break;
 	}
 	if (s->v->call == SPLICE_IN || s->v->call == SPLICE_OUT) {
@@ -278,6 +297,8 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 		close(s->p[1]);
 		close(s->q[0]);
 		close(s->q[1]);
+		close(s->hold[0]);
+		close(s->hold[1]);
 		expect_unreferenced(_metadata, s->memfd);
 		close(s->memfd);
 	} else {

@@ -845,4 +845,68 @@ TEST_F_TIMEOUT(driver, peer_disconnects, 60)
 	EXPECT_EQ(ECONNRESET, rdma_info(_metadata, self->fd).error);
 }
 
+/* The answer of an iWARP peer that rejects, with private data. */
+struct mpa_reply {
+	char key[16];
+	__be16 flags;
+	__be16 length;
+	__be16 ird;
+	__be16 ord;
+	struct peer_private private_data;
+};
+
+#define MPA_REJECT	0x2000
+#define MPA_ENHANCED	0x1000
+#define MPA_REVISION	2
+
+/* Rejects a connection; the answer and the end of the data are one segment. */
+static void *reject_by_tcp(void *arg)
+{
+	struct mpa_reply reply = {
+		.flags = htobe16(MPA_REJECT | MPA_ENHANCED | MPA_REVISION),
+		.length = htobe16(sizeof(reply) -
+				  offsetof(struct mpa_reply, ird)),
+		.private_data = {
+			.magic = htole32(PEER_MAGIC),
+			.version = htole16(PEER_VERSION),
+		},
+	};
+	int fd = accept(*(int *)arg, NULL, NULL), one = 1;
+	char request[512];
+
+	memcpy(reply.key, "MPA ID Rep Frame", sizeof(reply.key));
+	if (xread(fd, request, sizeof(request)) > 0 &&
+	    !setsockopt(fd, IPPROTO_TCP, TCP_CORK, &one, sizeof(one)))
+		xwrite(fd, &reply, sizeof(reply));
+	close(fd);
+	return NULL;
+}
+
+/* siw reads the answer although the connection has ended. */
+TEST(reply_and_end)
+{
+	union socket_address addr = socket_addr(rdma_address(SIW, AF_INET),
+						some_port());
+	const char *missing = rdma_missing();
+	struct peer peer;
+	pthread_t thread;
+	int listener;
+
+	if (missing)
+		SKIP(return, "%s", missing);
+	rdma_one(_metadata, SIW);
+	listener = socket(AF_INET, SOCK_STREAM, 0);
+	ASSERT_LE(0, listener);
+	ASSERT_EQ(0, bind(listener, &addr.any, sizeof(addr.in)));
+	ASSERT_EQ(0, listen(listener, 1));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reject_by_tcp, &listener));
+	peer_init(&peer, 4, 4096);
+	EXPECT_EQ(-ECONNREFUSED, peer_connect(&peer, &addr.any, SETUP_MS));
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_EQ(PEER_MAGIC, le32toh(peer.reply.magic));
+	EXPECT_EQ(PEER_VERSION, le16toh(peer.reply.version));
+	peer_close(&peer);
+	close(listener);
+}
+
 TEST_HARNESS_MAIN

@@ -1320,6 +1320,33 @@ TEST_F_TIMEOUT(args, link_local, 60)
 	rdma_pair_close(&c);
 }
 
+/* TCP connections that end at once leave the listener of siw as it was. */
+TEST_F_TIMEOUT(args, early_close, 60)
+{
+	union socket_address addr =
+		socket_addr(rdma_address(SIW, AF_INET), self->port);
+	int listener, fd, i;
+
+	if (variant->kind != SIW)
+		SKIP(return, "rxe does not use TCP");
+	listener = LISTEN(&self->listen);
+	ASSERT_LE(0, listener);
+	for (i = 0; i < 50; i++) {
+		fd = socket(AF_INET, SOCK_STREAM, 0);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, connect(fd, &addr.any, sizeof(addr.in)));
+		close(fd);
+	}
+	self->connect.flags = RDMA_SPLICE_NONBLOCK;
+	fd = CONNECT(&self->connect);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(POLLIN, poll_for(listener, POLLIN, SETUP_MS));
+	EXPECT_LE(0, xaccept(listener, 0));
+	EXPECT_EQ(POLLOUT, poll_for(fd, POLLOUT, SETUP_MS));
+	close(fd);
+	close(listener);
+}
+
 /* A listener that is closed refuses the connections that wait. */
 TEST_F_TIMEOUT(args, listener_closed, 60)
 {
