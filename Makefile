@@ -7,9 +7,9 @@ FILE ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help tools tools-update update tree kernel series series-build modules-external run run-rdma run-drm \
-	bench bench-native check check-host check-debian check-guest check-device check-rdma check-drm \
-	check-debug check-configs differential programs \
+.PHONY: help tools tools-update update tree kernel series series-build htmldocs rustdoc modules-external \
+	run run-rdma run-drm bench bench-native check check-host check-debian check-guest check-device check-rdma \
+	check-drm check-debug check-configs differential programs \
 	kunit shell clippy rustfmtcheck checkpatch unsafe-count import-graph clean \
 	clean-cache
 
@@ -98,6 +98,12 @@ series: tools ## Writes the patches that maintainers get to build/series/patches
 
 series-build: tools ## Builds the kernel after each of these patches, with the option on and off; COMMITS=12-15
 	@scripts/series build $(COMMITS)
+
+htmldocs: tools ## Builds this project's pages into build/docs/html
+	@scripts/docs html
+
+rustdoc: tools ## Builds the documentation of the kernel crate
+	@scripts/docs rust
 
 modules-external: tools ## Builds the drivers as external modules, into build/external
 	@scripts/kernel rust
