@@ -6,6 +6,7 @@
 
 #[cfg(CONFIG_NET)]
 use crate::socket_to_pipe;
+use crate::stream_to_pipe;
 use kernel::{
     fs::{file::Offset, LocalFile},
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -26,8 +27,11 @@ use kernel::{
 pub(crate) const MAX_RW_COUNT: usize = i32::MAX as usize & !(PAGE_SIZE - 1);
 
 /// Waits for room in `pipe`, reads up to `len` bytes from `file` into it, and wakes the readers of
-/// the pipe. A socket without data is waited for with the pipe unlocked. Returns the errors of
-/// [`wait_for_room`] and [`read`]. C: `splice_file_to_pipe`.
+/// the pipe. Waits for a socket or another stream with the pipe unlocked. C:
+/// `splice_file_to_pipe`.
+///
+/// Returns the errors of [`wait_for_room`] and [`read`]. For a stream also [`EAGAIN`] if another
+/// task waits for a stream to fill the pipe, and `flags` do not allow to wait.
 pub(crate) fn splice_file_to_pipe(
     file: &LocalFile,
     pipe: &mut Pipe<'_>,
@@ -36,18 +40,29 @@ pub(crate) fn splice_file_to_pipe(
     flags: SpliceFlags,
 ) -> Result<usize> {
     #[cfg(CONFIG_NET)]
-    if socket_to_pipe::is_socket(file) {
-        return match fill(file, pipe, pos, len, flags, flags.no_wait())? {
-            Filled::Done(bytes) => Ok(bytes),
-            Filled::WouldWait { moved, wanted } => {
-                socket_to_pipe::wait_and_fill(file, pipe, pos, moved, wanted, flags)
-            }
-        };
+    if socket_to_pipe::is_socket_with_pages(file) {
+        return socket_to_pipe::splice_socket_to_pipe(file, pipe, pos, len, flags);
     }
-    match fill(file, pipe, pos, len, flags, flags)? {
-        // Only a socket stops before it waits.
-        Filled::Done(bytes) | Filled::WouldWait { moved: bytes, .. } => Ok(bytes),
+    if stream_to_pipe::is_stream(file) {
+        return stream_to_pipe::splice_stream_to_pipe(file, pipe, pos, len, flags);
     }
+    fill_once(file, pipe, pos, len, flags)
+}
+
+/// Waits for room in `pipe`, reads up to `len` bytes once, with the pipe locked, and wakes the
+/// readers of the pipe. Returns the errors of [`wait_for_room`] and [`read`].
+#[inline(always)]
+pub(crate) fn fill_once(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    // Only a call with `SpliceFlags::no_wait` stops before it waits.
+    let (Filled::Done(bytes) | Filled::WouldWait { moved: bytes, .. }) =
+        fill(file, pipe, pos, len, flags, flags)?;
+    Ok(bytes)
 }
 
 /// The result of one read into a pipe.
@@ -155,10 +170,16 @@ pub(crate) fn read(
 
     // With `O_DIRECT` and DAX there is no page cache to refer to, so read into new pages. This is
     // no fallback for files without `->splice_read`: they do not support splice, as in C.
-    if file.has_splice_read() && file.bypasses_page_cache() {
+    if bypasses_splice_read(file) {
         return copy_splice_read(file, pos, ring, len);
     }
     file.call_splice_read(pos, ring, len, flags)
+}
+
+/// Returns whether a file with `->splice_read` is read into new pages instead.
+#[inline]
+pub(crate) fn bypasses_splice_read(file: &LocalFile) -> bool {
+    file.has_splice_read() && file.bypasses_page_cache()
 }
 
 /// Verifies the range (`rw_verify_area`), then calls [`read`]. C: `vfs_splice_read`.
@@ -191,19 +212,31 @@ pub(crate) fn copy_splice_read(
     // The pipe is locked, so an allocation holds up its other users. Up to eight pages need none
     // for their list; a larger array would be too much for the stack, on which file systems nest.
     let mut array = PageArray::new();
-    let mut pages = FreshPages::alloc(&mut array, len.div_ceil(PAGE_SIZE))?;
+    let (pages, bytes) = read_pages(&mut array, file, pos, len)?;
+    // Only bytes that the file reports go into the pipe: the pages are not zeroed.
+    pages.put_into(ring);
+    Ok(bytes)
+}
 
+/// Reads up to `len` bytes into new pages with the file's `->read_iter`, and returns these pages
+/// and the number of bytes. Errors are those of [`copy_splice_read`].
+#[inline(always)]
+pub(crate) fn read_pages<'a>(
+    array: &'a mut PageArray,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+) -> Result<(FreshPages<'a>, usize)> {
+    let mut pages = FreshPages::alloc(array, len.div_ceil(PAGE_SIZE))?;
     let bytes =
         pages
             .read_file(file, pos, len)
             .map_err(|err| if err == EFAULT { EAGAIN } else { err })?;
-    // Only bytes that the file reports go into the pipe: the pages are not zeroed.
-    pages.put_into(ring);
     if file.is_direct() {
         // The device has written to the pages that are now in the pipe: no CPU copied the data.
         Counter::FileToPipeDirect.add(bytes);
     } else {
         Counter::FileToPipeCopied.add(bytes);
     }
-    Ok(bytes)
+    Ok((pages, bytes))
 }

@@ -4,7 +4,10 @@
 
 #![forbid(unsafe_code)]
 
-use crate::pipe_to_pipe::wait_for_input;
+use crate::{
+    pipe_to_pipe::wait_for_input,
+    pipe_to_terminal::{is_terminal, write_all},
+};
 use core::mem::MaybeUninit;
 use kernel::{
     fs::{file::Offset, LocalFile},
@@ -86,9 +89,15 @@ pub(crate) fn iter_file_splice_write(
     // systems may nest on it, such as overlayfs on another one.
     let mut vecs = KVec::<BioVec>::new();
     vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
+    let mut progress = Progress::default();
+    if is_terminal(file) {
+        let vecs = vecs.spare_capacity_mut();
+        let ret = write_all(pipe, file, pos, len, flags, vecs, &mut progress);
+        Counter::PipeToFileCopied.add(progress.bytes);
+        return progress.result(ret.map(|()| 0));
+    }
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
-    let mut progress = Progress::default();
     let ret = loop {
         if progress.bytes == len {
             break Ok(0);
@@ -106,7 +115,7 @@ pub(crate) fn iter_file_splice_write(
         let vecs = vecs.spare_capacity_mut();
         // The pipe stays locked during the write, so that no other reader takes the bytes that are
         // being written. A slow file therefore blocks all users of the pipe, as in C.
-        match write_some(&mut ring, file, pos, len, vecs, &mut progress) {
+        match write_some::<false>(&mut ring, file, pos, len, vecs, &mut progress) {
             Ok(true) => (),
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
@@ -128,9 +137,10 @@ pub(crate) fn iter_file_splice_write(
 }
 
 /// Writes the buffers that are in the pipe now, at most one for each of `vecs`. Returns `true` if
-/// the transfer can continue.
+/// the transfer can continue. With `NOWAIT` the file does not wait for room, and returns [`EAGAIN`]
+/// if it has none.
 #[inline]
-fn write_some<'a>(
+pub(crate) fn write_some<'a, const NOWAIT: bool>(
     ring: &'a mut PipeRing<'_>,
     file: &LocalFile,
     pos: &mut Offset,
@@ -148,7 +158,12 @@ fn write_some<'a>(
         Err(err) if err == ENODATA => return Ok(false),
         Err(err) => return Err(err),
     }
-    let written = file.call_write_iter(pos, pieces.source().as_iter())?;
+    let mut source = pieces.source();
+    let written = if NOWAIT {
+        file.call_write_iter_nowait(pos, source.as_iter())?
+    } else {
+        file.call_write_iter(pos, source.as_iter())?
+    };
     // A file that takes nothing and reports no error would be called for ever.
     if written == 0 {
         return Ok(false);

@@ -17,10 +17,35 @@ use kernel::{
     splice::{interrupted, SpliceFlag, SpliceFlags, Tries, Waited},
 };
 
-/// Returns whether `file` is a socket, so that a transfer from it can wait here.
+/// Returns whether `file` is a socket.
 #[inline]
 pub(crate) fn is_socket(file: &LocalFile) -> bool {
     Socket::of_file(file).is_some()
+}
+
+/// Returns whether `file` is a socket whose protocol passes its pages on. Others are read into new
+/// pages.
+#[inline]
+pub(crate) fn is_socket_with_pages(file: &LocalFile) -> bool {
+    Socket::of_file(file).is_some_and(|socket| socket.has_splice_read())
+}
+
+/// Waits for room in `pipe` and for data of the socket `file`, and moves up to `len` bytes.
+///
+/// Returns the errors of [`fill`] and [`wait_and_fill`].
+pub(crate) fn splice_socket_to_pipe(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    match fill(file, pipe, pos, len, flags, flags.no_wait())? {
+        Filled::Done(bytes) => Ok(bytes),
+        Filled::WouldWait { moved, wanted } => {
+            wait_and_fill(file, pipe, pos, moved, wanted, flags)
+        }
+    }
 }
 
 /// Waits for data of the socket `file` and reads it into `pipe`, after an attempt that put
@@ -35,7 +60,7 @@ pub(crate) fn is_socket(file: &LocalFile) -> bool {
 /// - Those of [`fill`]. Others can use the pipe during the wait, so it may have no room or no
 ///   readers when there is data. The data stays in the socket then.
 #[cold]
-pub(crate) fn wait_and_fill(
+fn wait_and_fill(
     file: &LocalFile,
     pipe: &mut Pipe<'_>,
     pos: &mut Offset,

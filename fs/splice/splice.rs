@@ -18,8 +18,10 @@ mod pipe_to_file;
 mod pipe_to_pipe;
 #[cfg(CONFIG_NET)]
 mod pipe_to_socket;
+mod pipe_to_terminal;
 #[cfg(CONFIG_NET)]
 mod socket_to_pipe;
+mod stream_to_pipe;
 
 use kernel::prelude::*;
 

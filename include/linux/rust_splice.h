@@ -35,6 +35,12 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
 #define FOP_SPLICE_STREAM	((__force fop_flags_t)(1U << 31))
 
 /*
+ * Another such flag: ->write_iter heeds IOCB_NOWAIT, and ->poll reports when there
+ * is room.
+ */
+#define FOP_SPLICE_NOWAIT	((__force fop_flags_t)(1U << 30))
+
+/*
  * A flag that splice(2) passes to ->splice_read of a socket: the function does not
  * wait for data. Where it would wait, it returns -SPLICE_WOULD_WAIT, even if it has
  * put data into the pipe, which the caller then counts. The caller unlocks the

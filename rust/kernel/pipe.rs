@@ -16,6 +16,9 @@
 //! the locks that a file system takes before it calls into a pipe (overlayfs holds its inode lock).
 //! All locks that reading or writing the file at the other end takes nest inside the pipe's mutex.
 //!
+//! The guards of these locks borrow the [`Pipe`]. A function that waits for another process takes
+//! `&mut Pipe`, so it cannot be called while one of them is held.
+//!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
 use crate::{bindings, fs::LocalFile, prelude::*, types::NotThreadSafe};
@@ -31,6 +34,7 @@ mod index;
 mod ops;
 mod page;
 mod private;
+mod reserved;
 mod ring;
 mod transfer;
 
@@ -39,6 +43,7 @@ pub use filler::{Filler, Vacancy};
 pub use index::Indices;
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use page::{OwnedFolio, OwnedPage};
+pub use reserved::ReservedRoom;
 pub use ring::{BufferRef, PipeRing};
 
 /// The number of buffers that a pipe can hold by default, that is, unless `F_SETPIPE_SZ` changed
@@ -309,6 +314,30 @@ pub struct PrivatePipe {
 }
 
 impl PrivatePipe {
+    /// Runs `f` on the ring with at most `slots` of its slots, and no more than it has.
+    ///
+    /// For a file that finds out from the pipe how much it may put in.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::PrivatePipe;
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let size = pipe.ring().max_usage();
+    /// assert_eq!(pipe.with_limit(1, |ring| ring.space()), 1);
+    /// assert_eq!(pipe.ring().max_usage(), size);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn with_limit<R>(&mut self, slots: u32, f: impl FnOnce(&mut PipeRing<'_>) -> R) -> R {
+        let mut ring = self.ring();
+        let size = ring.max_usage();
+        ring.set_max_usage(slots.min(size));
+        let ret = f(&mut ring);
+        ring.set_max_usage(size);
+        ret
+    }
+
     /// Allocates a pipe of the default size. May sleep. C: `alloc_pipe_info`.
     ///
     /// Returns [`ENOMEM`] if there is no memory, or if the user has too many pipe buffers.

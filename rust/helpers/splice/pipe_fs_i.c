@@ -81,3 +81,13 @@ __rust_helper void rust_helper_pipe_wake_writers(struct pipe_inode_info *pipe)
 	if (READ_ONCE(pipe->fasync_writers))
 		kill_fasync(&pipe->fasync_writers, SIGIO, POLL_OUT);
 }
+
+/* Sleeps until no task has reserved room in @pipe, which is not locked. */
+__rust_helper void
+rust_helper_pipe_wait_unreserved(struct pipe_inode_info *pipe)
+{
+	/* Giving room back wakes writers. A signal ends the wait. */
+	wait_event_interruptible(pipe->wr_wait,
+				 READ_ONCE(pipe->max_usage) ==
+					 READ_ONCE(pipe->nr_accounted));
+}

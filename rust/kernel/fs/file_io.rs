@@ -121,11 +121,24 @@ impl LocalFile {
     /// for the stream of a driver (`FOP_SPLICE_STREAM`), [`EINVAL`] for other files.
     #[cold]
     pub fn no_offset(&self) -> Error {
-        if self.operations().fop_flags & bindings::FOP_SPLICE_STREAM != 0 {
+        if self.is_driver_stream() {
             ESPIPE
         } else {
             EINVAL
         }
+    }
+
+    /// Returns whether the file is the stream of a driver in Rust (`FOP_SPLICE_STREAM`).
+    #[inline]
+    pub fn is_driver_stream(&self) -> bool {
+        self.operations().fop_flags & bindings::FOP_SPLICE_STREAM != 0
+    }
+
+    /// Returns whether `->write_iter` heeds `IOCB_NOWAIT`, and `->poll` reports when it has room
+    /// again (`FOP_SPLICE_NOWAIT`). Terminals do.
+    #[inline]
+    pub fn writes_without_wait(&self) -> bool {
+        self.operations().fop_flags & bindings::FOP_SPLICE_NOWAIT != 0
     }
 
     /// Returns whether all bits of `flags` are set in the flags of the file. The bits are those of
@@ -216,6 +229,13 @@ impl LocalFile {
     #[inline]
     pub fn has_splice_read(&self) -> bool {
         self.operations().splice_read.is_some()
+    }
+
+    /// Returns whether `->splice_read` is `copy_splice_read`, which reads into new pages.
+    #[inline]
+    pub fn splices_by_copy(&self) -> bool {
+        let splice_read = self.operations().splice_read.map(|f| f as usize);
+        splice_read == Some(bindings::copy_splice_read as *const () as usize)
     }
 
     /// Calls `->splice_read`: reads up to `len` bytes at `pos` into `ring`. Returns the number of
@@ -351,12 +371,37 @@ impl LocalFile {
     /// ```
     #[inline]
     pub fn call_write_iter(&self, pos: &mut Offset, from: &mut IovIterSource<'_>) -> Result<usize> {
+        self.write_iter::<false>(pos, from)
+    }
+
+    /// Calls `->write_iter` with `IOCB_NOWAIT`. Returns [`EAGAIN`] if the file has no room, and a
+    /// short count if it has too little. Otherwise this is [`Self::call_write_iter`].
+    ///
+    /// The file [heeds the flag](Self::writes_without_wait).
+    #[inline]
+    pub fn call_write_iter_nowait(
+        &self,
+        pos: &mut Offset,
+        from: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
+        self.write_iter::<true>(pos, from)
+    }
+
+    #[inline(always)]
+    fn write_iter<const NOWAIT: bool>(
+        &self,
+        pos: &mut Offset,
+        from: &mut IovIterSource<'_>,
+    ) -> Result<usize> {
         if !self.is_writable() {
             return Err(EBADF);
         }
         let write_iter = self.operations().write_iter.ok_or(EINVAL)?;
         let most = from.len();
         let mut kiocb = self.sync_kiocb(*pos);
+        if NOWAIT {
+            kiocb.ki_flags |= bindings::IOCB_NOWAIT;
+        }
         // SAFETY: `kiocb` is initialized and synchronous, so it is not used after the call returns.
         // `from` is a valid source of data.
         let ret = unsafe { write_iter(&raw mut kiocb, from.as_raw()) };

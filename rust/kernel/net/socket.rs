@@ -62,6 +62,17 @@ impl Socket {
         unsafe { sock.cast::<Self>().as_ref() }
     }
 
+    /// Returns whether the protocol has an operation for splice that passes its pages on.
+    #[inline]
+    pub fn has_splice_read(&self) -> bool {
+        // SAFETY: The socket is valid, since there is a reference to it, and so are its operations.
+        // They may be replaced at any time, hence the volatile load.
+        unsafe {
+            let ops = (&raw const (*self.0.get()).ops).read_volatile();
+            (*ops).splice_read.is_some()
+        }
+    }
+
     /// Sends pages by reference if the protocol supports that, and by copying otherwise. May sleep.
     /// C: `sock_sendmsg` with `MSG_SPLICE_PAGES`.
     ///

@@ -55,12 +55,24 @@ impl PipeRing<'_> {
     /// unlocked meanwhile.
     #[inline]
     pub fn filler(&mut self) -> Filler<'_> {
-        let indices = self.indices();
-        // INVARIANT: No buffer was added yet, and the free slots begin at the head.
+        let space = self.space();
+        // SAFETY: So many slots are free.
+        unsafe { self.filler_of(space) }
+    }
+
+    /// Starts to add buffers that take up to `space` slots, for a caller that has reserved them.
+    ///
+    /// # Safety
+    ///
+    /// `space` slots from the head on must be free.
+    #[inline]
+    pub(super) unsafe fn filler_of(&mut self, space: u32) -> Filler<'_> {
+        // INVARIANT: No buffer was added yet. The free slots begin at the head, and the caller
+        // guarantees that there are `space` of them.
         Filler {
             slots: self.slots(),
-            head: indices.head(),
-            space: indices.space(self.max_usage()),
+            head: self.indices().head(),
+            space,
             buffers: 0,
             bytes: 0,
             ring: self.reborrow(),

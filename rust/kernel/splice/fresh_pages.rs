@@ -10,7 +10,7 @@ use crate::{
     fs::{file::Offset, LocalFile},
     iov::{user::copy_to_iter, IovIterDest},
     page::PAGE_SIZE,
-    pipe::{OwnedPage, PipeBuffer, PipeRing},
+    pipe::{Filler, OwnedPage, PipeBuffer, PipeRing},
     prelude::*,
     types::Opaque,
 };
@@ -263,11 +263,19 @@ impl<'a> FreshPages<'a> {
     /// The caller has limited the read to the room in the ring, with the pipe locked since, so no
     /// filled page is without room. It wakes the readers.
     #[inline]
-    pub fn put_into(mut self, ring: &mut PipeRing<'_>) {
+    pub fn put_into(self, ring: &mut PipeRing<'_>) {
+        let mut filler = ring.filler();
+        self.put_into_filler(&mut filler);
+        filler.commit();
+    }
+
+    /// Adds the pages that were filled to `filler`, as many as there is room for. The other pages
+    /// are freed.
+    #[inline]
+    pub fn put_into_filler(mut self, filler: &mut Filler<'_>) {
         let mut left = self.filled;
         let mut index = 0;
-        while left > 0 && index < self.len {
-            let Some(vacancy) = ring.vacancy() else { break };
+        while left > 0 && index < self.len && filler.space() > 0 {
             let len = left.min(PAGE_SIZE);
             left -= len;
             // SAFETY: By the type invariant the element has a page that `self` owns. `start` moves
@@ -276,7 +284,8 @@ impl<'a> FreshPages<'a> {
             index += 1;
             // CAST: At most `PAGE_SIZE`.
             if let Ok(buf) = PipeBuffer::from_page(page, 0, len as u32) {
-                vacancy.fill(buf);
+                // A buffer of one page takes one slot, and one is free.
+                let _ = filler.push(buf);
             }
         }
         self.start = index;

@@ -8,8 +8,9 @@
 //! reserved slots as used. A reservation is a number of slots, not a place in the ring: other
 //! tasks add buffers in the meantime, and the filler adds its own at the current head.
 //!
-//! The kernel has no user of this module yet; the module uses no kernel interface and no `std`,
-//! so that it can move into the kernel crate as it is.
+//! This is a model of `rust/kernel/pipe/reserved.rs` and of what `fs/pipe.c` does with
+//! `max_usage` and `nr_accounted`. In the kernel, the slot for other writers is left only by
+//! sources whose data may be cut at any byte, and only one task at a time has a reservation.
 //!
 //! # Ordering
 //!

@@ -47,6 +47,8 @@ enum waiter_kind {
 	TO_FILE,
 	VMSPLICE_FULL,
 	VMSPLICE_EMPTY,
+	FROM_DGRAM,
+	TO_DGRAM,
 };
 
 /* A call that waits in a child process, and the pipe that others use. */
@@ -83,7 +85,7 @@ static ssize_t fill_end(struct __test_metadata *_metadata, int fd)
 	int idle;
 
 	set_nonblock(_metadata, fd, true);
-	for (idle = 0; idle < 20; idle++) {
+	for (idle = 0; idle < 40; idle++) {
 		while ((ret = write_pattern(fd, 1000, FILLER, sum)) > 0) {
 			sum += ret;
 			idle = 0;
@@ -95,11 +97,16 @@ static ssize_t fill_end(struct __test_metadata *_metadata, int fd)
 	return sum;
 }
 
+/* Whether the call waits for room in a socket or a terminal. */
+static bool fills(enum waiter_kind kind)
+{
+	return kind == TO_TCP || kind == TO_UNIX || kind == TO_TTY ||
+	       kind == TO_DGRAM;
+}
+
 static void waiter_open(struct __test_metadata *_metadata, struct waiter *w,
 			enum waiter_kind kind)
 {
-	int i;
-
 	make_fifo(_metadata, w->p);
 	make_pipe(_metadata, w->q);
 	w->end[0] = w->end[1] = w->file = -1;
@@ -107,11 +114,13 @@ static void waiter_open(struct __test_metadata *_metadata, struct waiter *w,
 		make_tcp_pair(_metadata, w->end);
 	if (kind == FROM_UNIX || kind == TO_UNIX)
 		make_unix_pair(_metadata, w->end);
+	if (kind == FROM_DGRAM || kind == TO_DGRAM)
+		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_DGRAM, 0, w->end));
 	if (kind == FROM_TTY || kind == TO_TTY)
 		ASSERT_EQ(0, open_terminal(_metadata, w->end));
 	if (kind == TO_FILE)
 		w->file = make_file(_metadata, getenv("SPLICE_TMPFS_DIR") ?: "/tmp");
-	if (kind == TO_TCP || kind == TO_UNIX || kind == TO_TTY)
+	if (fills(kind))
 		fill_end(_metadata, w->end[0]);
 	if (kind == PIPE_FULL || kind == TEE_FULL)
 		fill_pipe(_metadata, w->q[1], FILLER);
@@ -119,10 +128,7 @@ static void waiter_open(struct __test_metadata *_metadata, struct waiter *w,
 		fill_pipe(_metadata, w->p[1], FILLER);
 		return;
 	}
-	for (i = TO_TCP; i <= TO_TTY; i++)
-		if (kind == i)
-			ASSERT_EQ(SOME, write_pattern(w->p[1], SOME, DATA, 0));
-	if (kind == PIPE_FULL || kind == TEE_FULL)
+	if (fills(kind) || kind == PIPE_FULL || kind == TEE_FULL)
 		ASSERT_EQ(SOME, write_pattern(w->p[1], SOME, DATA, 0));
 }
 
@@ -137,11 +143,13 @@ static void waiter_start(struct __test_metadata *_metadata, struct waiter *w,
 	case FROM_TCP:
 	case FROM_UNIX:
 	case FROM_TTY:
+	case FROM_DGRAM:
 		job = job_splice(w->end[0], w->p[1], SOME);
 		break;
 	case TO_TCP:
 	case TO_UNIX:
 	case TO_TTY:
+	case TO_DGRAM:
 		job = job_splice(w->p[0], w->end[0], SOME);
 		break;
 	case PIPE_EMPTY:
@@ -344,6 +352,9 @@ WAITER(tee_to_full_pipe, TEE_FULL, false);
 WAITER(empty_pipe_to_file, TO_FILE, false);
 WAITER(vmsplice_to_full_pipe, VMSPLICE_FULL, false);
 WAITER(vmsplice_from_empty_pipe, VMSPLICE_EMPTY, false);
+/* And two that are not among these. */
+WAITER(empty_messages_to_pipe, FROM_DGRAM, true);
+WAITER(pipe_to_full_messages, TO_DGRAM, true);
 
 FIXTURE_SETUP(others)
 {
@@ -950,6 +961,8 @@ TEST_F_TIMEOUT(socket_wait, send_timeout_after_progress, 60)
 	struct job job;
 
 	ASSERT_EQ(256 * page, fcntl(self->p[1], F_SETPIPE_SZ, 256 * page));
+	set_int(_metadata, self->sv[0], SO_SNDBUF, 65536);
+	set_int(_metadata, self->sv[1], SO_RCVBUF, 65536);
 	filler = fill_end(_metadata, self->sv[0]);
 	capacity = fill_pipe(_metadata, self->p[1], DATA);
 	job = job_splice(self->p[0], self->sv[0], capacity);
@@ -1074,6 +1087,282 @@ TEST_F_TIMEOUT(socket_wait, no_busy_loop, 60)
 	EXPECT_EQ(capacity, job_finish(_metadata, &job));
 	TH_LOG("%zd tries in a second", tries);
 	EXPECT_GT(1000, tries);
+}
+
+/*
+ * Terminals and messages
+ */
+
+FIXTURE(stream_wait) {
+	int tty[2];
+	int sv[2];
+	int p[2];
+};
+
+FIXTURE_SETUP(stream_wait)
+{
+	int ret = open_terminal(_metadata, self->tty);
+
+	if (ret)
+		SKIP(return, "no pseudoterminals: %s", strerror(-ret));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_DGRAM, 0, self->sv));
+	make_pipe(_metadata, self->p);
+}
+
+FIXTURE_TEARDOWN(stream_wait)
+{
+}
+
+static void set_reading(struct __test_metadata *_metadata, int tty, int min,
+			int time)
+{
+	struct termios t;
+
+	ASSERT_EQ(0, tcgetattr(tty, &t));
+	t.c_cc[VMIN] = min;
+	t.c_cc[VTIME] = time;
+	ASSERT_EQ(0, tcsetattr(tty, TCSANOW, &t));
+}
+
+/* VMIN 0: no wait. With VTIME: a wait with a limit. */
+TEST_F(stream_wait, terminal_without_minimum)
+{
+	ssize_t start;
+
+	set_reading(_metadata, self->tty[0], 0, 0);
+	EXPECT_EQ(0, xsplice(self->tty[0], NULL, self->p[1], NULL, SOME, 0));
+	set_reading(_metadata, self->tty[0], 0, 4);
+	start = now_ms();
+	EXPECT_EQ(0, xsplice(self->tty[0], NULL, self->p[1], NULL, SOME, 0));
+	EXPECT_LE(200, now_ms() - start);
+}
+
+/* VMIN: the terminal has data, but too little. */
+TEST_F(stream_wait, terminal_minimum)
+{
+	struct job job = job_splice(self->tty[0], self->p[1], SOME);
+
+	set_reading(_metadata, self->tty[0], 10, 0);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(4, write_pattern(self->tty[1], 4, DATA, 0));
+	usleep(100000);
+	job_wait_blocked(&job);
+	ASSERT_EQ(6, write_pattern(self->tty[1], 6, DATA, 4));
+	EXPECT_EQ(10, job_finish(_metadata, &job));
+	EXPECT_EQ(10, read_pattern(self->p[0], 10, DATA, 0));
+}
+
+/* VTIME after the first byte. */
+TEST_F(stream_wait, terminal_time)
+{
+	struct job job = job_splice(self->tty[0], self->p[1], SOME);
+
+	set_reading(_metadata, self->tty[0], 10, 3);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(4, write_pattern(self->tty[1], 4, DATA, 0));
+	EXPECT_EQ(4, job_finish(_metadata, &job));
+	EXPECT_EQ(4, read_pattern(self->p[0], 4, DATA, 0));
+}
+
+TEST_F(stream_wait, terminal_hang_up)
+{
+	struct job in = job_splice(self->tty[0], self->p[1], SOME);
+	int q[2];
+	struct job out;
+
+	make_pipe(_metadata, q);
+	fill_end(_metadata, self->tty[0]);
+	ASSERT_EQ(SOME, write_pattern(q[1], SOME, DATA, 0));
+	out = job_splice(q[0], self->tty[0], SOME);
+	job_start(_metadata, &in);
+	job_wait_blocked(&in);
+	job_start(_metadata, &out);
+	job_wait_blocked(&out);
+	close(self->tty[1]);
+	EXPECT_EQ(-EIO, job_finish(_metadata, &in));
+	EXPECT_EQ(-EIO, job_finish(_metadata, &out));
+	EXPECT_EQ(SOME, pipe_bytes(q[0]));
+}
+
+TEST_F(stream_wait, terminal_signal)
+{
+	struct job in = job_splice(self->tty[0], self->p[1], SOME), out;
+	int q[2];
+
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &in));
+	/* The room in the pipe was given back. */
+	EXPECT_EQ(pipe_capacity(self->p[1]),
+		  fill_pipe(_metadata, self->p[1], FILLER));
+	make_pipe(_metadata, q);
+	fill_end(_metadata, self->tty[0]);
+	ASSERT_EQ(SOME, write_pattern(q[1], SOME, DATA, 0));
+	out = job_splice(q[0], self->tty[0], SOME);
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &out));
+	EXPECT_EQ(SOME, pipe_bytes(q[0]));
+}
+
+/* The terminal takes the rest when it has room again. */
+TEST_F(stream_wait, terminal_full)
+{
+	ssize_t filler = fill_end(_metadata, self->tty[0]);
+	struct job job = job_splice(self->p[0], self->tty[0], SOME);
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	EXPECT_EQ(filler, read_pattern(self->tty[1], filler, FILLER, 0));
+	EXPECT_EQ(SOME, read_pattern(self->tty[1], SOME, DATA, 0));
+	EXPECT_EQ(SOME, job_finish(_metadata, &job));
+}
+
+/* Job control: a read in the background stops the process. */
+TEST_F(stream_wait, terminal_in_background)
+{
+	int status, ret[2];
+	pid_t leader;
+
+	make_pipe(_metadata, ret);
+	leader = fork();
+	ASSERT_LE(0, leader);
+	if (!leader) {
+		pid_t child;
+
+		setsid();
+		ASSERT_EQ(0, ioctl(self->tty[0], TIOCSCTTY, 0));
+		child = fork();
+		if (!child) {
+			setpgid(0, 0);
+			xsplice(self->tty[0], NULL, self->p[1], NULL, SOME, 0);
+			_exit(1);
+		}
+		ASSERT_EQ(child, waitpid(child, &status, WUNTRACED));
+		status = WIFSTOPPED(status) ? WSTOPSIG(status) : 0;
+		xwrite(ret[1], &status, sizeof(status));
+		kill(child, SIGKILL);
+		_exit(0);
+	}
+	ASSERT_EQ((ssize_t)sizeof(status),
+		  xread(ret[0], &status, sizeof(status)));
+	EXPECT_EQ(SIGTTIN, status);
+	ASSERT_EQ(leader, waitpid(leader, NULL, 0));
+	EXPECT_EQ(pipe_capacity(self->p[1]),
+		  fill_pipe(_metadata, self->p[1], FILLER));
+}
+
+/* A stream that waits keeps its room, but others can use the pipe. */
+TEST_F(stream_wait, reserved_room)
+{
+	struct job job = job_splice(self->tty[0], self->p[1], SOME);
+	ssize_t capacity = pipe_capacity(self->p[1]), page = page_size(), free;
+	struct job other = job_splice(self->tty[0], self->p[1], SOME);
+
+	if (!have_counters())
+		XFAIL(return, LOCKED);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	/* Two slots are reserved. */
+	EXPECT_EQ(capacity, pipe_capacity(self->p[1]));
+	EXPECT_EQ(2 * capacity, fcntl(self->p[1], F_SETPIPE_SZ, 2 * capacity));
+	EXPECT_EQ(capacity, fcntl(self->p[1], F_SETPIPE_SZ, capacity));
+	ASSERT_EQ(capacity / 2 - page,
+		  write_pattern(self->p[1], capacity / 2 - page, FILLER, 0));
+	EXPECT_EQ(-EBUSY, or_errno(fcntl(self->p[1], F_SETPIPE_SZ,
+					 capacity / 2)));
+	free = capacity / 2 - page;
+	ASSERT_EQ(free, write_pattern(self->p[1], free, FILLER,
+				      capacity / 2 - page));
+	EXPECT_EQ(0, poll_now(self->p[1], POLLOUT));
+	/* One at a time. */
+	other.arg[5] = SPLICE_F_NONBLOCK;
+	EXPECT_EQ(-EAGAIN, job_call(&other));
+	other.arg[5] = 0;
+	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &other));
+	/* The data has room. */
+	ASSERT_EQ(100, write_pattern(self->tty[1], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &job));
+	EXPECT_EQ(POLLOUT, poll_now(self->p[1], POLLOUT));
+	free = capacity - 2 * page;
+	EXPECT_EQ(free, read_pattern(self->p[0], free, FILLER, 0));
+	EXPECT_EQ(100, read_pattern(self->p[0], 100, DATA, 0));
+}
+
+/* Giving reserved room back wakes a writer that sleeps for it. */
+TEST_F(stream_wait, room_given_back)
+{
+	struct job job = job_splice(self->tty[0], self->p[1], SOME);
+	ssize_t capacity = pipe_capacity(self->p[1]), page = page_size();
+	char *mem = alloc_pattern(_metadata, capacity, FILLER);
+	struct job writer = job_writer(self->p[1], mem, capacity - page);
+
+	if (!have_counters())
+		XFAIL(return, LOCKED);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	job_start(_metadata, &writer);
+	job_wait_blocked(&writer);
+	/* The data takes one of two slots. */
+	ASSERT_EQ(100, write_pattern(self->tty[1], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &job));
+	EXPECT_EQ(capacity - page, job_finish(_metadata, &writer));
+	free(mem);
+}
+
+#define MESSAGES 4000
+
+static void *splice_messages(void *arg)
+{
+	int *fd = arg;
+
+	while (xsplice(fd[0], NULL, fd[1], NULL, 4, 0) > 0)
+		;
+	return NULL;
+}
+
+/* Several processes that read messages do not change their order. */
+TEST_F_TIMEOUT(stream_wait, order_of_messages, 120)
+{
+	int fd[2] = { self->sv[1], self->p[1] }, n, i;
+	pthread_t task[TASKS];
+	pid_t pid;
+
+	for (i = 0; i < TASKS; i++)
+		ASSERT_EQ(0, pthread_create(&task[i], NULL, splice_messages,
+					    fd));
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		for (n = 0; n < MESSAGES; n++)
+			if (send(self->sv[0], &n, 4, 0) != 4)
+				_exit(1);
+		/* A message of 0 bytes ends one task. */
+		for (i = 0; i < TASKS; i++)
+			send(self->sv[0], "", 0, 0);
+		_exit(0);
+	}
+	for (i = 0; i < MESSAGES; i++) {
+		ASSERT_EQ(4, read_full(self->p[0], &n, 4));
+		ASSERT_EQ(i, n);
+	}
+	for (i = 0; i < TASKS; i++)
+		ASSERT_EQ(0, pthread_join(task[i], NULL));
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+}
+
+/* A message that is as large as the pipe is not cut. */
+TEST_F(stream_wait, large_message)
+{
+	ssize_t capacity = pipe_capacity(self->p[1]);
+	char *mem = alloc_pattern(_metadata, capacity, DATA);
+	struct job job = job_splice(self->sv[1], self->p[1], 2 * capacity);
+
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	ASSERT_EQ(capacity, send(self->sv[0], mem, capacity, 0));
+	EXPECT_EQ(capacity, job_finish(_metadata, &job));
+	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, DATA, 0));
+	free(mem);
 }
 
 /*
