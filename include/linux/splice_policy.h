@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Who may be handed a page that others can see. See
+ * Documentation/filesystems/splice-policy.rst.
+ */
+#ifndef _LINUX_SPLICE_POLICY_H
+#define _LINUX_SPLICE_POLICY_H
+
+#include <linux/fs.h>
+#include <linux/jump_label.h>
+#include <linux/types.h>
+
+struct pipe_inode_info;
+
+/*
+ * A flag in file_operations::fop_flags: write_iter and splice_write, and
+ * everything that they pass pages to, only read these pages. The bit is far from
+ * those that fs.h uses.
+ */
+#define FOP_MAY_SPLICE		((__force fop_flags_t)(1U << 30))
+
+/* The values of fs.splice_zerocopy. */
+#define SPLICE_ZEROCOPY_NONE	0
+#define SPLICE_ZEROCOPY_AUDITED	1
+#define SPLICE_ZEROCOPY_ALL	2
+
+/* The values of skb_test_ignore_frags, see net/core/skbuff.c. */
+#define SKB_TEST_IGNORE_MARKS	1
+#define SKB_TEST_IGNORE_PAGES	2
+#if IS_ENABLED(CONFIG_SPLICE_TEST_SINKS)
+extern unsigned int skb_test_ignore_frags;
+#else
+#define skb_test_ignore_frags	0U
+#endif
+
+/*
+ * @active: there is a question to ask: @value is not SPLICE_ZEROCOPY_ALL
+ * @value: fs.splice_zerocopy
+ * @checking: @check is not 0
+ * @check: fs.splice_check
+ */
+struct splice_policy {
+	struct static_key_false active;
+	int value;
+	struct static_key_false checking;
+	int check;
+};
+
+extern struct splice_policy splice_policy;
+
+#ifdef CONFIG_RUST_SPLICE
+/*
+ * Calls the splice_write() of @out, which the caller knows to have one, with
+ * copies of the data if the policy requires it. Implemented in fs/splice/ffi.rs.
+ */
+ssize_t splice_write_file(struct pipe_inode_info *pipe, struct file *out,
+			  loff_t *ppos, size_t len, unsigned int flags);
+#else
+static inline ssize_t splice_write_file(struct pipe_inode_info *pipe,
+					struct file *out, loff_t *ppos,
+					size_t len, unsigned int flags)
+{
+	return out->f_op->splice_write(pipe, out, ppos, len, flags);
+}
+#endif
+
+#ifdef CONFIG_SPLICE_CHECK
+/* Notes that @inode can be written to. Implemented in fs/splice/ffi.rs. */
+void rust_splice_check_opened(struct inode *inode);
+
+static inline void splice_check_opened(struct inode *inode)
+{
+	if (static_branch_unlikely(&splice_policy.checking))
+		rust_splice_check_opened(inode);
+}
+#else
+static inline void splice_check_opened(struct inode *inode)
+{
+}
+#endif
+
+#endif
