@@ -51,6 +51,21 @@ const SHOWN: &[(&str, Counter)] = &[
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
     ("waits.tries", Counter::WaitsTries),
     ("waits.locked", Counter::WaitsLocked),
+    (
+        "bytes.policy.socket.unaudited",
+        Counter::PolicySocketUnaudited,
+    ),
+    ("bytes.policy.socket.setting", Counter::PolicySocketSetting),
+    ("bytes.policy.file.unaudited", Counter::PolicyFileUnaudited),
+    ("bytes.policy.file.setting", Counter::PolicyFileSetting),
+    (
+        "bytes.policy.actor.unaudited",
+        Counter::PolicyActorUnaudited,
+    ),
+    ("bytes.policy.actor.setting", Counter::PolicyActorSetting),
+    ("bytes.policy.source.setting", Counter::PolicySourceSetting),
+    ("check.pages", Counter::CheckPages),
+    ("check.changed", Counter::CheckChanged),
 ];
 
 /// The bytes of user memory that were copied, by the reason for the copy.

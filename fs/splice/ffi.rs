@@ -39,6 +39,8 @@ use kernel::{
 pub(crate) mod splice_desc;
 mod splice_pipe_desc;
 
+#[cfg(CONFIG_SPLICE_CHECK)]
+use kernel::splice::check;
 use splice_desc::{CActor, CDirectActor, SpliceDesc};
 use splice_pipe_desc::SplicePipeDesc;
 
@@ -226,7 +228,7 @@ pub(crate) unsafe extern "C" fn __splice_from_pipe(
     // count from 0 each time.
     desc.begin();
     // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
-    from_size(unsafe { feed_c_actor(&mut ring, desc, actor) })
+    from_size(unsafe { feed_c_actor(&mut ring, desc, actor, None) })
 }
 
 /// C: `splice_from_pipe`.
@@ -251,12 +253,13 @@ pub(crate) unsafe extern "C" fn splice_from_pipe(
     // The position is not written back, as in C: the callers are devices without positions.
     // SAFETY: `desc` has `file` in its union, for which `actor` may be called, as this function
     // requires.
-    let ret = unsafe { feed_c_actor(&mut pipe.lock().ring(), &mut desc, actor) };
+    let ret = unsafe { feed_c_actor(&mut pipe.lock().ring(), &mut desc, actor, Some(file)) };
     from_size(ret)
 }
 
 /// Feeds the data in `ring` to a C actor, until the actor has taken `desc.total_len()` bytes.
-/// Returns [`EINVAL`] if `actor` is null, and the errors of [`pipe_to_actor`].
+/// Returns [`EINVAL`] if `actor` is null, and the errors of [`pipe_to_actor`]. `file` is the file
+/// whose operation the actor is, if there is one.
 ///
 /// # Safety
 ///
@@ -266,12 +269,13 @@ unsafe fn feed_c_actor(
     ring: &mut PipeRing<'_>,
     desc: &mut SpliceDesc,
     actor: bindings::splice_actor,
+    file: Option<&LocalFile>,
 ) -> Result<usize> {
     let (len, flags) = (desc.total_len(), desc.flags());
     // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
-    let mut actor = unsafe { CActor::new(actor, desc) }.ok_or(EINVAL)?;
+    let mut actor = unsafe { CActor::new(actor, desc, file) }.ok_or(EINVAL)?;
     let bytes = pipe_to_actor(ring, len, flags, &mut actor)?;
-    Counter::PipeToActorReferenced.add(bytes);
+    Counter::PipeToActorReferenced.add(bytes.wrapping_sub(actor.copied()));
     Ok(bytes)
 }
 
@@ -301,6 +305,32 @@ pub(crate) unsafe extern "C" fn iter_file_splice_write(
     from_size(pipe_to_file::iter_file_splice_write(
         &mut pipe, file, pos, len, flags,
     ))
+}
+
+/// Calls `->splice_write` of a file that has one, for file systems that are stacked on others.
+///
+/// # Safety
+///
+/// `pipe` is a live pipe that the caller has not locked, `file` an open file, and `ppos` an own
+/// position.
+#[export]
+pub(crate) unsafe extern "C" fn splice_write_file(
+    pipe: *mut bindings::pipe_inode_info,
+    file: *mut bindings::file,
+    ppos: *mut Offset,
+    len: usize,
+    flags: c_uint,
+) -> isize {
+    // SAFETY: `pipe` is a live pipe, `file` an open file, and `ppos` an own position.
+    let (mut pipe, file, pos) = unsafe {
+        (
+            Pipe::from_raw(pipe),
+            LocalFile::from_raw_file(file),
+            &mut *ppos,
+        )
+    };
+    let flags = SpliceFlags::from_kernel(flags);
+    from_size(pipe_to_file::write(&mut pipe, file, pos, len, flags))
 }
 
 /// C: `splice_to_socket`.
@@ -509,4 +539,29 @@ pub(crate) unsafe extern "C" fn rust_sys_tee(
     flags: c_uint,
 ) -> isize {
     from_size(dispatch::sys_tee(fd_in, fd_out, len, flags))
+}
+
+/// Looks at the pages that `fs.splice_check` remembers. Called by `policy.c`.
+#[cfg(CONFIG_SPLICE_CHECK)]
+#[export]
+pub(crate) extern "C" fn rust_splice_check_scan() {
+    check::scan();
+}
+
+/// Forgets the pages that `fs.splice_check` remembers. Called by `policy.c`.
+#[cfg(CONFIG_SPLICE_CHECK)]
+#[export]
+pub(crate) extern "C" fn rust_splice_check_clear() {
+    check::clear();
+}
+
+/// Notes that a file was opened for writing. Called by `do_dentry_open`.
+///
+/// # Safety
+///
+/// None: the pointer is only compared.
+#[cfg(CONFIG_SPLICE_CHECK)]
+#[export]
+pub(crate) unsafe extern "C" fn rust_splice_check_opened(inode: *mut bindings::inode) {
+    check::opened(inode);
 }

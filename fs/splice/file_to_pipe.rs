@@ -13,6 +13,7 @@ use kernel::{
     pipe::{BufferRef, Indices, Pipe, PipeRing},
     prelude::*,
     splice::{
+        policy,
         room_in_bytes,
         wait_for_room,
         Counter,
@@ -173,7 +174,12 @@ pub(crate) fn read(
     if bypasses_splice_read(file) {
         return copy_splice_read(file, pos, ring, len);
     }
-    file.call_splice_read(pos, ring, len, flags)
+    let ret = file.call_splice_read(pos, ring, len, flags);
+    if policy::must_copy_sources() {
+        let bytes = policy::copy_page_cache(ring, file.splice_read_function());
+        Counter::FileToPipeCopied.add(bytes);
+    }
+    ret
 }
 
 /// Returns whether a file with `->splice_read` is read into new pages instead.

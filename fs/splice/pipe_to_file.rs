@@ -11,9 +11,13 @@ use crate::{
 use core::mem::MaybeUninit;
 use kernel::{
     fs::{file::Offset, LocalFile},
-    pipe::{Pipe, PipeRing},
+    page::PAGE_SIZE,
+    pipe::{Pipe, PipeRing, PrivatePipe, DEFAULT_BUFFERS},
     prelude::*,
-    splice::{wait_for_data, BioVec, Counter, Pieces, Progress, SpliceFlag, SpliceFlags},
+    splice::{
+        check, policy, wait_for_data, BioVec, Counter, FreshPages, PageArray, Pieces, Progress,
+        SpliceFlag, SpliceFlags,
+    },
 };
 
 /// Moves up to `len` bytes from `pipe` to `file`. Waits for data in the pipe without freeze
@@ -57,6 +61,9 @@ pub(crate) fn start_and_write(
 }
 
 /// Calls the file's `->splice_write`. Returns [`EINVAL`] if it has none. C: `do_splice_from`.
+///
+/// A `->splice_write` that locks the pipe itself gets the data in a private pipe if it may not have
+/// references to pages that others can see.
 #[inline]
 pub(crate) fn write(
     pipe: &mut Pipe<'_>,
@@ -65,7 +72,82 @@ pub(crate) fn write(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    if policy::is_active() && !file.splice_write_asks() {
+        match policy::must_copy(|| file.is_audited()) {
+            // An audited file system passes the pipe on to `iter_file_splice_write`, or to another
+            // file by `splice_write_file`. Both ask, with the locks of the file system held.
+            Some(policy::Reason::Setting) if file.is_audited() && file.is_regular() => (),
+            Some(reason) => return write_from_copy(pipe, file, pos, len, flags, reason),
+            None => (),
+        }
+    }
+    if check::is_on() && !file.splice_write_asks() {
+        check::watch_ring(&mut pipe.lock().ring(), file.splice_write_function());
+    }
     file.call_splice_write(pipe, pos, len, flags)
+}
+
+/// Copies the data of `pipe` to a private pipe, and calls the file's `->splice_write` with that
+/// one. As often as needed.
+///
+/// Returns [`ENOMEM`] and the errors of [`wait_for_data`] and of the file if nothing was written.
+/// Bytes that were not written stay in the pipe.
+#[cold]
+#[inline(never)]
+fn write_from_copy(
+    pipe: &mut Pipe<'_>,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+    reason: policy::Reason,
+) -> Result<usize> {
+    let mut copy = PrivatePipe::new()?;
+    let mut guard = pipe.lock();
+    let mut ring = guard.ring();
+    let mut progress = Progress::default();
+    let ret = loop {
+        if progress.bytes == len {
+            break Ok(0);
+        }
+        match wait_for_data(&mut ring, flags, &mut progress) {
+            Ok(true) => (),
+            Ok(false) => break Ok(0),
+            Err(err) => break Err(err),
+        }
+        let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
+        let mut pieces = Pieces::new(&mut vecs);
+        match pieces.gather(&mut ring, len - progress.bytes) {
+            Ok(_) => (),
+            Err(err) if err == ENODATA => break Ok(0),
+            Err(err) => break Err(err),
+        }
+        let bytes = match policy::copy_to_ring(&pieces, &mut copy.ring()) {
+            Ok(bytes) => bytes,
+            Err(err) => break Err(err),
+        };
+        // The pipe stays locked, so that no other reader takes the bytes that are being written.
+        let written = file.call_splice_write(&mut copy.handle(), pos, bytes, flags);
+        copy.ring().clear();
+        match written {
+            Ok(written) => {
+                let written = written.min(bytes);
+                policy::copied(
+                    policy::Kind::File,
+                    reason,
+                    file.splice_write_function(),
+                    written,
+                );
+                progress.consume(&mut ring, written);
+                if written < bytes {
+                    break Ok(0);
+                }
+            }
+            Err(err) => break Err(err),
+        }
+    };
+    progress.wake(&mut ring);
+    progress.result(ret)
 }
 
 /// Writes up to `len` bytes from the pipe with the file's `->write_iter`: one call for all buffers
@@ -90,7 +172,8 @@ pub(crate) fn iter_file_splice_write(
     let mut vecs = KVec::<BioVec>::new();
     vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
     let mut progress = Progress::default();
-    if is_terminal(file) {
+    // A terminal copies what it is given, so it counts as audited.
+    if is_terminal(file) && policy::must_copy(|| true).is_none() {
         let vecs = vecs.spare_capacity_mut();
         let ret = write_all(pipe, file, pos, len, flags, vecs, &mut progress);
         Counter::PipeToFileCopied.add(progress.bytes);
@@ -98,6 +181,7 @@ pub(crate) fn iter_file_splice_write(
     }
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
+    let mut copies = false;
     let ret = loop {
         if progress.bytes == len {
             break Ok(0);
@@ -113,9 +197,17 @@ pub(crate) fn iter_file_splice_write(
             break Err(err.into());
         }
         let vecs = vecs.spare_capacity_mut();
+        let reason = policy::must_copy(|| file.is_audited());
         // The pipe stays locked during the write, so that no other reader takes the bytes that are
         // being written. A slow file therefore blocks all users of the pipe, as in C.
-        match write_some::<false>(&mut ring, file, pos, len, vecs, &mut progress) {
+        let some = match reason {
+            None => write_some::<false>(&mut ring, file, pos, len, vecs, &mut progress),
+            Some(reason) => {
+                copies = true;
+                write_copy(&mut ring, file, pos, len, vecs, &mut progress, reason)
+            }
+        };
+        match some {
             Ok(true) => (),
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
@@ -127,7 +219,7 @@ pub(crate) fn iter_file_splice_write(
     let ret = progress.result(ret);
     drop(guard);
 
-    let bytes = if file.bypasses_page_cache() {
+    let bytes = if file.bypasses_page_cache() && !copies {
         Counter::PipeToFileReferenced
     } else {
         Counter::PipeToFileCopied
@@ -158,6 +250,9 @@ pub(crate) fn write_some<'a, const NOWAIT: bool>(
         Err(err) if err == ENODATA => return Ok(false),
         Err(err) => return Err(err),
     }
+    if check::is_on() {
+        check::watch_pieces(&pieces, file.write_iter_function());
+    }
     let mut source = pieces.source();
     let written = if NOWAIT {
         file.call_write_iter_nowait(pos, source.as_iter())?
@@ -169,6 +264,50 @@ pub(crate) fn write_some<'a, const NOWAIT: bool>(
         return Ok(false);
     }
     // Only now, so that bytes that the file did not take stay in the pipe.
+    progress.consume(ring, written);
+    Ok(true)
+}
+
+/// Does the same as [`write_some`] for a file that may not have references to pages that others can
+/// see. Returns [`ENOMEM`] if there are no pages for the copies.
+#[cold]
+#[inline(never)]
+fn write_copy<'a>(
+    ring: &'a mut PipeRing<'_>,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+    vecs: &'a mut [MaybeUninit<BioVec>],
+    progress: &mut Progress,
+    reason: policy::Reason,
+) -> Result<bool> {
+    let mut pieces = Pieces::new(vecs);
+    let mut private = false;
+    match pieces.gather_to_copy::<false>(ring, len - progress.bytes, &mut private) {
+        Ok(_) => (),
+        Err(err) if err == ENODATA => return Ok(false),
+        Err(err) => return Err(err),
+    }
+    let written = if private {
+        file.call_write_iter(pos, pieces.source().as_iter())?
+    } else {
+        // One call of `->write_iter` for all buffers, so that the boundaries of messages do not
+        // change, and small buffers share a page.
+        let mut array = PageArray::new();
+        let mut copy = FreshPages::alloc(&mut array, pieces.bytes().div_ceil(PAGE_SIZE))?;
+        copy.copy_from(pieces.source().as_iter());
+        let written = file.call_write_iter(pos, copy.pieces().source().as_iter())?;
+        policy::copied(
+            policy::Kind::File,
+            reason,
+            file.write_iter_function(),
+            written,
+        );
+        written
+    };
+    if written == 0 {
+        return Ok(false);
+    }
     progress.consume(ring, written);
     Ok(true)
 }

@@ -12,8 +12,8 @@ use kernel::{
     pipe::{Pipe, PipeBuffer, PipeRing, DEFAULT_BUFFERS},
     prelude::*,
     splice::{
-        wait_for_data, BioVec, Counter, Deadline, FreshPages, PageArray, Pieces, Progress,
-        SpliceFlag, SpliceFlags, Tries, Waited,
+        check, policy, wait_for_data, BioVec, Counter, Deadline, FreshPages, PageArray, Pieces,
+        Progress, SpliceFlag, SpliceFlags, Tries, Waited,
     },
 };
 
@@ -142,6 +142,10 @@ impl<'a> Sender<'a> {
         }
 
         let wanted = self.wanted();
+        let socket = self.socket;
+        if let Some(reason) = policy::must_copy(|| socket.is_audited()) {
+            return self.send_unaudited(ring, wanted, reason);
+        }
         // As many pieces as in C: on a socket that keeps message boundaries the receiver sees where
         // a message ends.
         let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
@@ -159,7 +163,51 @@ impl<'a> Sender<'a> {
 
         let bytes = pieces.bytes();
         let more = self.announces_more(gathered.unwrap_or(true), bytes, wanted);
-        let sent = self.socket.send_pages(&pieces, more, self.dont_wait());
+        if check::is_on() {
+            check::watch_pieces(&pieces, socket.send_function());
+        }
+        let sent = socket.send_pages(&pieces, more, self.dont_wait());
+        self.sent(ring, bytes, more, sent)
+    }
+
+    /// Sends one message to a protocol that may not have references to pages that others can see:
+    /// by reference if all pages are private, else as a copy.
+    #[cold]
+    fn send_unaudited(
+        &mut self,
+        ring: &mut PipeRing<'_>,
+        wanted: usize,
+        reason: policy::Reason,
+    ) -> Result<Next> {
+        let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
+        let mut pieces = Pieces::new(&mut vecs);
+        let mut private = false;
+        let gathered = pieces.gather_to_copy::<true>(ring, wanted, &mut private);
+        if pieces.is_empty() {
+            return match gathered {
+                Err(err) if err != ENODATA => Err(err),
+                _ => Ok(Next::End),
+            };
+        }
+        let bytes = pieces.bytes();
+        let more = self.announces_more(gathered.unwrap_or(true), bytes, wanted);
+        let sent = if private {
+            self.socket.send_pages(&pieces, more, self.dont_wait())
+        } else {
+            // One call for all pieces: on a socket that keeps message boundaries they are one
+            // message.
+            let sent = self.socket.send_copy(&pieces, more, self.dont_wait());
+            let copied = sent.unwrap_or(0);
+            self.copied += copied;
+            policy::copied(
+                policy::Kind::Socket,
+                reason,
+                self.socket.send_function(),
+                copied,
+            );
+            sent
+        };
+        // This releases memory that was tracked: its use ends with the copy.
         self.sent(ring, bytes, more, sent)
     }
 

@@ -40,6 +40,7 @@ struct Splice {
 
 impl kernel::Module for Splice {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        kernel::splice::check::init();
         Ok(Self {
             _files: debugfs::Files::new()?,
         })

@@ -9,17 +9,20 @@
 #include <linux/fs.h>
 #include <linux/ktime.h>
 #include <linux/percpu.h>
+#include <linux/sched.h>
 #include <linux/splice.h>
 #include <linux/types.h>
 
+struct folio;
 struct iov_iter;
 struct iovec;
+struct page;
 struct pipe_inode_info;
 struct poll_wqueues;
 struct seq_file;
 
 /* The size of the array for the counters of rust/kernel/splice/counters.rs. */
-#define SPLICE_NR_COUNTERS 32
+#define SPLICE_NR_COUNTERS 40
 
 struct splice_counters {
 	u64 items[SPLICE_NR_COUNTERS];
@@ -89,6 +92,25 @@ bool user_memory_is_dax(unsigned long addr);
 
 /* The value of fs.pipe-user-memory-pages, see mm/vmsplice/sysctl.c. */
 extern int pipe_user_memory_pages;
+
+/* Reports that a sink got copies, see fs/splice/policy.c. */
+void splice_report_copy(void *sink, unsigned int kind, unsigned int reason,
+			size_t bytes);
+void splice_report_sink(void *sink);
+
+#ifdef CONFIG_SPLICE_CHECK
+/* A task that passed a page to a consumer. */
+struct splice_check_task {
+	char comm[TASK_COMM_LEN];
+	pid_t pid;
+};
+
+/* Implemented in fs/splice/policy.c and fs/splice/ffi.rs. */
+void splice_check_report(struct folio *folio, struct page *page, void *sink,
+			 const struct splice_check_task *task, unsigned int age);
+void rust_splice_check_scan(void);
+void rust_splice_check_clear(void);
+#endif
 
 /* fs/internal.h has the same declaration, but only fs/ can include that file. */
 ssize_t splice_file_to_pipe(struct file *in, struct pipe_inode_info *opipe,

@@ -24,6 +24,7 @@
 #include <linux/skbuff.h>
 #include <linux/socket.h>
 #include <linux/splice.h>
+#include <linux/splice_policy.h>
 #include <linux/swap.h>
 #include <linux/uio.h>
 #include <linux/user_ranges.h>
@@ -38,5 +39,6 @@ const fmode_t RUST_CONST_HELPER_FMODE_PWRITE = FMODE_PWRITE;
 const fmode_t RUST_CONST_HELPER_FMODE_NOWAIT = FMODE_NOWAIT;
 const gfp_t RUST_CONST_HELPER_GFP_USER = GFP_USER;
 const fop_flags_t RUST_CONST_HELPER_FOP_SPLICE_NOWAIT = FOP_SPLICE_NOWAIT;
+const fop_flags_t RUST_CONST_HELPER_FOP_MAY_SPLICE = FOP_MAY_SPLICE;
 const fop_flags_t RUST_CONST_HELPER_FOP_SPLICE_STREAM = FOP_SPLICE_STREAM;
 const int RUST_CONST_HELPER_IOCB_NOWAIT = IOCB_NOWAIT;

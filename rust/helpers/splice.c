@@ -5,6 +5,9 @@
  * each C header.
  */
 #ifdef CONFIG_RUST_SPLICE
+#ifdef CONFIG_SPLICE_CHECK
+#include "splice/check.c"
+#endif
 #include "splice/dma-mapping.c"
 #ifndef CONFIG_EVENTFD
 #include "splice/eventfd.c"

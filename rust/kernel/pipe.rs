@@ -28,6 +28,7 @@ use core::{
     ptr::{self, NonNull},
 };
 
+mod audited;
 mod buffer;
 mod filler;
 mod index;
@@ -38,6 +39,7 @@ mod reserved;
 mod ring;
 mod transfer;
 
+pub use audited::AuditedSink;
 pub use buffer::{BufferFlag, BufferFlags, PipeBuffer, Provenance};
 pub use filler::{Filler, Vacancy};
 pub use index::Indices;

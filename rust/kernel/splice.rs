@@ -10,6 +10,8 @@
 //! - [`wait_for_file`]: waiting for the file at the other end.
 //! - [`pipe_to_actor`], [`Actor`]: the data of a pipe, one buffer at a time.
 //! - [`Pieces`], [`FreshPages`]: buffers as I/O vectors, for files and sockets.
+//! - [`policy`]: which consumers get references to pages that others can see.
+//! - [`check`]: whether the consumers that get references only read.
 //! - [`Counter`]: statistics on data that was moved by reference and data that was copied.
 //! - [`driver`]: the interface for drivers, and the pipe as a driver sees it.
 //! - [`dma`]: the adapter for drivers of DMA engines.
@@ -19,6 +21,11 @@
 //! C header: [`include/linux/splice.h`](srctree/include/linux/splice.h)
 
 mod actor;
+#[cfg(CONFIG_SPLICE_CHECK)]
+pub mod check;
+#[cfg(not(CONFIG_SPLICE_CHECK))]
+#[path = "splice/no_check.rs"]
+pub mod check;
 mod counters;
 #[cfg(CONFIG_RUST_SPLICE_DRIVERS)]
 pub mod dma;
@@ -27,6 +34,7 @@ pub mod driver;
 mod flags;
 mod fresh_pages;
 mod pieces;
+pub mod policy;
 mod poll;
 mod size;
 mod wait;

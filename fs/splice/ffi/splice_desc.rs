@@ -8,9 +8,9 @@ use core::mem::MaybeUninit;
 use kernel::{
     bindings,
     fs::{file::Offset, LocalFile},
-    pipe::{BufferRef, PrivatePipe},
+    pipe::{AuditedSink, BufferRef, PrivatePipe, DEFAULT_BUFFERS},
     prelude::*,
-    splice::{to_size, Actor, SpliceFlags},
+    splice::{policy, to_size, Actor, BioVec, Pieces, SpliceFlags},
 };
 
 /// The description and the state of a transfer. C: `struct splice_desc`.
@@ -51,6 +51,12 @@ impl SpliceDesc {
         // SAFETY: The caller guarantees that `desc` is valid and not accessed by others.
         // `SpliceDesc` is a transparent wrapper of `struct splice_desc`.
         unsafe { &mut *desc.cast() }
+    }
+
+    /// Returns whether the caller declared that its actor only reads the pages that it is given.
+    #[inline]
+    pub(crate) fn is_audited(&self) -> bool {
+        self.0.audited
     }
 
     /// Resets the number of transferred bytes to 0, before a transfer. A new description is in this
@@ -117,6 +123,11 @@ impl SpliceDesc {
 ///
 /// `actor` may be called with `desc` and any buffer.
 pub(crate) struct CActor<'a> {
+    /// The file that the actor belongs to, which says whether it is audited. Without a file, `desc`
+    /// says so.
+    file: Option<&'a LocalFile>,
+    /// The bytes that the actor took as copies.
+    copied: usize,
     actor: unsafe extern "C" fn(
         *mut bindings::pipe_inode_info,
         *mut bindings::pipe_buffer,
@@ -136,20 +147,52 @@ impl<'a> CActor<'a> {
     pub(crate) unsafe fn new(
         actor: bindings::splice_actor,
         desc: &'a mut SpliceDesc,
+        file: Option<&'a LocalFile>,
     ) -> Option<Self> {
         // INVARIANT: The caller guarantees that `actor` may be called with `desc` and any buffer
         // (see `# Safety`).
         Some(Self {
             actor: actor?,
             desc,
+            file,
+            copied: 0,
         })
     }
 }
 
+impl CActor<'_> {
+    /// Returns how many bytes the actor took as copies.
+    #[inline]
+    pub(crate) fn copied(&self) -> usize {
+        self.copied
+    }
+}
+
+// SAFETY: The audit is that of the C function. `must_copy` asks whether its caller declared one. If
+// not, the function gets private pages and copies only. If it did, the function and all code that
+// it passes the pages to only read them.
+unsafe impl AuditedSink for CActor<'_> {}
+
 impl Actor for CActor<'_> {
+    #[inline(always)]
+    fn must_copy(&self) -> Option<policy::Reason> {
+        policy::must_copy(|| match self.file {
+            Some(file) => file.is_audited(),
+            None => self.desc.is_audited(),
+        })
+    }
+
+    fn took_copies(&mut self, bytes: usize) {
+        self.copied += bytes;
+    }
+
+    fn function(&self) -> *mut c_void {
+        self.actor as *mut c_void
+    }
+
     #[inline]
     fn take(&mut self, mut buf: BufferRef<'_>, len: usize) -> Result<usize> {
-        let (pipe, buf) = buf.as_raw();
+        let (pipe, buf) = self.raw_buffer(&mut buf);
         // C actors take the number of bytes from here: a part of the buffer, if the transfer ends
         // in it.
         // CAST: `len` is at most the length of the buffer, which is a u32.
@@ -198,6 +241,39 @@ impl CDirectActor {
     /// sleep.
     #[inline]
     pub(crate) fn drain(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
+        if let Some(reason) = policy::must_copy(|| desc.is_audited()) {
+            return self.drain_copy(pipe, desc, reason);
+        }
+        self.call(pipe, desc)
+    }
+
+    /// Calls the actor with copies of the data.
+    #[cold]
+    fn drain_copy(
+        &mut self,
+        pipe: &mut PrivatePipe,
+        desc: &mut SpliceDesc,
+        reason: policy::Reason,
+    ) -> Result<usize> {
+        let mut copy = PrivatePipe::new()?;
+        let bytes = {
+            let mut ring = pipe.ring();
+            let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
+            let mut pieces = Pieces::new(&mut vecs);
+            pieces.gather(&mut ring, desc.total_len())?;
+            policy::copy_to_ring(&pieces, &mut copy.ring())?
+        };
+        desc.set_total_len(bytes);
+        let taken = self.call(&mut copy, desc)?.min(bytes);
+        // The caller drops what is left in `pipe`, and reads on behind the bytes that were taken.
+        pipe.ring().consume(taken);
+        policy::copied(policy::Kind::Actor, reason, self.0 as *mut c_void, taken);
+        Ok(taken)
+    }
+
+    /// Calls the actor with `pipe`.
+    #[inline]
+    fn call(&mut self, pipe: &mut PrivatePipe, desc: &mut SpliceDesc) -> Result<usize> {
         // SAFETY: By the type invariant the function accepts `desc`. The pipe is private and
         // borrowed exclusively.
         let ret = unsafe { (self.0)(pipe.handle().as_ptr(), &raw mut desc.0) };

@@ -51,3 +51,8 @@ __rust_helper bool rust_helper_folio_mapped(const struct folio *folio)
 {
 	return folio_mapped(folio);
 }
+
+__rust_helper void *rust_helper_page_address(const struct page *page)
+{
+	return page_address(page);
+}

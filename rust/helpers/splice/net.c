@@ -2,6 +2,8 @@
 
 #include <linux/net.h>
 #include <linux/uio.h>
+#include <net/inet_common.h>
+#include <net/ipv6.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 
@@ -69,4 +71,57 @@ __rust_helper int rust_helper_socket_rcvlowat(const struct socket *sock,
 					      int len)
 {
 	return sock_rcvlowat(sock->sk, 0, len);
+}
+
+/* Sends a copy of the data: as rust_helper_sock_send_bvec(), for addresses. */
+__rust_helper int rust_helper_sock_send_kvec(struct socket *sock,
+					     const struct kvec *vecs,
+					     size_t nr, size_t bytes, int flags)
+{
+	struct msghdr msg = { .msg_flags = flags };
+
+	iov_iter_kvec(&msg.msg_iter, ITER_SOURCE, vecs, nr, bytes);
+	return sock_sendmsg(sock, &msg);
+}
+
+/* Returns whether sendmsg() only calls that of the proto. */
+static inline bool sock_dispatches(const struct proto_ops *ops)
+{
+#ifdef CONFIG_IPV6
+	if (ops->sendmsg == inet6_sendmsg)
+		return true;
+#endif
+#ifdef CONFIG_INET
+	return ops->sendmsg == inet_sendmsg;
+#else
+	return false;
+#endif
+}
+
+/*
+ * Returns whether the function that sends was declared to only read the pages
+ * that it is given.
+ */
+__rust_helper bool rust_helper_sock_is_audited(struct socket *sock)
+{
+	const struct proto_ops *ops = READ_ONCE(sock->ops);
+
+	if (!ops->sendmsg || ops->sendmsg != ops->audited_sendmsg)
+		return false;
+	if (sock_dispatches(ops)) {
+		const struct proto *prot = READ_ONCE(sock->sk->sk_prot);
+
+		return prot->sendmsg && prot->sendmsg == prot->audited_sendmsg;
+	}
+	return true;
+}
+
+/* Returns the function that sends, for reports. */
+__rust_helper void *rust_helper_sock_sendmsg_function(struct socket *sock)
+{
+	const struct proto_ops *ops = READ_ONCE(sock->ops);
+
+	if (sock_dispatches(ops))
+		return READ_ONCE(sock->sk->sk_prot)->sendmsg;
+	return ops->sendmsg;
 }

@@ -24,7 +24,7 @@ use crate::{
     sync::atomic::{ordering::Relaxed, Atomic},
     warn_on, //
 };
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr};
 
 impl LocalFile {
     /// Runs `f` on the file that the descriptor `fd` of the current task refers to. C: `CLASS(fd,
@@ -328,6 +328,43 @@ impl LocalFile {
             // SAFETY: The file is valid, since there is a reference to it.
             unsafe { splice_eof(self.as_ptr()) };
         }
+    }
+
+    /// Returns whether the file may be given references to pages that others can see: its operations
+    /// were declared to only read what they write (`FOP_MAY_SPLICE`), see
+    /// [`policy`](crate::splice::policy).
+    #[inline(always)]
+    pub fn is_audited(&self) -> bool {
+        self.operations().fop_flags & bindings::FOP_MAY_SPLICE != 0
+    }
+
+    /// Returns the address of `->splice_read`, for reports.
+    pub fn splice_read_function(&self) -> *mut c_void {
+        self.operations()
+            .splice_read
+            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+    }
+
+    /// Returns the address of `->splice_write`, for reports.
+    pub fn splice_write_function(&self) -> *mut c_void {
+        self.operations()
+            .splice_write
+            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+    }
+
+    /// Returns the address of `->write_iter`, for reports.
+    pub fn write_iter_function(&self) -> *mut c_void {
+        self.operations()
+            .write_iter
+            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+    }
+
+    /// Returns whether `->splice_write` asks for the policy itself: it is `iter_file_splice_write` or
+    /// that of sockets. Also returns `true` if there is none.
+    #[inline(always)]
+    pub fn splice_write_asks(&self) -> bool {
+        // SAFETY: Only the addresses of the functions are used.
+        unsafe { bindings::splice_write_asks(self.operations().splice_write) }
     }
 
     /// Returns whether the file has `->write_iter`.

@@ -7,7 +7,7 @@
 use crate::{
     bindings,
     fs::LocalFile,
-    pipe::Pipe,
+    pipe::{Pipe, DEFAULT_BUFFERS},
     prelude::*,
     splice::{to_size, wait_for_file, Deadline, Pieces, Waited},
     sync::{
@@ -17,7 +17,7 @@ use crate::{
     types::Opaque,
     vmsplice::{Sending, TrackedMemory},
 };
-use core::ptr;
+use core::{mem::MaybeUninit, ptr};
 
 /// A network socket that an open file refers to. C: `struct socket`.
 ///
@@ -92,6 +92,46 @@ impl Socket {
         self.send(pieces, bindings::MSG_SPLICE_PAGES, None, more, dont_wait)
     }
 
+    /// Returns whether the protocol may be given references to pages that others can see: the
+    /// function that sends was declared to only read them, see
+    /// [`policy`](crate::splice::policy).
+    ///
+    /// The protocol of a socket can change at any time, so ask right before each send. A change
+    /// between the answer and the send is not noticed.
+    #[inline]
+    pub fn is_audited(&self) -> bool {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        unsafe { bindings::sock_is_audited(self.0.get()) }
+    }
+
+    /// Returns the address of the function that sends, for reports.
+    pub fn send_function(&self) -> *mut c_void {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        unsafe { bindings::sock_sendmsg_function(self.0.get()) }
+    }
+
+    /// Sends a copy of the data in up to [`DEFAULT_BUFFERS`] pieces. The protocol gets addresses
+    /// and no pages, and copies as for `send(2)`. May sleep. The arguments and the result are those
+    /// of [`Self::send_pages`].
+    pub fn send_copy(&self, pieces: &Pieces<'_>, more: bool, dont_wait: bool) -> Result<usize> {
+        let mut vecs = [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS];
+        let (len, bytes) = pieces.addresses(&mut vecs);
+        let flags = send_flags(more, dont_wait);
+        // SAFETY: The socket is valid, since there is a reference to it. The first `len` elements of
+        // `vecs` are initialized, and describe memory that `pieces` keeps during the call.
+        // CAST: The flags are the bits of an int in C.
+        let ret = unsafe {
+            bindings::sock_send_kvec(
+                self.0.get(),
+                vecs.as_ptr().cast(),
+                len,
+                bytes,
+                flags as c_int,
+            )
+        };
+        Ok(to_size(ret as isize)?.min(bytes))
+    }
+
     /// Sends pages by reference, and keeps `memory` until the last of them is released, which may
     /// be long after this call. The arguments and the result are those of [`Self::send_pages`]. C:
     /// `sock_sendmsg` with `MSG_ZEROCOPY`.
@@ -125,17 +165,12 @@ impl Socket {
     fn send(
         &self,
         pieces: &Pieces<'_>,
-        mut flags: u32,
+        flags: u32,
         sending: Option<&Sending>,
         more: bool,
         dont_wait: bool,
     ) -> Result<usize> {
-        if more {
-            flags |= bindings::MSG_MORE;
-        }
-        if dont_wait {
-            flags |= bindings::MSG_DONTWAIT;
-        }
+        let flags = flags | send_flags(more, dont_wait);
         let (vecs, len, bytes) = pieces.as_raw();
         // SAFETY: The socket is valid, since there is a reference to it, and `pieces` is valid
         // during the call. The socket takes references to the pages and to `sending`, so it does
@@ -244,4 +279,17 @@ impl Socket {
             ready.contains_any(events) || self.is_stopped(sending)
         })
     }
+}
+
+/// Returns the flags of `sendmsg(2)` for the arguments of [`Socket::send_pages`].
+#[inline(always)]
+fn send_flags(more: bool, dont_wait: bool) -> u32 {
+    let mut flags = 0;
+    if more {
+        flags |= bindings::MSG_MORE;
+    }
+    if dont_wait {
+        flags |= bindings::MSG_DONTWAIT;
+    }
+    flags
 }

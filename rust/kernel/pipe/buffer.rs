@@ -226,7 +226,7 @@ impl PipeBuffer {
     ///
     /// C code, or [`Self::from_raw`], must release the buffer. Otherwise its page is never freed.
     #[inline]
-    pub fn into_raw(self) -> bindings::pipe_buffer {
+    pub(crate) fn into_raw(self) -> bindings::pipe_buffer {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is valid for a read. It is read once and not dropped, so the reference
         // moves.
@@ -257,19 +257,19 @@ impl PipeBuffer {
         self.0.len == 0
     }
 
-    /// Returns the offset of the first byte in [`Self::page`].
+    /// Returns the offset of the first byte in the first page of the buffer.
     #[inline]
     pub fn offset(&self) -> usize {
         self.0.offset as usize
     }
 
     /// Returns the first page of the buffer. The page may be read through this pointer, but not
-    /// written.
+    /// written. Code outside of this crate implements [`AuditedSink`](super::AuditedSink) to get it.
     ///
     /// For buffers of several pages the others follow it in the `struct page` array, up to `offset
     /// + len` bytes. They belong to one folio.
     #[inline]
-    pub fn page(&self) -> *mut bindings::page {
+    pub(crate) fn page(&self) -> *mut bindings::page {
         self.0.page
     }
 

@@ -856,7 +856,7 @@ impl<'a> Iterator for Iter<'a> {
 ///
 /// # Invariants
 ///
-/// `buf` is in the ring of `pipe`, which nothing else accesses for `'a`.
+/// `buf` is in the ring of `pipe`, or in no ring. Nothing else accesses either for `'a`.
 pub struct BufferRef<'a> {
     pipe: *mut bindings::pipe_inode_info,
     buf: &'a mut PipeBuffer,
@@ -898,6 +898,26 @@ impl<'a> BufferRef<'a> {
         unsafe { self.buf.try_clone_in(self.pipe) }
     }
 
+    /// Puts `buf` in the place of this buffer, which is released. Both must take one slot; otherwise
+    /// `buf` is dropped and nothing changes.
+    pub fn replace(self, buf: PipeBuffer) {
+        if self.buf.slots() == 1 && buf.slots() == 1 {
+            *self.buf = buf;
+        }
+    }
+
+    /// Returns another buffer, which is in no ring, together with the pipe of this one. For a
+    /// consumer that takes `buf` in place of this buffer.
+    #[inline]
+    pub fn with<'b>(&'b self, buf: &'b mut PipeBuffer) -> BufferRef<'b> {
+        // INVARIANT: `self` has exclusive access to the ring and stays borrowed. `buf` is borrowed
+        // exclusively, and its owner is not a ring.
+        BufferRef {
+            pipe: self.pipe,
+            buf,
+        }
+    }
+
     /// Returns the buffer for the lifetime of the borrow of the ring.
     #[inline]
     pub fn into_buffer(self) -> &'a PipeBuffer {
@@ -906,7 +926,7 @@ impl<'a> BufferRef<'a> {
 
     /// Returns the C pipe and buffer, for a C function that takes both.
     #[inline]
-    pub fn as_raw(&mut self) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
+    pub(crate) fn as_raw(&mut self) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
         (self.pipe, self.buf.as_raw())
     }
 }

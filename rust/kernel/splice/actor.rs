@@ -5,13 +5,16 @@
 #![forbid(unsafe_code)]
 
 use super::{
+    check,
     flags::SpliceFlags,
+    policy,
     wait::{cond_resched, wait_for_data, Progress},
 };
 use crate::{
     pipe::{BufferRef, PipeRing},
     prelude::*, //
 };
+use core::ptr;
 
 /// A consumer of data from a pipe.
 ///
@@ -47,6 +50,23 @@ pub trait Actor {
     ///
     /// The contents can be read, because the buffer was [confirmed](BufferRef::confirm).
     fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize>;
+
+    /// Returns the reason why the actor is given copies of pages that others can see, or `None` if
+    /// it is given references. Asked when there is data, before the buffers are passed.
+    ///
+    /// An actor in Rust can only read a buffer, so it gets references.
+    #[inline(always)]
+    fn must_copy(&self) -> Option<policy::Reason> {
+        None
+    }
+
+    /// Called after the actor took `bytes` bytes of copies.
+    fn took_copies(&mut self, _bytes: usize) {}
+
+    /// Returns the address of the function that takes the buffers, for reports.
+    fn function(&self) -> *mut c_void {
+        ptr::null_mut()
+    }
 }
 
 /// Passes up to `len` bytes to `actor`. Returns the number of bytes that it took, or 0 if the pipe
@@ -105,7 +125,12 @@ pub fn pipe_to_actor(
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
         }
-        match feed(ring, len, &mut progress, actor) {
+        let fed = match actor.must_copy() {
+            None if check::is_on() => feed_watched(ring, len, &mut progress, actor),
+            None => feed(ring, len, &mut progress, actor),
+            Some(reason) => feed_copies(ring, len, &mut progress, actor, reason),
+        };
+        match fed {
             Ok(true) => (),
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
@@ -113,6 +138,41 @@ pub fn pipe_to_actor(
     };
     progress.wake(ring);
     progress.result(ret)
+}
+
+/// Does the same as [`feed`], and remembers the pages for the check.
+#[cold]
+#[inline(never)]
+fn feed_watched(
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    progress: &mut Progress,
+    actor: &mut impl Actor,
+) -> Result<bool> {
+    let function = actor.function();
+    // An actor in Rust cannot write.
+    if !function.is_null() {
+        check::watch_ring(ring, function);
+    }
+    feed(ring, len, progress, actor)
+}
+
+/// Does the same as [`feed`], with copies of the pages that others can see.
+#[cold]
+#[inline(never)]
+fn feed_copies(
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    progress: &mut Progress,
+    actor: &mut impl Actor,
+    reason: policy::Reason,
+) -> Result<bool> {
+    let mut copying = policy::CopyingActor::new(actor);
+    let ret = feed(ring, len, progress, &mut copying);
+    let bytes = copying.copied();
+    actor.took_copies(bytes);
+    policy::copied(policy::Kind::Actor, reason, actor.function(), bytes);
+    ret
 }
 
 /// Passes the data that the pipe has now to `actor`. Returns `Ok(true)` if it took all of the data

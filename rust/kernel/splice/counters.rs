@@ -79,6 +79,24 @@ counters! {
     /// Waits for a file with the pipe locked, because it was ready several times in a row but did
     /// not transfer anything.
     WaitsLocked,
+    /// Bytes that a socket got as a copy, because its protocol is not audited.
+    PolicySocketUnaudited,
+    /// Bytes that a socket got as a copy, because `fs.splice_zerocopy` is 0.
+    PolicySocketSetting,
+    /// Bytes that a file got as a copy, because it is not audited.
+    PolicyFileUnaudited,
+    /// Bytes that a file got as a copy, because `fs.splice_zerocopy` is 0.
+    PolicyFileSetting,
+    /// Bytes that an actor in C got as a copy, because it is not audited.
+    PolicyActorUnaudited,
+    /// Bytes that an actor in C got as a copy, because `fs.splice_zerocopy` is 0.
+    PolicyActorSetting,
+    /// Bytes of files that were copied where they entered a pipe, because `fs.splice_zerocopy` is 0.
+    PolicySourceSetting,
+    /// Pages that `fs.splice_check` remembered.
+    CheckPages,
+    /// Pages of these that changed although nobody could write to their file.
+    CheckChanged,
 }
 
 // The C array has room for all counters.

@@ -8,16 +8,18 @@
 use crate::{
     bindings,
     fs::{file::Offset, LocalFile},
-    iov::{user::copy_to_iter, IovIterDest},
+    iov::{user::copy_to_iter, IovIterDest, IovIterSource},
     page::PAGE_SIZE,
     pipe::{Filler, OwnedPage, PipeBuffer, PipeRing},
     prelude::*,
+    splice::Pieces,
     types::Opaque,
 };
 use core::{
     marker::PhantomData,
     mem::MaybeUninit,
     ptr::{self, NonNull},
+    slice,
 };
 
 /// The number of pages that a [`PageArray`] has room for. It is small because the array is on the
@@ -193,6 +195,44 @@ impl<'a> FreshPages<'a> {
     pub fn copy_buffer(&mut self, buf: &PipeBuffer, len: usize) {
         // INVARIANT: `copy_to_iter` has stored as many bytes as it returned.
         self.filled = copy_to_iter(buf, len, self.dest(len).as_iter());
+    }
+
+    /// Fills the pages with data of `source`, until it ends or the pages are full. Returns the number
+    /// of bytes. May sleep.
+    pub fn copy_from(&mut self, source: &mut IovIterSource<'_>) -> usize {
+        self.filled = 0;
+        for index in 0..self.len {
+            // SAFETY: By the type invariant the element has a page, to which nothing else refers.
+            // `source` is a valid source.
+            let n = unsafe {
+                let page = (*self.vecs.add(index)).bv_page;
+                bindings::copy_page_from_iter(page, 0, PAGE_SIZE, source.as_raw())
+            };
+            // INVARIANT: The function has stored as many bytes as it returned.
+            self.filled += n;
+            if n < PAGE_SIZE {
+                break;
+            }
+        }
+        self.filled
+    }
+
+    /// Returns the bytes that were filled, as pieces for a reader. A reader that keeps the memory
+    /// for longer takes its own references to the pages.
+    pub fn pieces(&mut self) -> Pieces<'_> {
+        let len = self.filled.div_ceil(PAGE_SIZE);
+        for i in 0..len {
+            // CAST: The length is at most `PAGE_SIZE`.
+            let part = (self.filled - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
+            // SAFETY: Only pages that `self` has are filled, so by the type invariant the element is
+            // initialized.
+            unsafe { (*self.vecs.add(i)).bv_len = part };
+        }
+        // SAFETY: By the type invariant the array has at least `len` elements, which are
+        // initialized, and nothing else refers to it. Their pages are valid as long as `self` is
+        // borrowed, and the lengths set above add up to `filled`. `BioVec` is a transparent wrapper
+        // of `struct bio_vec`.
+        unsafe { Pieces::from_raw(slice::from_raw_parts_mut(self.vecs.cast(), len), self.filled) }
     }
 
     /// Returns an iterator that fills the pages from the first one on. It has room for `bytes`

@@ -92,6 +92,23 @@ impl<'a> Pieces<'a> {
         }
     }
 
+    /// Creates a full list from elements that are initialized.
+    ///
+    /// # Safety
+    ///
+    /// All elements must be initialized, and describe memory that is valid for `'a`. `bytes` must be
+    /// the sum of their lengths.
+    pub(super) unsafe fn from_raw(slots: &'a mut [MaybeUninit<BioVec>], bytes: usize) -> Self {
+        // INVARIANT: The caller guarantees that the elements are initialized and valid, and that
+        // `bytes` is their sum (see `# Safety`).
+        Self {
+            len: slots.len(),
+            slots,
+            bytes,
+            _buffers: PhantomData,
+        }
+    }
+
     /// Returns whether there are no pieces.
     #[inline]
     pub fn is_empty(&self) -> bool {
@@ -187,6 +204,25 @@ impl<'a> Pieces<'a> {
         self.gather_while::<true>(ring, wanted, |buf| buf.confirm_unless_tracked())
     }
 
+    /// Adds buffers as [`Self::gather`] does, or as [`Self::gather_unless_tracked`] does with
+    /// `COUNT_SLOTS`, except that tracked memory is added like any other. Sets `private` to whether
+    /// all pages are [private](PipeBuffer::is_private).
+    ///
+    /// For a reader that is given copies of all other pages.
+    pub fn gather_to_copy<const COUNT_SLOTS: bool>(
+        &mut self,
+        ring: &'a mut PipeRing<'_>,
+        wanted: usize,
+        private: &mut bool,
+    ) -> Result<bool> {
+        *private = true;
+        self.gather_while::<COUNT_SLOTS>(ring, wanted, |buf| {
+            buf.confirm_inline()?;
+            *private &= buf.is_private();
+            Ok(true)
+        })
+    }
+
     /// Adds the first `wanted` bytes of `ring`, as long as they belong to one
     /// [`TrackedMemory`].
     ///
@@ -277,6 +313,29 @@ impl<'a> Pieces<'a> {
     #[inline]
     pub(crate) fn as_raw(&self) -> (*const bindings::bio_vec, usize, usize) {
         (self.slots.as_ptr().cast(), self.len, self.bytes)
+    }
+
+    /// Returns the pieces as addresses for C, in `vecs`: the number of pieces and of bytes. Pieces
+    /// beyond the end of `vecs` are left out. C: `struct kvec`.
+    pub(crate) fn addresses(&self, vecs: &mut [MaybeUninit<bindings::kvec>]) -> (usize, usize) {
+        let (pieces, len, _) = self.as_raw();
+        let (mut count, mut bytes) = (0, 0);
+        for (i, vec) in vecs.iter_mut().take(len).enumerate() {
+            // SAFETY: By the type invariant the first `len` elements are initialized, and describe
+            // contiguous pages, which have addresses: splice in Rust is for 64-bit machines only.
+            let (base, part) = unsafe {
+                let piece = &*pieces.add(i);
+                let page = bindings::page_address(piece.bv_page).cast::<u8>();
+                (page.add(piece.bv_offset as usize), piece.bv_len as usize)
+            };
+            vec.write(bindings::kvec {
+                iov_base: base.cast(),
+                iov_len: part,
+            });
+            count += 1;
+            bytes += part;
+        }
+        (count, bytes)
     }
 
     /// Returns an iterator that reads the pieces from the beginning. C: `iov_iter_bvec`.

@@ -181,7 +181,10 @@ impl<P: ForeignOwnable + Send + Sync> SpliceOperations<P> {
         bindings::file_operations {
             splice_read: self.splice_read,
             splice_write: self.splice_write,
-            fop_flags: fops.fop_flags | bindings::FOP_SPLICE_STREAM,
+            // A driver sees buffers through types that cannot write to them.
+            fop_flags: fops.fop_flags
+                | bindings::FOP_SPLICE_STREAM
+                | bindings::FOP_MAY_SPLICE,
             ..fops
         }
     }

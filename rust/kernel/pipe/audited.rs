@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Consumers that need the C structs of a buffer.
+
+use super::{buffer::PipeBuffer, ring::BufferRef};
+use crate::bindings;
+
+/// A consumer of buffers that needs the raw page, for example to pass it to C code.
+///
+/// A consumer that uses [`PipeBuffer`] only cannot write to a page, so its type is the proof that it
+/// may be handed any page. The pointers that this trait returns allow writes. They are not in the
+/// interface of [`PipeBuffer`], so that each use of them has an audit.
+///
+/// # Safety
+///
+/// The implementer, and all code that it passes the pointers to, must only read the pages, unless
+/// the buffer is [private](PipeBuffer::is_private). It must not use a page after it has given the
+/// buffer back, unless it took a reference of its own. The `SAFETY` comment of the implementation
+/// is the audit: it names the functions that get the pages, and says why they only read. See
+/// Documentation/filesystems/splice-policy.rst for the questions that an audit answers.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::{AuditedSink, OwnedPage, PipeBuffer};
+///
+/// /// Looks at the addresses of pages.
+/// struct Addresses;
+///
+/// // SAFETY: Only the value of the pointer is used, and nothing gets the page.
+/// unsafe impl AuditedSink for Addresses {}
+///
+/// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+/// assert!(!Addresses.raw_page(&buf).is_null());
+/// # Ok::<(), Error>(())
+/// ```
+pub unsafe trait AuditedSink {
+    /// Returns the first page of `buf`. For buffers of several pages the others follow it in the
+    /// `struct page` array. They belong to one folio.
+    #[inline]
+    fn raw_page(&self, buf: &PipeBuffer) -> *mut bindings::page {
+        buf.page()
+    }
+
+    /// Returns the C pipe and buffer, for a C function that takes both.
+    #[inline]
+    fn raw_buffer(
+        &self,
+        buf: &mut BufferRef<'_>,
+    ) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
+        buf.as_raw()
+    }
+}
