@@ -42,6 +42,15 @@ enum counter {
 	MEMORY_COPIED_LIMIT,
 	MEMORY_COPIED_REFERENCES,
 	PIPE_TO_MEMORY_COPIED,
+	POLICY_SOCKET_UNAUDITED,
+	POLICY_SOCKET_SETTING,
+	POLICY_FILE_UNAUDITED,
+	POLICY_FILE_SETTING,
+	POLICY_ACTOR_UNAUDITED,
+	POLICY_ACTOR_SETTING,
+	POLICY_SOURCE_SETTING,
+	CHECK_PAGES,
+	CHECK_CHANGED,
 	NR_COUNTERS,
 };
 
@@ -71,6 +80,15 @@ static const char *const names[NR_COUNTERS] = {
 	[MEMORY_COPIED_LIMIT] = "bytes.memory_to_pipe.copied.limit",
 	[MEMORY_COPIED_REFERENCES] = "bytes.memory_to_pipe.copied.references",
 	[PIPE_TO_MEMORY_COPIED] = "bytes.pipe_to_memory.copied",
+	[POLICY_SOCKET_UNAUDITED] = "bytes.policy.socket.unaudited",
+	[POLICY_SOCKET_SETTING] = "bytes.policy.socket.setting",
+	[POLICY_FILE_UNAUDITED] = "bytes.policy.file.unaudited",
+	[POLICY_FILE_SETTING] = "bytes.policy.file.setting",
+	[POLICY_ACTOR_UNAUDITED] = "bytes.policy.actor.unaudited",
+	[POLICY_ACTOR_SETTING] = "bytes.policy.actor.setting",
+	[POLICY_SOURCE_SETTING] = "bytes.policy.source.setting",
+	[CHECK_PAGES] = "check.pages",
+	[CHECK_CHANGED] = "check.changed",
 };
 
 struct counters {

@@ -1,0 +1,1003 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * fs.splice_zerocopy: which consumers of a pipe are handed pages that others can
+ * see, and which get copies.
+ *
+ * A task without privileges moves data of a file that it can only read, in each
+ * way that there is, to consumers that invert what they are given. The test
+ * looks at the file afterwards. With the value 2 the file must have changed:
+ * otherwise the test would prove nothing for the other values.
+ */
+#include "device_common.h"
+#include "splice_notify.h"
+
+#include <linux/if_alg.h>
+#include <linux/tls.h>
+#include <linux/vm_sockets.h>
+#include <sys/auxv.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define SYSCTL "/proc/sys/fs/splice_zerocopy"
+#define MODULE "splice_test_sinks"
+
+#define SPLICE_TEST_DIRECT	_IO('S', 1)
+#define SPLICE_TEST_SOCKET	_IO('S', 2)
+
+#define NOBODY 65534
+
+/* Two pages, the second one partly filled. */
+#define SOME 5000
+
+#define DATA 1
+
+#define SOL_TLS 282
+
+static int read_value(void)
+{
+	char text[16];
+
+	return read_text(SYSCTL, text, sizeof(text)) > 0 ? atoi(text) : -1;
+}
+
+static void set_value(struct __test_metadata *_metadata, int value)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%d", value);
+	ASSERT_EQ((ssize_t)strlen(text), write_text(SYSCTL, text));
+}
+
+enum sink {
+	WRITE_ITER,
+	ACTOR,
+	OWN,
+	LIAR,
+	SENDMSG,
+};
+
+static const char *const nodes[] = {
+	[WRITE_ITER] = "splice_test_write_iter",
+	[ACTOR] = "splice_test_actor",
+	[OWN] = "splice_test_own",
+	[LIAR] = "splice_test_liar",
+	[SENDMSG] = "splice_test_own",
+};
+
+FIXTURE(sink) {
+	int before;		/* the value of the sysctl */
+	int root;		/* a file that only root may write */
+	int file;		/* the same file, open for reading */
+	int out;		/* the consumer */
+	int p[2];
+	ssize_t page;
+};
+
+FIXTURE_VARIANT(sink) {
+	enum sink sink;
+	int value;
+};
+
+#define SINK(_name, _sink, _value)					\
+	FIXTURE_VARIANT_ADD(sink, _name) { .sink = _sink, .value = _value }
+
+SINK(write_iter_0, WRITE_ITER, 0);
+SINK(write_iter_1, WRITE_ITER, 1);
+SINK(write_iter_2, WRITE_ITER, 2);
+SINK(actor_0, ACTOR, 0);
+SINK(actor_1, ACTOR, 1);
+SINK(actor_2, ACTOR, 2);
+SINK(own_0, OWN, 0);
+SINK(own_1, OWN, 1);
+SINK(own_2, OWN, 2);
+SINK(liar_0, LIAR, 0);
+SINK(liar_1, LIAR, 1);
+SINK(liar_2, LIAR, 2);
+SINK(sendmsg_0, SENDMSG, 0);
+SINK(sendmsg_1, SENDMSG, 1);
+SINK(sendmsg_2, SENDMSG, 2);
+
+FIXTURE_SETUP(sink)
+{
+	int sv[2];
+
+	self->before = read_value();
+	if (self->before < 0)
+		SKIP(return, "the kernel has no fs.splice_zerocopy");
+	if (!have_node(nodes[variant->sink], MODULE))
+		SKIP(return, "the kernel has no module " MODULE);
+	self->page = page_size();
+	self->root = make_memfd(_metadata, 4 * self->page, DATA);
+	ASSERT_EQ(0, fchmod(self->root, 0444));
+	self->file = reopen(_metadata, self->root, O_RDONLY);
+	self->out = open_node(_metadata, nodes[variant->sink], O_WRONLY);
+	if (variant->sink == SENDMSG) {
+		make_unix_pair(_metadata, sv);
+		ASSERT_EQ(0, ioctl(self->out, SPLICE_TEST_SOCKET, sv[0]));
+		close(self->out);
+		self->out = sv[0];
+	}
+	make_pipe(_metadata, self->p);
+	set_value(_metadata, variant->value);
+}
+
+FIXTURE_TEARDOWN(sink)
+{
+	set_value(_metadata, self->before);
+}
+
+/* Whether the policy lets the consumer have the pages. */
+static bool gets_pages(enum sink sink, int value)
+{
+	return value == 2 || (value == 1 && sink == LIAR);
+}
+
+/* Starts a task without privileges. Returns 0 in it, and its PID otherwise. */
+static pid_t fork_nobody(struct __test_metadata *_metadata)
+{
+	pid_t pid = fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid && (setgid(NOBODY) || setuid(NOBODY)))
+		_exit(100);
+	return pid;
+}
+
+/* Expects that the task moved what it should. */
+static void expect_moved(struct __test_metadata *_metadata, pid_t pid)
+{
+	int status;
+
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status)) {
+		TH_LOG("the task failed at step %d", WEXITSTATUS(status));
+	}
+}
+
+/* Moves @len bytes from the pipe to the consumer. */
+static void drain(const FIXTURE_DATA(sink) *self, ssize_t len)
+{
+	while (len > 0) {
+		ssize_t n = xsplice(self->p[0], NULL, self->out, NULL, len, 0);
+
+		if (n <= 0)
+			_exit(99);
+		len -= n;
+	}
+	_exit(0);
+}
+
+/* Expects that @len bytes from @pos on are changed or not, as the policy says. */
+static void expect_file_bytes(struct __test_metadata *_metadata,
+			      const FIXTURE_DATA(sink) *self, enum sink sink,
+			      int value, loff_t pos, ssize_t len)
+{
+	char buf[4 * 4096];
+	ssize_t i, changed = 0;
+
+	ASSERT_EQ(len, pread(self->root, buf, len, pos));
+	for (i = 0; i < len; i++)
+		changed += buf[i] != pattern_byte(DATA, pos + i);
+	EXPECT_EQ(gets_pages(sink, value) ? len : 0, changed) {
+		TH_LOG("value %d: %zd of %zd bytes of the file changed", value,
+		       changed, len);
+	}
+}
+
+#define EXPECT_POLICY(_pos, _len)					\
+	expect_file_bytes(_metadata, self, variant->sink, variant->value, \
+			  _pos, _len)
+
+TEST_F(sink, splice)
+{
+	loff_t pos = 10;
+	pid_t pid;
+
+	pid = fork_nobody(_metadata);
+	if (!pid) {
+		if (xsplice(self->file, &pos, self->p[1], NULL, SOME, 0) != SOME)
+			_exit(1);
+		drain(self, SOME);
+	}
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(10, SOME);
+}
+
+TEST_F(sink, sendfile)
+{
+	loff_t pos = 10;
+	pid_t pid;
+
+	pid = fork_nobody(_metadata);
+	if (!pid)
+		_exit(xsendfile(self->out, self->file, &pos, SOME) != SOME);
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(10, SOME);
+}
+
+TEST_F(sink, tee)
+{
+	loff_t pos = 0;
+	int q[2];
+	pid_t pid;
+
+	make_pipe(_metadata, q);
+	pid = fork_nobody(_metadata);
+	if (!pid) {
+		if (xsplice(self->file, &pos, q[1], NULL, SOME, 0) != SOME)
+			_exit(1);
+		if (xtee(q[0], self->p[1], SOME, 0) != SOME)
+			_exit(2);
+		drain(self, SOME);
+	}
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(0, SOME);
+}
+
+/* Memory of a mapping that cannot be written to. */
+static void vmsplice_mapping(const FIXTURE_DATA(sink) *self, int flags)
+{
+	char *mem = mmap(NULL, 2 * self->page, PROT_READ, flags, self->file, 0);
+
+	if (mem == MAP_FAILED)
+		_exit(1);
+	if (xvmsplice1(self->p[1], mem + 10, SOME, 0) != SOME)
+		_exit(2);
+	drain(self, SOME);
+}
+
+TEST_F(sink, vmsplice_shared)
+{
+	pid_t pid;
+
+	pid = fork_nobody(_metadata);
+	if (!pid)
+		vmsplice_mapping(self, MAP_SHARED);
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(10, SOME);
+}
+
+TEST_F(sink, vmsplice_private)
+{
+	pid_t pid;
+
+	pid = fork_nobody(_metadata);
+	if (!pid)
+		vmsplice_mapping(self, MAP_PRIVATE);
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(10, SOME);
+}
+
+/* The pages arrive as those of a socket. */
+static void through_socket(const FIXTURE_DATA(sink) *self, const int sv[2])
+{
+	loff_t pos = 0;
+	ssize_t n, len;
+
+	if (xsendfile(sv[0], self->file, &pos, SOME) != SOME)
+		_exit(1);
+	for (len = 0; len < SOME; len += n) {
+		n = xsplice(sv[1], NULL, self->p[1], NULL, SOME - len, 0);
+		if (n <= 0)
+			_exit(2);
+	}
+	drain(self, SOME);
+}
+
+TEST_F(sink, tcp)
+{
+	int sv[2];
+	pid_t pid;
+
+	make_tcp_pair(_metadata, sv);
+	pid = fork_nobody(_metadata);
+	if (!pid)
+		through_socket(self, sv);
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(0, SOME);
+}
+
+TEST_F(sink, unix_stream)
+{
+	int sv[2];
+	pid_t pid;
+
+	make_unix_pair(_metadata, sv);
+	pid = fork_nobody(_metadata);
+	if (!pid)
+		through_socket(self, sv);
+	expect_moved(_metadata, pid);
+	EXPECT_POLICY(0, SOME);
+}
+
+/*
+ * The zero page, which is that of all holes and of memory that nobody has
+ * written to. The test inverts a few bytes, and inverts them again right away.
+ */
+TEST_F(sink, hole)
+{
+	char buf[16], again[16];
+	int hole, file, i;
+
+	hole = memfd_create("hole", 0);
+	ASSERT_LE(0, hole);
+	ASSERT_EQ(0, ftruncate(hole, self->page));
+	ASSERT_EQ(0, fchmod(hole, 0444));
+	file = reopen(_metadata, hole, O_RDONLY);
+	for (i = 0; i < 2; i++) {
+		loff_t pos = 4000;
+		pid_t pid = fork_nobody(_metadata);
+
+		if (!pid) {
+			if (xsplice(file, &pos, self->p[1], NULL, sizeof(buf),
+				    0) != sizeof(buf))
+				_exit(1);
+			drain(self, sizeof(buf));
+		}
+		expect_moved(_metadata, pid);
+		ASSERT_EQ((ssize_t)sizeof(buf),
+			  pread(hole, i ? again : buf, sizeof(buf), 4000));
+	}
+	EXPECT_EQ((ssize_t)sizeof(buf),
+		  match_byte(buf, sizeof(buf),
+			     gets_pages(variant->sink, variant->value) ? -1 : 0));
+	EXPECT_EQ((ssize_t)sizeof(buf), match_byte(again, sizeof(buf), 0));
+}
+
+/* The last bytes of the vDSO, which all processes share and nobody can write. */
+TEST_F(sink, vdso)
+{
+	char *vdso = (char *)getauxval(AT_SYSINFO_EHDR);
+	char before[16], after[16], again[16], *last;
+	int i;
+
+	ASSERT_NE(NULL, vdso);
+	last = vdso + self->page - sizeof(before);
+	/* Behind the section headers, in the padding of the last page. */
+	while (!mincore(last + sizeof(before), self->page, (void *)after))
+		last += self->page;
+	memcpy(before, last, sizeof(before));
+	for (i = 0; i < 2; i++) {
+		pid_t pid = fork_nobody(_metadata);
+
+		if (!pid) {
+			if (xvmsplice1(self->p[1], last, sizeof(before), 0) !=
+			    sizeof(before))
+				_exit(1);
+			drain(self, sizeof(before));
+		}
+		expect_moved(_metadata, pid);
+		memcpy(i ? again : after, last, sizeof(before));
+	}
+	EXPECT_EQ(gets_pages(variant->sink, variant->value),
+		  memcmp(before, after, sizeof(before)) != 0);
+	EXPECT_EQ(0, memcmp(before, again, sizeof(before)));
+}
+
+static ssize_t copies(void)
+{
+	return read_counter("bytes.policy.file.unaudited") +
+	       read_counter("bytes.policy.file.setting") +
+	       read_counter("bytes.policy.socket.unaudited") +
+	       read_counter("bytes.policy.socket.setting");
+}
+
+/*
+ * Pages that nobody else can see are not copied, unless the consumer takes the
+ * buffers itself and so gets a pipe of its own.
+ */
+TEST_F(sink, private)
+{
+	bool own = variant->sink == OWN || variant->sink == ACTOR;
+	ssize_t before = copies();
+
+	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
+	ASSERT_EQ(SOME, splice_full(self->p[0], self->out, SOME));
+	EXPECT_EQ(own && variant->value < 2 ? SOME : 0, copies() - before);
+}
+
+/* An actor of a module for splice_direct_to_actor(). */
+FIXTURE(direct) {
+	int before;
+	int out;
+};
+
+FIXTURE_VARIANT(direct) {
+	int value;
+};
+
+FIXTURE_VARIANT_ADD(direct, none) {
+	.value = 0,
+};
+
+FIXTURE_VARIANT_ADD(direct, audited) {
+	.value = 1,
+};
+
+FIXTURE_VARIANT_ADD(direct, all) {
+	.value = 2,
+};
+
+FIXTURE_SETUP(direct)
+{
+	self->before = read_value();
+	if (self->before < 0)
+		SKIP(return, "the kernel has no fs.splice_zerocopy");
+	if (!have_node(nodes[OWN], MODULE))
+		SKIP(return, "the kernel has no module " MODULE);
+	self->out = open_node(_metadata, nodes[OWN], O_WRONLY);
+	set_value(_metadata, variant->value);
+}
+
+FIXTURE_TEARDOWN(direct)
+{
+	set_value(_metadata, self->before);
+}
+
+TEST_F(direct, file)
+{
+	ssize_t page = page_size(), i, changed = 0;
+	int fd = make_memfd(_metadata, 2 * page, DATA);
+	char *buf = malloc(page);
+
+	ASSERT_NE(NULL, buf);
+	ASSERT_EQ(page, ioctl(self->out, SPLICE_TEST_DIRECT, fd));
+	ASSERT_EQ(page, pread(fd, buf, page, 0));
+	for (i = 0; i < page; i++)
+		changed += buf[i] != pattern_byte(DATA, i);
+	EXPECT_EQ(variant->value == 2 ? page : 0, changed);
+	free(buf);
+}
+
+enum protocol {
+	TCP,
+	TCP6,
+	UNIX_STREAM,
+	KTLS,
+	UDP,
+	RAW,
+	UNIX_DGRAM,
+	UNIX_SEQPACKET,
+	ALG,
+	VSOCK,
+	MPTCP,
+};
+
+FIXTURE(protocol) {
+	int before;
+	int sv[2];
+	int p[2];
+	char *mem;
+};
+
+FIXTURE_VARIANT(protocol) {
+	enum protocol protocol;
+	bool audited;
+};
+
+#define PROTOCOL(_name, _protocol, _audited)				\
+	FIXTURE_VARIANT_ADD(protocol, _name) {				\
+		.protocol = _protocol, .audited = _audited		\
+	}
+
+PROTOCOL(tcp, TCP, true);
+PROTOCOL(tcp6, TCP6, true);
+PROTOCOL(unix_stream, UNIX_STREAM, true);
+PROTOCOL(ktls, KTLS, true);
+PROTOCOL(udp, UDP, false);
+PROTOCOL(raw, RAW, false);
+PROTOCOL(unix_dgram, UNIX_DGRAM, false);
+PROTOCOL(unix_seqpacket, UNIX_SEQPACKET, false);
+PROTOCOL(alg, ALG, false);
+PROTOCOL(vsock, VSOCK, false);
+PROTOCOL(mptcp, MPTCP, false);
+
+/* Makes a connected pair over a listener on loopback. */
+static bool connect_pair(struct __test_metadata *_metadata, int family,
+			 int protocol, int sv[2])
+{
+	struct sockaddr_storage addr = { .ss_family = family };
+	struct sockaddr_in6 *in6 = (void *)&addr;
+	struct sockaddr_in *in = (void *)&addr;
+	struct sockaddr_vm *vm = (void *)&addr;
+	socklen_t len = sizeof(addr);
+	int l;
+
+	l = socket(family, SOCK_STREAM, protocol);
+	if (l < 0)
+		return false;
+	if (family == AF_INET) {
+		bring_up_loopback(_metadata, l);
+		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		len = sizeof(*in);
+	} else if (family == AF_INET6) {
+		bring_up_loopback(_metadata, l);
+		in6->sin6_addr = in6addr_loopback;
+		len = sizeof(*in6);
+	} else {
+		vm->svm_cid = VMADDR_CID_LOCAL;
+		vm->svm_port = VMADDR_PORT_ANY;
+		len = sizeof(*vm);
+	}
+	ASSERT_EQ(0, bind(l, (void *)&addr, len));
+	ASSERT_EQ(0, listen(l, 1));
+	ASSERT_EQ(0, getsockname(l, (void *)&addr, &len));
+	if (family == AF_VSOCK)
+		vm->svm_cid = VMADDR_CID_LOCAL;
+	sv[0] = socket(family, SOCK_STREAM, protocol);
+	ASSERT_LE(0, sv[0]);
+	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
+	sv[1] = accept(l, NULL, NULL);
+	ASSERT_LE(0, sv[1]);
+	close(l);
+	return true;
+}
+
+static void make_datagram_pair(struct __test_metadata *_metadata, int type,
+			       int protocol, int sv[2])
+{
+	struct sockaddr_in addr = { .sin_family = AF_INET };
+	socklen_t len = sizeof(addr);
+	int i;
+
+	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	for (i = 0; i < 2; i++) {
+		sv[i] = socket(AF_INET, type, protocol);
+		ASSERT_LE(0, sv[i]);
+	}
+	bring_up_loopback(_metadata, sv[0]);
+	ASSERT_EQ(0, bind(sv[1], (void *)&addr, len));
+	ASSERT_EQ(0, getsockname(sv[1], (void *)&addr, &len));
+	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
+}
+
+/* A cipher that AF_ALG encrypts with; the result can be read. */
+static bool make_alg(struct __test_metadata *_metadata, int sv[2])
+{
+	struct sockaddr_alg addr = {
+		.salg_family = AF_ALG,
+		.salg_type = "skcipher",
+		.salg_name = "ctr(aes)",
+	};
+	int fd;
+
+	fd = socket(AF_ALG, SOCK_SEQPACKET, 0);
+	if (fd < 0)
+		return false;
+	ASSERT_EQ(0, bind(fd, (void *)&addr, sizeof(addr)));
+	ASSERT_EQ(0, setsockopt(fd, SOL_ALG, ALG_SET_KEY, "0123456789abcdef",
+				16));
+	sv[0] = accept(fd, NULL, NULL);
+	ASSERT_LE(0, sv[0]);
+	sv[1] = dup(sv[0]);
+	close(fd);
+	return true;
+}
+
+static void start_tls(struct __test_metadata *_metadata, const int sv[2])
+{
+	struct tls12_crypto_info_aes_gcm_128 info = {
+		.info.version = TLS_1_2_VERSION,
+		.info.cipher_type = TLS_CIPHER_AES_GCM_128,
+		.key = "0123456789abcde",
+	};
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, setsockopt(sv[i], SOL_TCP, TCP_ULP, "tls", 4));
+		ASSERT_EQ(0, setsockopt(sv[i], SOL_TLS, i ? TLS_RX : TLS_TX,
+					&info, sizeof(info)));
+	}
+}
+
+FIXTURE_SETUP(protocol)
+{
+	bool there = true;
+
+	self->before = read_value();
+	if (self->before < 0)
+		SKIP(return, "the kernel has no fs.splice_zerocopy");
+	switch (variant->protocol) {
+	case TCP:
+	case KTLS:
+		make_tcp_pair(_metadata, self->sv);
+		if (variant->protocol == KTLS)
+			start_tls(_metadata, self->sv);
+		break;
+	case TCP6:
+		there = connect_pair(_metadata, AF_INET6, 0, self->sv);
+		break;
+	case UNIX_STREAM:
+		make_unix_pair(_metadata, self->sv);
+		break;
+	case UDP:
+		make_datagram_pair(_metadata, SOCK_DGRAM, 0, self->sv);
+		break;
+	case RAW:
+		make_datagram_pair(_metadata, SOCK_RAW, 253, self->sv);
+		break;
+	case UNIX_DGRAM:
+	case UNIX_SEQPACKET:
+		ASSERT_EQ(0, socketpair(AF_UNIX, variant->protocol == UNIX_DGRAM ?
+					SOCK_DGRAM : SOCK_SEQPACKET, 0,
+					self->sv));
+		break;
+	case ALG:
+		there = make_alg(_metadata, self->sv);
+		break;
+	case VSOCK:
+		there = connect_pair(_metadata, AF_VSOCK, 0, self->sv);
+		break;
+	case MPTCP:
+		there = connect_pair(_metadata, AF_INET, IPPROTO_MPTCP,
+				     self->sv);
+		break;
+	}
+	if (!there)
+		SKIP(return, "the kernel does not have this protocol");
+	make_pipe(_metadata, self->p);
+	self->mem = alloc_pattern(_metadata, 16 * page_size(), DATA);
+}
+
+FIXTURE_TEARDOWN(protocol)
+{
+	set_value(_metadata, self->before);
+}
+
+/* The bytes that sockets got as copies because of the policy. */
+static ssize_t socket_copies(int value)
+{
+	return read_counter(value ? "bytes.policy.socket.unaudited" :
+			    "bytes.policy.socket.setting");
+}
+
+/*
+ * Sends 16 short buffers of user memory, which make one message, and then data
+ * of the page cache.
+ */
+static void send_both(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(protocol) *self, enum protocol protocol,
+		      int value, ssize_t copied)
+{
+	ssize_t before, len = 16 * 10, head = protocol == RAW ? 20 : 0;
+	char buf[SOME + 100];
+	int i, file;
+	loff_t pos = 0;
+
+	set_value(_metadata, value);
+	for (i = 0; i < 16; i++)
+		ASSERT_EQ(10, xvmsplice1(self->p[1], self->mem + 10 * i, 10, 0));
+	before = socket_copies(value);
+	ASSERT_EQ(len, xsplice(self->p[0], NULL, self->sv[0], NULL, len, 0));
+	EXPECT_EQ(before + (copied ? len : 0), socket_copies(value));
+	/* One message. */
+	ASSERT_EQ(len + head, xread(self->sv[1], buf, sizeof(buf)));
+	if (protocol != ALG)
+		EXPECT_EQ(len, match_pattern(buf + head, len, DATA, 0));
+
+	file = make_memfd(_metadata, 2 * page_size(), DATA);
+	ASSERT_EQ(SOME, xsplice(file, &pos, self->p[1], NULL, SOME, 0));
+	before = socket_copies(value);
+	ASSERT_EQ(SOME, xsplice(self->p[0], NULL, self->sv[0], NULL, SOME, 0));
+	EXPECT_EQ(before + (copied ? SOME : 0), socket_copies(value));
+	if (protocol == TCP || protocol == TCP6 || protocol == KTLS ||
+	    protocol == UNIX_STREAM || protocol == VSOCK || protocol == MPTCP)
+		len = read_full(self->sv[1], buf, SOME);
+	else
+		len = xread(self->sv[1], buf, sizeof(buf));
+	ASSERT_EQ(SOME + head, len);
+	if (protocol != ALG)
+		EXPECT_EQ(SOME, match_pattern(buf + head, SOME, DATA, 0));
+	close(file);
+}
+
+TEST_F(protocol, all)
+{
+	ssize_t before = socket_copies(1) + socket_copies(0);
+
+	send_both(_metadata, self, variant->protocol, 2, 0);
+	EXPECT_EQ(before, socket_copies(1) + socket_copies(0));
+}
+
+TEST_F(protocol, audited)
+{
+	send_both(_metadata, self, variant->protocol, 1, !variant->audited);
+}
+
+TEST_F(protocol, none)
+{
+	send_both(_metadata, self, variant->protocol, 0, 1);
+}
+
+#define CHECK "/proc/sys/fs/splice_check"
+
+/* Files that nobody has open for writing, and the check. */
+FIXTURE(check) {
+	int before;		/* the value of fs.splice_zerocopy */
+	char path[PATH_MAX];
+	int file;		/* open for reading */
+	int out;		/* claims to be audited, and writes */
+	int null;
+	int p[2];
+	ssize_t pages;
+	ssize_t changed;
+};
+
+FIXTURE_VARIANT(check) {
+	enum end_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(check, ext4) {
+	.kind = END_EXT4,
+};
+
+FIXTURE_VARIANT_ADD(check, tmpfs) {
+	.kind = END_TMPFS,
+};
+
+FIXTURE_SETUP(check)
+{
+	const char *missing = end_missing(variant->kind);
+	int fd;
+
+	self->before = read_value();
+	if (access(CHECK, F_OK))
+		SKIP(return, "the kernel has no fs.splice_check");
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	if (!have_node(nodes[LIAR], MODULE))
+		SKIP(return, "the kernel has no module " MODULE);
+	self->out = open_node(_metadata, nodes[LIAR], O_WRONLY);
+	self->null = open("/dev/null", O_WRONLY);
+	ASSERT_LE(0, self->null);
+	snprintf(self->path, sizeof(self->path), "%s/checked.%d",
+		 end_dir(_metadata, variant->kind), getpid());
+	fd = open(self->path, O_RDWR | O_CREAT | O_EXCL, 0444);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(3 * page_size(), write_pattern(fd, 3 * page_size(), DATA, 0));
+	ASSERT_EQ(0, fsync(fd));
+	close(fd);
+	self->file = open(self->path, O_RDONLY);
+	ASSERT_LE(0, self->file);
+	make_pipe(_metadata, self->p);
+	set_value(_metadata, 1);
+	ASSERT_EQ(1, write_text(CHECK, "1"));
+	self->pages = read_counter("check.pages");
+	self->changed = read_counter("check.changed");
+}
+
+FIXTURE_TEARDOWN(check)
+{
+	ASSERT_EQ(1, write_text(CHECK, "0"));
+	set_value(_metadata, self->before);
+	unlink(self->path);
+}
+
+/* Passes two pages of the file to @out. */
+static void pass_pages(struct __test_metadata *_metadata,
+		       const FIXTURE_DATA(check) *self, int out)
+{
+	ssize_t len = 2 * page_size();
+	loff_t pos = 0;
+
+	ASSERT_EQ(len, xsplice(self->file, &pos, self->p[1], NULL, len, 0));
+	ASSERT_EQ(len, splice_full(self->p[0], out, len));
+	ASSERT_EQ(self->pages + 2, read_counter("check.pages"));
+}
+
+/* Returns how many pages the check has found, after it has looked at all. */
+static ssize_t found(const FIXTURE_DATA(check) *self)
+{
+	usleep(1000 * 1000);
+	return read_counter("check.changed") - self->changed;
+}
+
+TEST_F(check, unchanged)
+{
+	pass_pages(_metadata, self, self->null);
+	EXPECT_EQ(0, found(self));
+}
+
+/* The control: a consumer that claims to be audited, and writes. */
+TEST_F(check, changed)
+{
+	pass_pages(_metadata, self, self->out);
+	EXPECT_EQ(2, found(self));
+}
+
+/* With the policy, pages do not reach a consumer that is not audited. */
+TEST_F(check, copied)
+{
+	int out = open_node(_metadata, nodes[WRITE_ITER], O_WRONLY);
+	ssize_t len = 2 * page_size();
+	loff_t pos = 0;
+
+	ASSERT_EQ(len, xsplice(self->file, &pos, self->p[1], NULL, len, 0));
+	ASSERT_EQ(len, splice_full(self->p[0], out, len));
+	EXPECT_EQ(self->pages, read_counter("check.pages"));
+	EXPECT_EQ(0, found(self));
+}
+
+TEST_F(check, pwrite)
+{
+	int fd;
+
+	pass_pages(_metadata, self, self->null);
+	fd = open(self->path, O_WRONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(1, pwrite(fd, "", 1, 10));
+	close(fd);
+	EXPECT_EQ(0, found(self));
+}
+
+/* tmpfs changes no time stamp for stores through a mapping. */
+TEST_F(check, mmap)
+{
+	char *mem;
+	int fd;
+
+	pass_pages(_metadata, self, self->null);
+	fd = open(self->path, O_RDWR);
+	ASSERT_LE(0, fd);
+	mem = mmap(NULL, page_size(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	close(fd);
+	mem[10]++;
+	munmap(mem, page_size());
+	EXPECT_EQ(0, found(self));
+}
+
+/* This zeroes the rest of the first page. */
+TEST_F(check, truncate)
+{
+	pass_pages(_metadata, self, self->null);
+	ASSERT_EQ(0, truncate(self->path, 10));
+	ASSERT_EQ(0, truncate(self->path, 2 * page_size()));
+	EXPECT_EQ(0, found(self));
+}
+
+TEST_F(check, punch)
+{
+	int fd;
+
+	pass_pages(_metadata, self, self->null);
+	fd = open(self->path, O_WRONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			       10, page_size()));
+	close(fd);
+	EXPECT_EQ(0, found(self));
+}
+
+TEST_F(check, direct)
+{
+	void *mem = aligned_alloc(page_size(), page_size());
+	int fd;
+
+	ASSERT_NE(NULL, mem);
+	pass_pages(_metadata, self, self->null);
+	fd = open(self->path, O_WRONLY | O_DIRECT);
+	ASSERT_LE(0, fd);
+	memset(mem, 1, page_size());
+	ASSERT_EQ(page_size(), pwrite(fd, mem, page_size(), 0));
+	close(fd);
+	EXPECT_EQ(0, found(self));
+}
+
+FIXTURE(policy) {
+	int before;
+};
+
+FIXTURE_SETUP(policy)
+{
+	self->before = read_value();
+	if (self->before < 0)
+		SKIP(return, "the kernel has no fs.splice_zerocopy");
+}
+
+FIXTURE_TEARDOWN(policy)
+{
+	set_value(_metadata, self->before);
+}
+
+TEST_F(policy, sysctl)
+{
+	int value;
+
+	for (value = 0; value <= 2; value++) {
+		set_value(_metadata, value);
+		EXPECT_EQ(value, read_value());
+	}
+	EXPECT_EQ(-EINVAL, write_text(SYSCTL, "3"));
+	EXPECT_EQ(-EINVAL, write_text(SYSCTL, "-1"));
+	EXPECT_EQ(2, read_value());
+}
+
+/* The policy is everybody's, so only root of the host may change it. */
+TEST_F(policy, unprivileged)
+{
+	pid_t pid = fork_nobody(_metadata);
+	int status;
+
+	if (!pid)
+		_exit(write_text(SYSCTL, "2") != -EACCES);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
+/* The memory is reported when the copy is made, not when it was received. */
+TEST_F(policy, notify)
+{
+	char *mem = aligned_alloc(page_size(), page_size());
+	int sv[2], p[2], value;
+	ssize_t len = page_size();
+
+	ASSERT_NE(NULL, mem);
+	fill_pattern(mem, len, DATA, 0);
+	make_pipe(_metadata, p);
+	if (!have_notify(p[0]))
+		SKIP(return, "the kernel has no SPLICE_F_NOTIFY");
+	make_unix_pair(_metadata, sv);
+	for (value = 0; value <= 2; value++) {
+		char buf[4096];
+
+		set_value(_metadata, value);
+		ASSERT_EQ(len, xnotify(p[1], mem, len));
+		ASSERT_EQ(len, splice_full(p[0], sv[0], len));
+		EXPECT_EQ(value + 1, released(p[0]));
+		ASSERT_EQ(len, read_full(sv[1], buf, len));
+		EXPECT_EQ(len, match_pattern(buf, len, DATA, 0));
+	}
+	free(mem);
+}
+
+static bool stop_toggling;
+
+static void *toggle(void *arg)
+{
+	static const char *const values[] = { "0", "1", "2" };
+	long i;
+
+	for (i = 0; !__atomic_load_n(&stop_toggling, __ATOMIC_SEQ_CST); i++)
+		write_text(SYSCTL, values[i % 3]);
+	return (void *)i;
+}
+
+/* Data is the same, whatever the value is during a transfer. */
+TEST_F(policy, toggle)
+{
+	ssize_t len = 40000, total = 100;
+	pthread_t thread;
+	int tcp[2], udp[2], p[2], file;
+	char *buf = malloc(len);
+	void *times;
+	ssize_t i;
+
+	ASSERT_NE(NULL, buf);
+	make_tcp_pair(_metadata, tcp);
+	make_datagram_pair(_metadata, SOCK_DGRAM, 0, udp);
+	make_pipe(_metadata, p);
+	file = make_memfd(_metadata, len, DATA);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, toggle, NULL));
+	for (i = 0; i < total; i++) {
+		loff_t pos = 0;
+
+		ASSERT_EQ(len, xsplice(file, &pos, p[1], NULL, len, 0));
+		ASSERT_EQ(len, xsplice(p[0], NULL, udp[0], NULL, len, 0));
+		ASSERT_EQ(len, xread(udp[1], buf, len));
+		ASSERT_EQ(len, match_pattern(buf, len, DATA, 0));
+		pos = 0;
+		ASSERT_EQ(len, xsendfile(tcp[0], file, &pos, len));
+		ASSERT_EQ(len, read_full(tcp[1], buf, len));
+		ASSERT_EQ(len, match_pattern(buf, len, DATA, 0));
+	}
+	__atomic_store_n(&stop_toggling, true, __ATOMIC_SEQ_CST);
+	ASSERT_EQ(0, pthread_join(thread, &times));
+	EXPECT_LT(3, (long)times);
+	free(buf);
+}
+
+TEST_HARNESS_MAIN
