@@ -172,8 +172,7 @@ pub(crate) fn iter_file_splice_write(
     let mut vecs = KVec::<BioVec>::new();
     vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
     let mut progress = Progress::default();
-    // A terminal copies what it is given, so it counts as audited.
-    if is_terminal(file) && policy::must_copy(|| true).is_none() {
+    if is_terminal(file) && policy::must_copy(|| file.is_audited()).is_none() {
         let vecs = vecs.spare_capacity_mut();
         let ret = write_all(pipe, file, pos, len, flags, vecs, &mut progress);
         Counter::PipeToFileCopied.add(progress.bytes);

@@ -41,7 +41,7 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
  * Another such flag: ->write_iter heeds IOCB_NOWAIT, and ->poll reports when there
  * is room.
  */
-#define FOP_SPLICE_NOWAIT	((__force fop_flags_t)(1U << 30))
+#define FOP_SPLICE_NOWAIT	((__force fop_flags_t)(1U << 29))
 
 /*
  * A flag that splice(2) passes to ->splice_read of a socket: the function does not

@@ -15,7 +15,7 @@ struct pipe_inode_info;
 /*
  * A flag in file_operations::fop_flags: write_iter and splice_write, and
  * everything that they pass pages to, only read these pages. The bit is far from
- * those that fs.h uses.
+ * those that fs.h uses; rust_splice.h has the bits beside it.
  */
 #define FOP_MAY_SPLICE		((__force fop_flags_t)(1U << 30))
 
