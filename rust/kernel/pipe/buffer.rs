@@ -73,8 +73,8 @@ pub enum Provenance {
 ///
 /// A buffer owns exactly one reference to the memory that it describes. Moving the buffer moves the
 /// reference, dropping it gives the reference back, and [`try_clone`](Self::try_clone) takes
-/// another one. The page can be read only; the one way to write to it is
-/// [`try_steal`](Self::try_steal), which takes the page over.
+/// another one. The page can be read only, with two exceptions: [`try_steal`](Self::try_steal) takes
+/// the page over, and a sink may write to a page that [is private](Self::is_private).
 ///
 /// A buffer may span several physically contiguous pages; do not assume that `offset + len <=
 /// PAGE_SIZE`.
