@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # series.py LINUX-VERSION [check [--tap] | hooks | export]: the part of scripts/series that runs
-# in the tool root.
+# in the tool root. The standard input is the list of this repository's files that belong
+# in the kernel.
 
 import csv
 import filecmp
@@ -308,7 +309,7 @@ class Report:
 def main():
     version, *arguments = sys.argv[1:]
     report = Report("--tap" in arguments)
-    overlay = (OUT / "overlay").read_text().split("\n")[:-1]
+    overlay = sys.stdin.read().split("\n")[:-1]
     patches = [Patch(path) for path in sorted(TOP.glob("patches/[0-9]*.patch"))]
     series = report.check("each file and patch is in one commit", Series, patches, overlay)
     if series is None:
