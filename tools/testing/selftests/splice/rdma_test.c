@@ -1377,6 +1377,9 @@ TEST_F_TIMEOUT(args, ten_connections, 120)
 	self->listen.backlog = CONNECTIONS;
 	self->listen.receive_bytes = 256 * 1024;
 	self->connect.receive_bytes = 256 * 1024;
+	/* On a debug kernel one of them may be silent for long. */
+	self->listen.keepalive_ms = 60000;
+	self->connect.keepalive_ms = 60000;
 	self->connect.flags = RDMA_SPLICE_NONBLOCK;
 	passive = LISTEN(&self->listen);
 	ASSERT_LE(0, passive);
