@@ -24,6 +24,10 @@ run-rdma: tools ## Boots two guests and sends a file from one to the other over 
 	@scripts/kernel rdma
 	@scripts/run-rdma
 
+run-drm: tools ## Shows a picture from spliced pages on emulated displays, and compares all pixels
+	@scripts/kernel drm
+	@scripts/run-drm
+
 bench: tools ## Counts instructions per operation, for Rust and stock C
 	@scripts/kernel c
 	@scripts/kernel rust
@@ -90,7 +94,7 @@ update: ## Runs all tests with the newest kernel and tools, and locks these vers
 tree: tools ## Prepares build/linux: kernel source, patches, overlay; or LINUX=DIR, a kernel tree of yours
 	@$(if $(LINUX),scripts/apply-to "$(LINUX)",scripts/tree)
 
-kernel: tools ## Builds KERNEL=rust|c|full|full-c|debug|kcsan|um-rust|um-c; with LINUX=DIR in that tree
+kernel: tools ## Builds KERNEL=rust|c|drm|full|full-c|debug|kcsan|um-rust|um-c; with LINUX=DIR in that tree
 	@LINUX="$(LINUX)" scripts/kernel $(KERNEL)
 
 series: tools ## Writes the patches that maintainers get to build/series/patches, and checks them
