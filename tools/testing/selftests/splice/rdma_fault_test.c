@@ -120,7 +120,9 @@ FIXTURE_SETUP(rdma_fault)
 	if (variant->call == SPLICE_IN)
 		s->c = rdma_pair_with(_metadata,
 				      rdma_address(variant->kind, AF_INET),
-				      s->connect, s->listen);
+				      s->connect, (struct rdma_splice_listen) {
+					      .receive_bytes = MEMORY,
+				      });
 }
 
 FIXTURE_TEARDOWN(rdma_fault)
