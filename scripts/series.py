@@ -186,7 +186,7 @@ def new_tree(name, version):
 
 def commit_all(series, tree):
     for commit in series.commits:
-        for patch in commit.patches:
+        for patch in sorted(commit.patches, key=lambda patch: patch.path.name):
             try:
                 run("patch", "-p1", "--force", "--no-backup-if-mismatch", cwd=tree, data=patch.path.read_text())
             except Problem as problem:
