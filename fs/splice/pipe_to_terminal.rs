@@ -14,7 +14,9 @@ use kernel::{
     },
     pipe::{Pipe, PipeRing},
     prelude::*,
-    splice::{wait_for_data, wait_for_file, BioVec, Deadline, Progress, SpliceFlags, Tries, Waited},
+    splice::{
+        wait_for_data, wait_for_file, BioVec, Deadline, Progress, SpliceFlags, Tries, Waited,
+    },
     sync::poll::PollEvent,
 };
 

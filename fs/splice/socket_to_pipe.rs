@@ -42,9 +42,7 @@ pub(crate) fn splice_socket_to_pipe(
 ) -> Result<usize> {
     match fill(file, pipe, pos, len, flags, flags.no_wait())? {
         Filled::Done(bytes) => Ok(bytes),
-        Filled::WouldWait { moved, wanted } => {
-            wait_and_fill(file, pipe, pos, moved, wanted, flags)
-        }
+        Filled::WouldWait { moved, wanted } => wait_and_fill(file, pipe, pos, moved, wanted, flags),
     }
 }
 

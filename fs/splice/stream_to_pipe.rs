@@ -11,7 +11,12 @@
 #![forbid(unsafe_code)]
 
 use crate::file_to_pipe::{
-    bypasses_splice_read, count, fill_once, read, read_pages, MAX_RW_COUNT, //
+    bypasses_splice_read,
+    count,
+    fill_once,
+    read,
+    read_pages,
+    MAX_RW_COUNT, //
 };
 use kernel::{
     fs::{file::Offset, LocalFile},

@@ -54,7 +54,7 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
  * A function that does not know the flag waits with the pipe locked.
  */
 #ifdef CONFIG_RUST_SPLICE
-#define SPLICE_F_NOWAIT		(1U << 30)
+#define SPLICE_F_NOWAIT		0x40000000U
 #else
 #define SPLICE_F_NOWAIT		0U
 #endif

@@ -244,10 +244,8 @@ impl Socket {
         deadline: Deadline,
     ) -> Waited {
         // Urgent data ends a read from TCP with 0 bytes.
-        let events = PollEvent::In
-            | PollEvent::InNormal
-            | PollEvent::Priority
-            | PollEvent::ReadHangUp;
+        let events =
+            PollEvent::In | PollEvent::InNormal | PollEvent::Priority | PollEvent::ReadHangUp;
         self.wait(file, pipe, events, false, deadline)
     }
 

@@ -66,7 +66,11 @@ impl PipeRing<'_> {
     /// `leave_one` is true and the pipe has more than one. There must be no reservation.
     fn reserve(&mut self, n: u32, leave_one: bool) -> u32 {
         let size = self.size();
-        let most = if leave_one && size > 1 { size - 1 } else { size };
+        let most = if leave_one && size > 1 {
+            size - 1
+        } else {
+            size
+        };
         let granted = n.min(most).min(self.space());
         self.set_max_usage(size - granted);
         granted

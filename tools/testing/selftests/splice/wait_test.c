@@ -109,7 +109,9 @@ static void waiter_open(struct __test_metadata *_metadata, struct waiter *w,
 {
 	make_fifo(_metadata, w->p);
 	make_pipe(_metadata, w->q);
-	w->end[0] = w->end[1] = w->file = -1;
+	w->end[0] = -1;
+	w->end[1] = -1;
+	w->file = -1;
 	if (kind == FROM_TCP || kind == TO_TCP)
 		make_tcp_pair(_metadata, w->end);
 	if (kind == FROM_UNIX || kind == TO_UNIX)
@@ -333,28 +335,74 @@ FIXTURE_VARIANT(others) {
 	bool c_locks;
 };
 
-#define WAITER(name, waiter, locks)			\
-FIXTURE_VARIANT_ADD(others, name) {			\
-	.kind = waiter,					\
-	.c_locks = locks,				\
-}
+FIXTURE_VARIANT_ADD(others, empty_tcp_to_pipe) {
+	.kind = FROM_TCP,
+	.c_locks = true,
+};
 
-WAITER(empty_tcp_to_pipe, FROM_TCP, true);
-WAITER(empty_unix_to_pipe, FROM_UNIX, true);
-WAITER(empty_terminal_to_pipe, FROM_TTY, true);
-WAITER(pipe_to_full_tcp, TO_TCP, true);
-WAITER(pipe_to_full_unix, TO_UNIX, true);
-WAITER(pipe_to_full_terminal, TO_TTY, true);
-WAITER(empty_pipe_to_pipe, PIPE_EMPTY, false);
-WAITER(pipe_to_full_pipe, PIPE_FULL, false);
-WAITER(tee_empty_pipe, TEE_EMPTY, false);
-WAITER(tee_to_full_pipe, TEE_FULL, false);
-WAITER(empty_pipe_to_file, TO_FILE, false);
-WAITER(vmsplice_to_full_pipe, VMSPLICE_FULL, false);
-WAITER(vmsplice_from_empty_pipe, VMSPLICE_EMPTY, false);
+FIXTURE_VARIANT_ADD(others, empty_unix_to_pipe) {
+	.kind = FROM_UNIX,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, empty_terminal_to_pipe) {
+	.kind = FROM_TTY,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, pipe_to_full_tcp) {
+	.kind = TO_TCP,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, pipe_to_full_unix) {
+	.kind = TO_UNIX,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, pipe_to_full_terminal) {
+	.kind = TO_TTY,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, empty_pipe_to_pipe) {
+	.kind = PIPE_EMPTY,
+};
+
+FIXTURE_VARIANT_ADD(others, pipe_to_full_pipe) {
+	.kind = PIPE_FULL,
+};
+
+FIXTURE_VARIANT_ADD(others, tee_empty_pipe) {
+	.kind = TEE_EMPTY,
+};
+
+FIXTURE_VARIANT_ADD(others, tee_to_full_pipe) {
+	.kind = TEE_FULL,
+};
+
+FIXTURE_VARIANT_ADD(others, empty_pipe_to_file) {
+	.kind = TO_FILE,
+};
+
+FIXTURE_VARIANT_ADD(others, vmsplice_to_full_pipe) {
+	.kind = VMSPLICE_FULL,
+};
+
+FIXTURE_VARIANT_ADD(others, vmsplice_from_empty_pipe) {
+	.kind = VMSPLICE_EMPTY,
+};
+
 /* And two that are not among these. */
-WAITER(empty_messages_to_pipe, FROM_DGRAM, true);
-WAITER(pipe_to_full_messages, TO_DGRAM, true);
+FIXTURE_VARIANT_ADD(others, empty_messages_to_pipe) {
+	.kind = FROM_DGRAM,
+	.c_locks = true,
+};
+
+FIXTURE_VARIANT_ADD(others, pipe_to_full_messages) {
+	.kind = TO_DGRAM,
+	.c_locks = true,
+};
 
 FIXTURE_SETUP(others)
 {
@@ -481,7 +529,8 @@ static void file_waiter(struct __test_metadata *_metadata, struct waiter *w)
 
 	make_pipe(_metadata, w->p);
 	make_pipe(_metadata, w->q);
-	w->end[0] = w->end[1] = -1;
+	w->end[0] = -1;
+	w->end[1] = -1;
 	w->file = open(file_path, O_CREAT | O_WRONLY, 0600);
 	ASSERT_LE(0, w->file);
 	job = job_splice(w->p[0], w->file, SOME);
@@ -688,6 +737,12 @@ TEST_F(socket_wait, receive_signal)
 	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
 }
 
+static void expect_data(struct __test_metadata *_metadata, int fd, ssize_t len,
+			loff_t pos)
+{
+	EXPECT_EQ(len, read_pattern(fd, len, DATA, pos));
+}
+
 /* SO_RCVLOWAT: less data does not end the wait. */
 TEST_F(socket_wait, receive_low_mark)
 {
@@ -700,16 +755,14 @@ TEST_F(socket_wait, receive_low_mark)
 	usleep(100000);
 	job_wait_blocked(&job);
 	/* Stock C has the pipe locked. */
-	if (!variant->tcp && have_counters()) {
-		EXPECT_EQ(4, read_pattern(self->p[0], 4, DATA, 0));
-	}
+	if (!variant->tcp && have_counters())
+		expect_data(_metadata, self->p[0], 4, 0);
 	ASSERT_EQ(8, write_pattern(self->sv[0], 8, DATA, 4));
 	EXPECT_EQ(12, job_finish(_metadata, &job));
-	if (!variant->tcp && have_counters()) {
-		EXPECT_EQ(8, read_pattern(self->p[0], 8, DATA, 4));
-	} else {
-		EXPECT_EQ(12, read_pattern(self->p[0], 12, DATA, 0));
-	}
+	if (!variant->tcp && have_counters())
+		expect_data(_metadata, self->p[0], 8, 4);
+	else
+		expect_data(_metadata, self->p[0], 12, 0);
 }
 
 /* The time-out is for the whole call, and not for each part of the data. */
@@ -808,11 +861,11 @@ TEST_F(socket_wait, receive_nonblock)
 /* The flag that splice passes to sockets is not for user space. */
 TEST_F(socket_wait, internal_flag)
 {
-	int bit;
+	unsigned int flag;
 
-	for (bit = 5; bit < 32; bit++) {
+	for (flag = 0x20; flag; flag <<= 1) {
 		EXPECT_EQ(-EINVAL, xsplice(self->sv[1], NULL, self->p[1], NULL,
-					   SOME, 1U << bit));
+					   SOME, flag));
 	}
 }
 
@@ -1003,7 +1056,7 @@ TEST_F(socket_wait, data_taken_meanwhile)
  */
 
 #define TASKS 4
-#define TOTAL (1 << 20)
+#define TOTAL 1048576
 
 /* Splices from @in to @out until the end of the data. */
 static void *copy_until_end(void *arg)
@@ -1043,6 +1096,9 @@ static void expect_in_order(struct __test_metadata *_metadata, int write_to,
 
 TEST_F_TIMEOUT(socket_wait, order_of_receivers, 120)
 {
+	/* The last data stays in the pipe until there is more. */
+	if (!have_counters())
+		XFAIL(return, LOCKED);
 	expect_in_order(_metadata, self->sv[0], self->sv[1], self->p[1],
 			self->p[0]);
 }
