@@ -5,7 +5,9 @@
 
 #![forbid(unsafe_code)]
 
-use crate::{file_to_pipe::splice_file_to_pipe, pipe_to_file, pipe_to_pipe};
+#[cfg(CONFIG_NET)]
+use crate::socket_to_pipe;
+use crate::{file_to_pipe, pipe_to_file, pipe_to_pipe, stream_to_pipe};
 use kernel::{
     fs::{
         file::{
@@ -28,6 +30,29 @@ fn inherit_nonblock(flags: SpliceFlags, files: &[&LocalFile]) -> SpliceFlags {
     } else {
         flags
     }
+}
+
+/// Waits for room in `pipe`, reads up to `len` bytes from `file` into it, and wakes the readers of
+/// the pipe. Waits for a socket or another stream with the pipe unlocked. C:
+/// `splice_file_to_pipe`.
+///
+/// Returns the errors of [`file_to_pipe::fill_once`]. For a stream also [`EAGAIN`] if another
+/// task waits for a stream to fill the pipe, and `flags` do not allow to wait.
+pub(crate) fn splice_file_to_pipe(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    #[cfg(CONFIG_NET)]
+    if socket_to_pipe::is_socket_with_pages(file) {
+        return socket_to_pipe::splice_socket_to_pipe(file, pipe, pos, len, flags);
+    }
+    if stream_to_pipe::is_stream(file) {
+        return stream_to_pipe::splice_stream_to_pipe(file, pipe, pos, len, flags);
+    }
+    file_to_pipe::fill_once(file, pipe, pos, len, flags)
 }
 
 /// Moves up to `len` bytes between two files, at least one of which is a pipe. C: `do_splice`.

@@ -204,7 +204,7 @@ pub(crate) unsafe extern "C" fn splice_file_to_pipe(
         )
     };
     let flags = SpliceFlags::from_kernel(flags);
-    from_size(file_to_pipe::splice_file_to_pipe(
+    from_size(dispatch::splice_file_to_pipe(
         file, &mut pipe, pos, len, flags,
     ))
 }

@@ -4,9 +4,6 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(CONFIG_NET)]
-use crate::socket_to_pipe;
-use crate::stream_to_pipe;
 use kernel::{
     fs::{file::Offset, LocalFile},
     page::{PAGE_SHIFT, PAGE_SIZE},
@@ -26,29 +23,6 @@ use kernel::{
 /// The largest number of bytes that one read or write moves: `INT_MAX`, rounded down to whole
 /// pages. C: `MAX_RW_COUNT`.
 pub(crate) const MAX_RW_COUNT: usize = i32::MAX as usize & !(PAGE_SIZE - 1);
-
-/// Waits for room in `pipe`, reads up to `len` bytes from `file` into it, and wakes the readers of
-/// the pipe. Waits for a socket or another stream with the pipe unlocked. C:
-/// `splice_file_to_pipe`.
-///
-/// Returns the errors of [`wait_for_room`] and [`read`]. For a stream also [`EAGAIN`] if another
-/// task waits for a stream to fill the pipe, and `flags` do not allow to wait.
-pub(crate) fn splice_file_to_pipe(
-    file: &LocalFile,
-    pipe: &mut Pipe<'_>,
-    pos: &mut Offset,
-    len: usize,
-    flags: SpliceFlags,
-) -> Result<usize> {
-    #[cfg(CONFIG_NET)]
-    if socket_to_pipe::is_socket_with_pages(file) {
-        return socket_to_pipe::splice_socket_to_pipe(file, pipe, pos, len, flags);
-    }
-    if stream_to_pipe::is_stream(file) {
-        return stream_to_pipe::splice_stream_to_pipe(file, pipe, pos, len, flags);
-    }
-    fill_once(file, pipe, pos, len, flags)
-}
 
 /// Waits for room in `pipe`, reads up to `len` bytes once, with the pipe locked, and wakes the
 /// readers of the pipe. Returns the errors of [`wait_for_room`] and [`read`].

@@ -5,7 +5,7 @@
 
 #![forbid(unsafe_code)]
 
-use crate::pipe_to_file::write_some;
+use crate::write_some::write_some;
 use core::mem::MaybeUninit;
 use kernel::{
     fs::{

@@ -21,7 +21,7 @@ use crate::file_to_pipe::{
 use kernel::{
     fs::{file::Offset, LocalFile},
     page::{PAGE_SHIFT, PAGE_SIZE},
-    pipe::{Filler, Pipe, PipeRing, PrivatePipe, ReservedRoom},
+    pipe::{reserved::ReservedRoom, Filler, Pipe, PipeRing, PrivatePipe},
     prelude::*,
     splice::{interrupted, wait_for_room, PageArray, SpliceFlag, SpliceFlags}, //
 };

@@ -35,7 +35,7 @@ mod index;
 mod ops;
 mod page;
 mod private;
-mod reserved;
+pub mod reserved;
 mod ring;
 mod transfer;
 
@@ -45,7 +45,6 @@ pub use filler::{Filler, Vacancy};
 pub use index::Indices;
 pub use ops::{OpsTable, PipeBufOperations, PipeBufferOps, Stolen};
 pub use page::{OwnedFolio, OwnedPage};
-pub use reserved::ReservedRoom;
 pub use ring::{BufferRef, PipeRing};
 
 /// The number of buffers that a pipe can hold by default, that is, unless `F_SETPIPE_SZ` changed

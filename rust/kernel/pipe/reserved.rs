@@ -93,7 +93,7 @@ impl PipeRing<'_> {
 /// ```
 /// use kernel::{
 ///     fs::LocalFile,
-///     pipe::{OwnedPage, Pipe, PipeBuffer, ReservedRoom},
+///     pipe::{reserved::ReservedRoom, OwnedPage, Pipe, PipeBuffer},
 ///     prelude::*,
 /// };
 ///

@@ -157,6 +157,52 @@ fn feed_watched(
     feed(ring, len, progress, actor)
 }
 
+/// An actor that is given copies of the pages that others can see.
+struct CopyingActor<'a, A> {
+    actor: &'a mut A,
+    copied: usize,
+}
+
+impl<'a, A: Actor> CopyingActor<'a, A> {
+    fn new(actor: &'a mut A) -> Self {
+        Self { actor, copied: 0 }
+    }
+
+    /// Returns how many bytes of copies the actor has taken.
+    fn copied(&self) -> usize {
+        self.copied
+    }
+}
+
+impl<A: Actor> Actor for CopyingActor<'_, A> {
+    fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize> {
+        if buf.is_private() {
+            return self.actor.take(buf, len);
+        }
+        let mut taken = 0;
+        while taken < len {
+            let mut copy = match policy::copy_part(&buf, taken, len - taken) {
+                Ok(copy) => copy,
+                // Bytes that the actor took are not lost by a later error.
+                Err(_) if taken > 0 => break,
+                Err(err) => return Err(err),
+            };
+            let most = copy.len();
+            let n = match self.actor.take(buf.with(&mut copy), most) {
+                Ok(n) => n.min(most),
+                Err(_) if taken > 0 => break,
+                Err(err) => return Err(err),
+            };
+            taken += n;
+            if n < most {
+                break;
+            }
+        }
+        self.copied += taken;
+        Ok(taken)
+    }
+}
+
 /// Does the same as [`feed`], with copies of the pages that others can see.
 #[cold]
 #[inline(never)]
@@ -167,7 +213,7 @@ fn feed_copies(
     actor: &mut impl Actor,
     reason: policy::Reason,
 ) -> Result<bool> {
-    let mut copying = policy::CopyingActor::new(actor);
+    let mut copying = CopyingActor::new(actor);
     let ret = feed(ring, len, progress, &mut copying);
     let bytes = copying.copied();
     actor.took_copies(bytes);

@@ -18,11 +18,11 @@
 //! [`Socket::is_audited`]: crate::net::Socket::is_audited
 //! [`LocalFile::is_audited`]: crate::fs::LocalFile::is_audited
 
-use super::{Actor, BioVec, Counter, FreshPages, PageArray, Pieces};
+use super::{BioVec, Counter, FreshPages, PageArray, Pieces};
 use crate::{
     bindings,
     page::PAGE_SIZE,
-    pipe::{BufferRef, PipeBuffer, PipeRing, Provenance},
+    pipe::{PipeBuffer, PipeRing, Provenance},
     prelude::*,
     static_branch_unlikely,
     sync::atomic::{ordering::Relaxed, Atomic},
@@ -216,54 +216,8 @@ pub fn copy_page_cache(ring: &mut PipeRing<'_>, source: *mut c_void) -> usize {
     bytes
 }
 
-/// An actor that is given copies of the pages that others can see.
-pub(super) struct CopyingActor<'a, A> {
-    actor: &'a mut A,
-    copied: usize,
-}
-
-impl<'a, A: Actor> CopyingActor<'a, A> {
-    pub(super) fn new(actor: &'a mut A) -> Self {
-        Self { actor, copied: 0 }
-    }
-
-    /// Returns how many bytes of copies the actor has taken.
-    pub(super) fn copied(&self) -> usize {
-        self.copied
-    }
-}
-
-impl<A: Actor> Actor for CopyingActor<'_, A> {
-    fn take(&mut self, buf: BufferRef<'_>, len: usize) -> Result<usize> {
-        if buf.is_private() {
-            return self.actor.take(buf, len);
-        }
-        let mut taken = 0;
-        while taken < len {
-            let mut copy = match copy_part(&buf, taken, len - taken) {
-                Ok(copy) => copy,
-                // Bytes that the actor took are not lost by a later error.
-                Err(_) if taken > 0 => break,
-                Err(err) => return Err(err),
-            };
-            let most = copy.len();
-            let n = match self.actor.take(buf.with(&mut copy), most) {
-                Ok(n) => n.min(most),
-                Err(_) if taken > 0 => break,
-                Err(err) => return Err(err),
-            };
-            taken += n;
-            if n < most {
-                break;
-            }
-        }
-        self.copied += taken;
-        Ok(taken)
-    }
-}
-
 /// Returns a copy of up to `len` bytes of `buf` from `offset` on, at most one page.
-fn copy_part(buf: &PipeBuffer, offset: usize, len: usize) -> Result<PipeBuffer> {
+pub(super) fn copy_part(buf: &PipeBuffer, offset: usize, len: usize) -> Result<PipeBuffer> {
     let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; 1];
     let mut pieces = Pieces::new(&mut vecs);
     pieces.push(buf, offset.saturating_add(len));
