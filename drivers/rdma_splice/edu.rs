@@ -142,9 +142,9 @@ impl EduEngine {
     /// Transfers `bytes` between the device's buffer and memory at `addr`, and waits for the end.
     /// Bytes that the device reads are received next, as all others.
     ///
-    /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, and [`ENXIO`] if the
-    /// registers are not mapped any more. Never returns before the device has stopped, because the
-    /// caller unmaps the memory then.
+    /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, and [`ENXIO`] if
+    /// the registers are not mapped any more. Never returns before the device has stopped, because
+    /// the caller unmaps the memory then.
     #[cfg(CONFIG_DMA_SHARED_BUFFER)]
     pub(crate) fn transfer(&mut self, place: Place, addr: u64, bytes: usize) -> Result {
         if self.transfer.is_some() || bytes > BUFFER_SIZE - self.filled {

@@ -13,16 +13,16 @@
 //!
 //! The lock of the reservation object (`dma_buf::resv`) protects the list of mapped tables. C holds
 //! it when it maps and unmaps tables and when it maps the memory for the kernel. The abstraction
-//! takes it when the CPU begins or ends an access. Code of an exporter runs without the lock, and has
-//! no way to take it, so no way to take it in the wrong order.
+//! takes it when the CPU begins or ends an access. Code of an exporter runs without the lock, and
+//! has no way to take it, so no way to take it in the wrong order.
 //!
 //! Waiting for fences takes no lock. It is not done while the lock is held.
 //!
 //! # Scatter-gather tables
 //!
 //! [`SGTable`](crate::scatterlist::SGTable) makes the table from the memory's
-//! [`AsSegments`](crate::scatterlist::AsSegments), within the limits of the device, and maps it. The
-//! table owns a reference to the memory, so the memory is valid as long as it is mapped. It is
+//! [`AsSegments`](crate::scatterlist::AsSegments), within the limits of the device, and maps it.
+//! The table owns a reference to the memory, so the memory is valid as long as it is mapped. It is
 //! unmapped when the importer unmaps it, or when the device loses its driver, whichever is first.
 //!
 //! The importer gets a second table, which has DMA addresses and no pages. `CONFIG_DMABUF_DEBUG`

@@ -2,8 +2,9 @@
 
 //! The pages that a connection receives into. They go into pipes, and come back.
 //!
-//! A page that goes into a pipe counts there, and not in the pool of its connection: the pool gets a
-//! new page in its place. When it comes back, it replaces a page that is still missing, or is freed.
+//! A page that goes into a pipe counts there, and not in the pool of its connection: the pool gets
+//! a new page in its place. When it comes back, it replaces a page that is still missing, or is
+//! freed.
 
 use super::counters::COUNTERS;
 use kernel::{

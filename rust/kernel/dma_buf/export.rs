@@ -222,8 +222,8 @@ impl<T: Exporter> Callbacks<T> {
     ///
     /// # Safety
     ///
-    /// The pointers must be valid, and `buf` must be one of [`DmaBuf::export`] for `T`. C guarantees
-    /// this.
+    /// The pointers must be valid, and `buf` must be one of [`DmaBuf::export`] for `T`. C
+    /// guarantees this.
     unsafe extern "C" fn attach(
         buf: *mut bindings::dma_buf,
         attachment: *mut bindings::dma_buf_attachment,
@@ -303,8 +303,8 @@ impl<T: Exporter> Callbacks<T> {
     ///
     /// # Safety
     ///
-    /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T` that has no user any more. C guarantees
-    /// this.
+    /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T` that has no user any more. C
+    /// guarantees this.
     unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
         // SAFETY: The private data comes from `into_foreign` in `export`, and nothing uses it any
         // more.
@@ -323,8 +323,8 @@ impl<T: Exporter> Callbacks<T> {
     ///
     /// # Safety
     ///
-    /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T`, and the lock of the reservation object
-    /// must not be held. C guarantees this.
+    /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T`, and the lock of the reservation
+    /// object must not be held. C guarantees this.
     unsafe extern "C" fn begin_cpu_access(
         buf: *mut bindings::dma_buf,
         dir: bindings::dma_data_direction,
@@ -334,8 +334,8 @@ impl<T: Exporter> Callbacks<T> {
         let access = Access::of_direction(dir);
         from_result(|| {
             Self::check(access)?;
-            // C waits after this call, which is too late: the caches would be invalidated before the
-            // device has written.
+            // C waits after this call, which is too late: the caches would be invalidated before
+            // the device has written.
             buf.wait(access, true)?;
             let lock = buf.lock();
             exported
@@ -371,7 +371,8 @@ impl<T: Exporter> Callbacks<T> {
     /// # Safety
     ///
     /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T`. `vma` must be in its initial setup,
-    /// within the size of the dma-buf, and must refer to the file of the dma-buf. C guarantees this.
+    /// within the size of the dma-buf, and must refer to the file of the dma-buf. C guarantees
+    /// this.
     unsafe extern "C" fn mmap(
         buf: *mut bindings::dma_buf,
         vma: *mut bindings::vm_area_struct,

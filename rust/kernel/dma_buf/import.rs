@@ -56,8 +56,8 @@ pub struct Attachment<'a> {
 impl<'a> Attachment<'a> {
     /// Attaches a device. May sleep. C: `dma_buf_attach`.
     ///
-    /// Returns [`ENOMEM`] if there is no memory, and the error of an exporter that does not want the
-    /// device.
+    /// Returns [`ENOMEM`] if there is no memory, and the error of an exporter that does not want
+    /// the device.
     pub fn new(buf: ARef<DmaBuf>, dev: &'a Device<Bound>) -> Result<Self> {
         // SAFETY: Both pointers are valid.
         let raw = from_err_ptr(unsafe { bindings::dma_buf_attach(buf.as_raw(), dev.as_raw()) })?;
@@ -78,7 +78,8 @@ impl<'a> Attachment<'a> {
     /// Maps the memory for the device. May sleep; takes the lock of the reservation object during
     /// the call. C: `dma_buf_map_attachment_unlocked`.
     ///
-    /// An importer that does not set fences calls [`DmaBuf::wait`] before its device uses the memory.
+    /// An importer that does not set fences calls [`DmaBuf::wait`] before its device uses the
+    /// memory.
     ///
     /// Returns the error of the exporter. For dma-bufs of this module that is [`EACCES`] if the
     /// memory is [`Shared`](super::Shared) and no IOMMU keeps the device from writing, and those of
@@ -117,7 +118,8 @@ pub struct MappedTable<'a> {
 }
 
 impl MappedTable<'_> {
-    /// Returns an iterator over the DMA addresses and lengths in bytes. There is no way to the pages.
+    /// Returns an iterator over the DMA addresses and lengths in bytes. There is no way to the
+    /// pages.
     pub fn iter(&self) -> impl Iterator<Item = (DmaAddress, usize)> + '_ {
         // SAFETY: By the type invariant the table is mapped, and stays so while it is borrowed.
         let table: &SGTable = unsafe { SGTable::from_raw(self.table) };

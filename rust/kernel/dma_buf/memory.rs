@@ -10,13 +10,14 @@ use crate::{
     sync::Arc,
 };
 
-/// Memory that has other users, and is for reading only: page cache, user memory, pages of a socket.
+/// Memory that has other users, and is for reading only: page cache, user memory, pages of a
+/// socket.
 ///
-/// Importers ask for a mapping in both directions and ignore the mode of the file descriptor. Without
-/// an IOMMU no mapping keeps a device from writing. So a dma-buf of this memory
+/// Importers ask for a mapping in both directions and ignore the mode of the file descriptor.
+/// Without an IOMMU no mapping keeps a device from writing. So a dma-buf of this memory
 ///
-/// - is mapped only for a device behind an IOMMU that translates, and only for reading, whatever the
-///   importer asks for; for other devices the mapping fails with [`EACCES`],
+/// - is mapped only for a device behind an IOMMU that translates, and only for reading, whatever
+///   the importer asks for; for other devices the mapping fails with [`EACCES`],
 /// - can be mapped by user space for reading only, now and later,
 /// - is mapped read-only for the kernel,
 /// - refuses a begin of CPU access for writing with [`EACCES`].

@@ -16,8 +16,8 @@ use crate::{
 /// A table of the memory that `M` owns, mapped for a device.
 pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 
-/// A device that accesses memory through an IOMMU, which translates its addresses. Such a device can
-/// access only what is mapped for it, and only in the direction of the mapping.
+/// A device that accesses memory through an IOMMU, which translates its addresses. Such a device
+/// can access only what is mapped for it, and only in the direction of the mapping.
 pub(super) struct IommuOnly<'a>(&'a Device<Bound>);
 
 impl<'a> IommuOnly<'a> {

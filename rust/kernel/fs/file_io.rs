@@ -330,8 +330,8 @@ impl LocalFile {
         }
     }
 
-    /// Returns whether the file may be given references to pages that others can see: its operations
-    /// were declared to only read what they write (`FOP_MAY_SPLICE`), see
+    /// Returns whether the file may be given references to pages that others can see: its
+    /// operations were declared to only read what they write (`FOP_MAY_SPLICE`), see
     /// [`policy`](crate::splice::policy).
     #[inline(always)]
     pub fn is_audited(&self) -> bool {
@@ -359,8 +359,8 @@ impl LocalFile {
             .map_or(ptr::null_mut(), |function| function as *mut c_void)
     }
 
-    /// Returns whether `->splice_write` asks for the policy itself: it is `iter_file_splice_write` or
-    /// that of sockets. Also returns `true` if there is none.
+    /// Returns whether `->splice_write` asks for the policy itself: it is `iter_file_splice_write`
+    /// or that of sockets. Also returns `true` if there is none.
     #[inline(always)]
     pub fn splice_write_asks(&self) -> bool {
         // SAFETY: Only the addresses of the functions are used.

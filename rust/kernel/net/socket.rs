@@ -117,8 +117,8 @@ impl Socket {
         let mut vecs = [const { MaybeUninit::uninit() }; DEFAULT_BUFFERS];
         let (len, bytes) = pieces.addresses(&mut vecs);
         let flags = send_flags(more, dont_wait);
-        // SAFETY: The socket is valid, since there is a reference to it. The first `len` elements of
-        // `vecs` are initialized, and describe memory that `pieces` keeps during the call.
+        // SAFETY: The socket is valid, since there is a reference to it. The first `len` elements
+        // of `vecs` are initialized, and describe memory that `pieces` keeps during the call.
         // CAST: The flags are the bits of an int in C.
         let ret = unsafe {
             bindings::sock_send_kvec(

@@ -7,9 +7,9 @@ use crate::bindings;
 
 /// A consumer of buffers that needs the raw page, for example to pass it to C code.
 ///
-/// A consumer that uses [`PipeBuffer`] only cannot write to a page, so its type is the proof that it
-/// may be handed any page. The pointers that this trait returns allow writes. They are not in the
-/// interface of [`PipeBuffer`], so that each use of them has an audit.
+/// A consumer that uses [`PipeBuffer`] only cannot write to a page, so its type is the proof that
+/// it may be handed any page. The pointers that this trait returns allow writes. They are not in
+/// the interface of [`PipeBuffer`], so that each use of them has an audit.
 ///
 /// # Safety
 ///

@@ -73,8 +73,8 @@ pub enum Provenance {
 ///
 /// A buffer owns exactly one reference to the memory that it describes. Moving the buffer moves the
 /// reference, dropping it gives the reference back, and [`try_clone`](Self::try_clone) takes
-/// another one. The page can be read only, with two exceptions: [`try_steal`](Self::try_steal) takes
-/// the page over, and a sink may write to a page that [is private](Self::is_private).
+/// another one. The page can be read only, with two exceptions: [`try_steal`](Self::try_steal)
+/// takes the page over, and a sink may write to a page that [is private](Self::is_private).
 ///
 /// A buffer may span several physically contiguous pages; do not assume that `offset + len <=
 /// PAGE_SIZE`.
@@ -264,7 +264,8 @@ impl PipeBuffer {
     }
 
     /// Returns the first page of the buffer. The page may be read through this pointer, but not
-    /// written. Code outside of this crate implements [`AuditedSink`](super::AuditedSink) to get it.
+    /// written. Code outside of this crate implements [`AuditedSink`](super::AuditedSink) to get
+    /// it.
     ///
     /// For buffers of several pages the others follow it in the `struct page` array, up to `offset
     /// + len` bytes. They belong to one folio.

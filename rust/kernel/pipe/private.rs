@@ -19,21 +19,24 @@ impl PipeBuffer {
     ///
     /// The operations of the buffer tell that the page was allocated for a pipe:
     ///
-    /// | operations | put into a pipe by | private |
-    /// | --- | --- | --- |
-    /// | `anon_pipe_buf_ops` | `write(2)` | yes |
-    /// | `default_pipe_buf_ops` | `copy_splice_read()`, including files opened with `O_DIRECT`; [`PipeBuffer::from_page`], which all fallback copies use; `trace_pipe` | yes |
-    /// | `page_cache_pipe_buf_ops` | `filemap_splice_read()`, tmpfs | no: the page cache |
-    /// | `zero_pipe_buf_ops` | tmpfs, for holes | no: the zero page |
-    /// | [`Provenance::UserMemory`] | `vmsplice(2)`, also with `SPLICE_F_GIFT` | no: user space may have it mapped, and it can be a page of the page cache |
-    /// | `nosteal_pipe_buf_ops` | sockets, the FUSE device | no: the sender may have sent a page of the page cache by reference |
-    /// | [`Provenance::Device`] | drivers | no: the page returns to the driver |
-    /// | others | relay, the trace ring buffer, SMC, modules | no: unknown |
+    /// - `anon_pipe_buf_ops`: yes; pages of `write(2)`.
+    /// - `default_pipe_buf_ops`: yes; pages of `copy_splice_read()`, including files opened with
+    ///   `O_DIRECT`, of [`PipeBuffer::from_page`], which all fallback copies use, and of
+    ///   `trace_pipe`.
+    /// - `page_cache_pipe_buf_ops`: no; pages of the page cache, by `filemap_splice_read()` and
+    ///   tmpfs.
+    /// - `zero_pipe_buf_ops`: no; the zero page, for holes of files on tmpfs.
+    /// - [`Provenance::UserMemory`]: no; pages of `vmsplice(2)`, also with `SPLICE_F_GIFT`. User
+    ///   space may have them mapped, and they can be pages of the page cache.
+    /// - `nosteal_pipe_buf_ops`: no; pages of sockets and of the FUSE device, whose sender may have
+    ///   sent a page of the page cache by reference.
+    /// - [`Provenance::Device`]: no; the page returns to its driver.
+    /// - others: no, unknown; relay, the trace ring buffer, SMC, modules.
     ///
     /// Operations alone prove nothing, because `tee(2)` and a split copy them, and because code
     /// outside this crate can use the tables too. So the page is asked as well. It must be one page
-    /// of order 0, not in use by a file or by anonymous memory, not mapped by user space, not memory
-    /// of a device, and its reference count must be 1. Each of these excludes some sharing:
+    /// of order 0, not in use by a file or by anonymous memory, not mapped by user space, not
+    /// memory of a device, and its reference count must be 1. Each of these excludes some sharing:
     ///
     /// - A buffer that was copied by `tee(2)`, or split, shares its page: the count is above 1.
     ///   That includes the rest of a page that is still in the pipe, to which `write(2)` appends.

@@ -898,8 +898,8 @@ impl<'a> BufferRef<'a> {
         unsafe { self.buf.try_clone_in(self.pipe) }
     }
 
-    /// Puts `buf` in the place of this buffer, which is released. Both must take one slot; otherwise
-    /// `buf` is dropped and nothing changes.
+    /// Puts `buf` in the place of this buffer, which is released. Both must take one slot;
+    /// otherwise `buf` is dropped and nothing changes.
     pub fn replace(self, buf: PipeBuffer) {
         if self.buf.slots() == 1 && buf.slots() == 1 {
             *self.buf = buf;

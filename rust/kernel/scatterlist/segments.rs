@@ -193,8 +193,8 @@ unsafe impl<S: AsSegments> AsSegments for KVec<S> {
 // SAFETY: The vector owns its elements, and nothing else accesses the memory of each.
 unsafe impl<S: AsSegmentsMut> AsSegmentsMut for KVec<S> {}
 
-// SAFETY: The object owns its memory, and does not move it. It is dropped with the last reference to
-// it, and is not changed while it is shared.
+// SAFETY: The object owns its memory, and does not move it. It is dropped with the last reference
+// to it, and is not changed while it is shared.
 unsafe impl<S: AsSegments> AsSegments for Arc<S> {
     type Iter<'a>
         = S::Iter<'a>
@@ -418,8 +418,8 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         Self::map_for(dev, source, DataDirection::FromDevice, flags)
     }
 
-    /// Maps the memory of `source`, so that `dev` can both read it and write to it by DMA. Otherwise
-    /// the same as [`Self::map`]. May sleep.
+    /// Maps the memory of `source`, so that `dev` can both read it and write to it by DMA.
+    /// Otherwise the same as [`Self::map`]. May sleep.
     ///
     /// # Examples
     ///

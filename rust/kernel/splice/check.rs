@@ -8,8 +8,8 @@
 //! contents changed, although no one could write to the file since, somebody wrote to memory that
 //! is not his. That is reported, with the function that got the page.
 //!
-//! A page is forgotten after [`KEEP_MS`], when it leaves the page cache, and when the file is opened
-//! for writing, mapped for writing, or changes its time of change.
+//! A page is forgotten after [`KEEP_MS`], when it leaves the page cache, and when the file is
+//! opened for writing, mapped for writing, or changes its time of change.
 //!
 //! # Locking
 //!
@@ -67,8 +67,8 @@ pub fn init() {
     static CALLED: Atomic<i32> = Atomic::new(0);
 
     if CALLED.xchg(1, Relaxed) == 0 {
-        // SAFETY: This is the first call. The other functions are called only after `fs.splice_check`
-        // was set, which only user space can do.
+        // SAFETY: This is the first call. The other functions are called only after
+        // `fs.splice_check` was set, which only user space can do.
         unsafe { WATCHED.init() };
     }
 }

@@ -91,7 +91,8 @@ counters! {
     PolicyActorUnaudited,
     /// Bytes that an actor in C got as a copy, because `fs.splice_zerocopy` is 0.
     PolicyActorSetting,
-    /// Bytes of files that were copied where they entered a pipe, because `fs.splice_zerocopy` is 0.
+    /// Bytes of files that were copied where they entered a pipe, because `fs.splice_zerocopy` is
+    /// 0.
     PolicySourceSetting,
     /// Pages that `fs.splice_check` remembered.
     CheckPages,

@@ -197,8 +197,8 @@ impl<'a> FreshPages<'a> {
         self.filled = copy_to_iter(buf, len, self.dest(len).as_iter());
     }
 
-    /// Fills the pages with data of `source`, until it ends or the pages are full. Returns the number
-    /// of bytes. May sleep.
+    /// Fills the pages with data of `source`, until it ends or the pages are full. Returns the
+    /// number of bytes. May sleep.
     pub fn copy_from(&mut self, source: &mut IovIterSource<'_>) -> usize {
         self.filled = 0;
         for index in 0..self.len {
@@ -224,8 +224,8 @@ impl<'a> FreshPages<'a> {
         for i in 0..len {
             // CAST: The length is at most `PAGE_SIZE`.
             let part = (self.filled - i * PAGE_SIZE).min(PAGE_SIZE) as u32;
-            // SAFETY: Only pages that `self` has are filled, so by the type invariant the element is
-            // initialized.
+            // SAFETY: Only pages that `self` has are filled, so by the type invariant the element
+            // is initialized.
             unsafe { (*self.vecs.add(i)).bv_len = part };
         }
         // SAFETY: By the type invariant the array has at least `len` elements, which are

@@ -96,8 +96,8 @@ impl<'a> Pieces<'a> {
     ///
     /// # Safety
     ///
-    /// All elements must be initialized, and describe memory that is valid for `'a`. `bytes` must be
-    /// the sum of their lengths.
+    /// All elements must be initialized, and describe memory that is valid for `'a`. `bytes` must
+    /// be the sum of their lengths.
     pub(super) unsafe fn from_raw(slots: &'a mut [MaybeUninit<BioVec>], bytes: usize) -> Self {
         // INVARIANT: The caller guarantees that the elements are initialized and valid, and that
         // `bytes` is their sum (see `# Safety`).

@@ -145,8 +145,8 @@ fn is_new(sink: *mut c_void) -> bool {
     false
 }
 
-/// Puts copies of `pieces` into `to`, as many as there is room for. Returns the number of bytes. May
-/// sleep.
+/// Puts copies of `pieces` into `to`, as many as there is room for. Returns the number of bytes.
+/// May sleep.
 ///
 /// The copies are packed into whole pages: a piece of several pages takes as many, and small pieces
 /// share one.
@@ -191,9 +191,9 @@ pub fn copy_to_ring(pieces: &Pieces<'_>, to: &mut PipeRing<'_>) -> Result<usize>
 /// were copied. May sleep.
 ///
 /// Each page of a buffer has a slot, and each copy takes the place of one page, so that counts and
-/// the room in the pipe stay the same. A buffer stays as it is if there is no page for a copy or its
-/// contents cannot be read yet: it is copied where it leaves the pipe. `source` is the function that
-/// the data comes from, for reports.
+/// the room in the pipe stay the same. A buffer stays as it is if there is no page for a copy or
+/// its contents cannot be read yet: it is copied where it leaves the pipe. `source` is the function
+/// that the data comes from, for reports.
 #[cold]
 pub fn copy_page_cache(ring: &mut PipeRing<'_>, source: *mut c_void) -> usize {
     let mut bytes = 0;

@@ -40,16 +40,16 @@ enum Item {
 ///             0          offset                             offset + bytes      size
 /// ```
 ///
-/// The data is contiguous, so only the first page can begin with other bytes than data, and only the
-/// last can end with some. Once the last page is such a page, nothing can be added.
+/// The data is contiguous, so only the first page can begin with other bytes than data, and only
+/// the last can end with some. Once the last page is such a page, nothing can be added.
 ///
 /// The list also copies pages that must not be [held](Folio::may_be_held) for long.
 ///
 /// # Invariants
 ///
-/// The buffers in `items` begin and end at page boundaries. All bytes of the list outside of the data
-/// are zero. If `private` is true, each buffer [was private](PipeBuffer::is_private) when it was
-/// added, and nothing has taken a reference to its page since.
+/// The buffers in `items` begin and end at page boundaries. All bytes of the list outside of the
+/// data are zero. If `private` is true, each buffer [was private](PipeBuffer::is_private) when it
+/// was added, and nothing has taken a reference to its page since.
 ///
 /// # Examples
 ///
