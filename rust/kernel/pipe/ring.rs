@@ -926,7 +926,9 @@ impl<'a> BufferRef<'a> {
 
     /// Returns the C pipe and buffer, for a C function that takes both.
     #[inline]
-    pub(crate) fn as_raw(&mut self) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
+    pub(crate) fn as_raw(
+        &mut self,
+    ) -> (*mut bindings::pipe_inode_info, *mut bindings::pipe_buffer) {
         (self.pipe, self.buf.as_raw())
     }
 }
