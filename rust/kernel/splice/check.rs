@@ -77,9 +77,7 @@ pub fn init() {
 #[inline(always)]
 pub fn is_on() -> bool {
     // SAFETY: `splice_policy` has a real static key, which C defines.
-    unsafe {
-        static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, checking)
-    }
+    unsafe { static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, checking) }
 }
 
 /// Remembers the pages of `pieces`, which `sink` gets next. May sleep.
@@ -90,7 +88,12 @@ pub fn watch_pieces(pieces: &Pieces<'_>, sink: *mut c_void) {
         // SAFETY: `pieces` has `len` valid elements, whose buffers it keeps.
         unsafe {
             let vec = &*vecs.add(i);
-            watch_range(vec.bv_page, vec.bv_offset as usize, vec.bv_len as usize, sink);
+            watch_range(
+                vec.bv_page,
+                vec.bv_offset as usize,
+                vec.bv_len as usize,
+                sink,
+            );
         }
     }
 }
@@ -192,8 +195,7 @@ unsafe fn hash(page: *mut bindings::page) -> u64 {
     unsafe {
         let words = bindings::page_address(page).cast::<u64>();
         (0..PAGE_SIZE / size_of::<u64>()).fold(0, |hash: u64, i| {
-            (hash.rotate_left(5) ^ words.add(i).read_volatile())
-                .wrapping_mul(0x517c_c1b7_2722_0a95)
+            (hash.rotate_left(5) ^ words.add(i).read_volatile()).wrapping_mul(0x517c_c1b7_2722_0a95)
         })
     }
 }

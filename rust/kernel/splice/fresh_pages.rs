@@ -232,7 +232,12 @@ impl<'a> FreshPages<'a> {
         // initialized, and nothing else refers to it. Their pages are valid as long as `self` is
         // borrowed, and the lengths set above add up to `filled`. `BioVec` is a transparent wrapper
         // of `struct bio_vec`.
-        unsafe { Pieces::from_raw(slice::from_raw_parts_mut(self.vecs.cast(), len), self.filled) }
+        unsafe {
+            Pieces::from_raw(
+                slice::from_raw_parts_mut(self.vecs.cast(), len),
+                self.filled,
+            )
+        }
     }
 
     /// Returns an iterator that fills the pages from the first one on. It has room for `bytes`

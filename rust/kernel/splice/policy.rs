@@ -58,9 +58,7 @@ pub enum Reason {
 #[inline(always)]
 pub fn is_active() -> bool {
     // SAFETY: `splice_policy` has a real static key, which C defines.
-    unsafe {
-        static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, active)
-    }
+    unsafe { static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, active) }
 }
 
 /// Returns the value of `fs.splice_zerocopy`.

@@ -182,9 +182,7 @@ impl<P: ForeignOwnable + Send + Sync> SpliceOperations<P> {
             splice_read: self.splice_read,
             splice_write: self.splice_write,
             // A driver sees buffers through types that cannot write to them.
-            fop_flags: fops.fop_flags
-                | bindings::FOP_SPLICE_STREAM
-                | bindings::FOP_MAY_SPLICE,
+            fop_flags: fops.fop_flags | bindings::FOP_SPLICE_STREAM | bindings::FOP_MAY_SPLICE,
             ..fops
         }
     }
