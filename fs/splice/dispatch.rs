@@ -45,6 +45,10 @@ pub(crate) fn splice_file_to_pipe(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    // A file with positions does not wait for another process.
+    if file.is_seekable() {
+        return file_to_pipe::fill_once(file, pipe, pos, len, flags);
+    }
     #[cfg(CONFIG_NET)]
     if socket_to_pipe::is_socket_with_pages(file) {
         return socket_to_pipe::splice_socket_to_pipe(file, pipe, pos, len, flags);

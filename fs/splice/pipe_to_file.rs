@@ -26,7 +26,7 @@ use kernel::{
 ///
 /// The caller has verified the range (`rw_verify_area`). Returns the errors of [`write`], and
 /// [`ERESTARTSYS`] if a signal is pending during the wait.
-#[inline]
+#[inline(always)]
 pub(crate) fn splice_pipe_to_file(
     pipe: &mut Pipe<'_>,
     file: &LocalFile,
@@ -34,15 +34,46 @@ pub(crate) fn splice_pipe_to_file(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
-    // A file that is not a regular one has no freeze protection, and waits on its own.
-    if !file.is_regular() || flags.contains(SpliceFlag::NonBlock) {
-        return start_and_write(pipe, file, pos, len, flags);
+    // A file that is not a regular one has no freeze protection, and waits on its own. Do not look
+    // at the pipe first: as in C, an error of the file comes before the wait.
+    let first_flags = if file.is_regular() {
+        flags | SpliceFlag::NonBlock
+    } else {
+        flags
+    };
+    match start_and_write(pipe, file, pos, len, first_flags) {
+        Err(err) if err == EAGAIN && first_flags != flags => {
+            wait_and_write(pipe, file, pos, len, flags)
+        }
+        ret => ret,
     }
+}
+
+/// How often in a row a file may return [`EAGAIN`] while the pipe has data: either other tasks take
+/// the data each time, or it is an error of the file.
+const MOST_REFUSED: u32 = 4;
+
+/// Waits for data and writes it, after a first attempt returned [`EAGAIN`].
+#[cold]
+fn wait_and_write(
+    pipe: &mut Pipe<'_>,
+    file: &LocalFile,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    let mut refused = 0;
     loop {
-        // Do not look at the pipe first: as in C, an error of the file comes before the wait.
+        if pipe.seems_empty() {
+            wait_for_input(pipe, flags)?;
+            refused = 0;
+        } else if refused == MOST_REFUSED {
+            return start_and_write(pipe, file, pos, len, flags);
+        } else {
+            refused += 1;
+        }
         match start_and_write(pipe, file, pos, len, flags | SpliceFlag::NonBlock) {
-            // If there is data, the error is one of the file.
-            Err(err) if err == EAGAIN && pipe.seems_empty() => wait_for_input(pipe, flags)?,
+            Err(err) if err == EAGAIN => (),
             ret => return ret,
         }
     }

@@ -123,7 +123,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends until there is no room in the socket, or the transfer ends.
-    #[inline]
+    #[inline(always)]
     fn send_available(&mut self, ring: &mut PipeRing<'_>) -> Result<Next> {
         while self.progress.bytes != self.len {
             match self.send_some(ring)? {
@@ -135,7 +135,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Waits for data and sends one message.
-    #[inline]
+    #[inline(always)]
     fn send_some(&mut self, ring: &mut PipeRing<'_>) -> Result<Next> {
         if !wait_for_data(ring, self.flags, &mut self.progress)? {
             return Ok(Next::End);
@@ -244,13 +244,16 @@ impl<'a> Sender<'a> {
     }
 
     /// Returns how many bytes the next message may have.
-    #[inline]
+    #[inline(always)]
     fn wanted(&self) -> usize {
-        let wanted = self.len - self.progress.bytes;
+        let wanted = self.len.wrapping_sub(self.progress.bytes);
+        if self.waiting.is_none() {
+            return wanted;
+        }
         self.rest().map_or(wanted, |rest| rest.len.min(wanted))
     }
 
-    #[inline]
+    #[cold]
     fn rest(&self) -> Option<Rest> {
         self.waiting.as_ref()?.rest
     }
@@ -259,22 +262,24 @@ impl<'a> Sender<'a> {
     ///
     /// Announces more data only if it is in the pipe: the protocol holds a partial segment back for
     /// it, and would do so without need if the writer of the pipe is slow.
-    #[inline]
+    #[inline(always)]
     fn announces_more(&self, left_in_pipe: bool, bytes: usize, wanted: usize) -> bool {
-        if let Some(rest) = self.rest() {
-            return rest.more || bytes < wanted;
+        if self.waiting.is_some() {
+            if let Some(rest) = self.rest() {
+                return rest.more || bytes < wanted;
+            }
         }
         self.flags.contains(SpliceFlag::More) || (left_in_pipe && bytes < wanted)
     }
 
     /// Returns whether the next message is sent without blocking.
-    #[inline]
+    #[inline(always)]
     fn dont_wait(&self) -> bool {
         !self.is_blocking
     }
 
     /// Handles the result of a message of `bytes` bytes.
-    #[inline]
+    #[inline(always)]
     fn sent(
         &mut self,
         ring: &mut PipeRing<'_>,

@@ -26,11 +26,11 @@ use kernel::{
     splice::{interrupted, wait_for_room, PageArray, SpliceFlag, SpliceFlags}, //
 };
 
-/// Returns whether `file` is a stream that is read here. All others are files that have positions,
-/// which do not wait for another process, and drivers in Rust, which wait with the pipe unlocked.
+/// Returns whether `file`, which has no positions, is read here. Drivers in Rust are not: they wait
+/// with the pipe unlocked.
 #[inline]
 pub(crate) fn is_stream(file: &LocalFile) -> bool {
-    !file.is_seekable() && !file.is_driver_stream()
+    !file.is_driver_stream()
 }
 
 #[cfg(CONFIG_NET)]

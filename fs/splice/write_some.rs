@@ -15,7 +15,7 @@ use kernel::{
 /// Writes the buffers that are in the pipe now, at most one for each of `vecs`. Returns `true` if
 /// the transfer can continue. With `NOWAIT` the file does not wait for room, and returns [`EAGAIN`]
 /// if it has none.
-#[inline]
+#[inline(always)]
 pub(crate) fn write_some<'a, const NOWAIT: bool>(
     ring: &'a mut PipeRing<'_>,
     file: &LocalFile,
