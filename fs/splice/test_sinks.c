@@ -13,6 +13,8 @@
  * SPLICE_TEST_SOCKET makes the socket that the argument is a descriptor of do
  * so in sendmsg(), and then drop the data. SPLICE_TEST_FRAGS sets
  * skb_test_ignore_frags, which lets ESP change packets in place.
+ * SPLICE_TEST_PROTECTED returns the number of bytes that could not be inverted
+ * since it was called last, because the kernel has no writable mapping of them.
  *
  * None of them is of any use outside of tests.
  */
@@ -24,6 +26,7 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 #include <linux/net.h>
+#include <linux/pgtable.h>
 #include <linux/pipe_fs_i.h>
 #include <linux/splice.h>
 #include <linux/splice_policy.h>
@@ -32,6 +35,23 @@
 #define SPLICE_TEST_DIRECT	_IO('S', 1)
 #define SPLICE_TEST_SOCKET	_IO('S', 2)
 #define SPLICE_TEST_FRAGS	_IO('S', 3)
+#define SPLICE_TEST_PROTECTED	_IO('S', 4)
+
+/* The bytes that could not be inverted, see SPLICE_TEST_PROTECTED. */
+static size_t protected_bytes;
+
+/* Whether the kernel protects a page from itself, as the zero page. */
+static bool is_protected(void *addr)
+{
+#ifdef CONFIG_X86
+	unsigned int level;
+	pte_t *pte = lookup_address((unsigned long)addr, &level);
+
+	return pte && !pte_write(*pte);
+#else
+	return false;
+#endif
+}
 
 /* Inverts @len bytes that begin at @offset of @page, and may be in later pages. */
 static void invert(struct page *page, size_t offset, size_t len)
@@ -42,8 +62,11 @@ static void invert(struct page *page, size_t offset, size_t len)
 		u8 *addr = kmap_local_page(page + offset / PAGE_SIZE);
 		size_t i;
 
-		for (i = start; i < start + n; i++)
-			addr[i] = ~addr[i];
+		if (is_protected(addr))
+			protected_bytes += n;
+		else
+			for (i = start; i < start + n; i++)
+				addr[i] = ~addr[i];
 		kunmap_local(addr);
 		offset += n;
 		len -= n;
@@ -181,6 +204,8 @@ static long test_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	case SPLICE_TEST_FRAGS:
 		WRITE_ONCE(skb_test_ignore_frags, arg);
 		return 0;
+	case SPLICE_TEST_PROTECTED:
+		return xchg(&protected_bytes, 0);
 	}
 	return -ENOTTY;
 }

@@ -3,6 +3,7 @@
 #include <linux/fs.h>
 #include <linux/pagemap.h>
 #include <linux/rust_splice.h>
+#include <linux/stat.h>
 
 __rust_helper bool rust_helper_folio_trylock(struct folio *folio)
 {
@@ -36,11 +37,19 @@ __rust_helper bool rust_helper_splice_check_has_writers(struct inode *inode)
 	       mapping_writably_mapped(inode->i_mapping);
 }
 
+/*
+ * Returns the time of change. As with stat(2), the next change gets another time
+ * then, however soon it comes.
+ */
 __rust_helper s64 rust_helper_splice_check_ctime(struct inode *inode)
 {
-	struct timespec64 ctime = inode_get_ctime(inode);
+	struct kstat stat = {};
 
-	return timespec64_to_ns(&ctime);
+	if (is_mgtime(inode))
+		fill_mg_cmtime(&stat, STATX_CTIME, inode);
+	else
+		stat.ctime = inode_get_ctime(inode);
+	return timespec64_to_ns(&stat.ctime);
 }
 
 __rust_helper struct splice_check_task rust_helper_splice_check_current(void)
