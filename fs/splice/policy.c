@@ -133,12 +133,12 @@ static int __init zerocopy_setup(char *str)
 	if (kstrtoint(str, 0, &value) || value < SPLICE_ZEROCOPY_NONE ||
 	    value > SPLICE_ZEROCOPY_ALL) {
 		pr_err("splice_zerocopy: 0, 1 or 2 is expected\n");
-		return 0;
+		return -EINVAL;
 	}
 	splice_policy.value = value;
-	return 1;
+	return 0;
 }
-__setup("splice_zerocopy=", zerocopy_setup);
+early_param("splice_zerocopy", zerocopy_setup);
 
 static int __init splice_policy_init(void)
 {

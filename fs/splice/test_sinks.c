@@ -163,9 +163,7 @@ static long test_direct(int fd)
 }
 
 /* The operations of a socket, with another sendmsg(). */
-static struct {
-	struct proto_ops ops;
-} replaced;
+static TYPEOF_UNQUAL(*((struct socket *)NULL)->ops) replaced_ops;
 
 static int test_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)
 {
@@ -186,10 +184,10 @@ static long test_socket(int fd)
 	if (!sock)
 		return err;
 	/* A copy, as kTLS, SMC and others make. The audit does not fit it. */
-	replaced.ops = *sock->ops;
-	replaced.ops.owner = NULL;
-	replaced.ops.sendmsg = test_sendmsg;
-	WRITE_ONCE(sock->ops, &replaced.ops);
+	replaced_ops = *sock->ops;
+	replaced_ops.owner = NULL;
+	replaced_ops.sendmsg = test_sendmsg;
+	WRITE_ONCE(sock->ops, &replaced_ops);
 	sockfd_put(sock);
 	return 0;
 }

@@ -19,23 +19,19 @@
  * the function that gets the copy.
  */
 TRACE_EVENT(splice_copy,
-	TP_PROTO(void *sink, unsigned int kind, unsigned int reason, size_t bytes),
-	TP_ARGS(sink, kind, reason, bytes),
-	TP_STRUCT__entry(
-		__field(void *, sink)
-		__field(unsigned int, kind)
-		__field(unsigned int, reason)
-		__field(size_t, bytes)
-	),
-	TP_fast_assign(
-		__entry->sink = sink;
-		__entry->kind = kind;
-		__entry->reason = reason;
-		__entry->bytes = bytes;
-	),
-	TP_printk("sink=%ps kind=%s reason=%s bytes=%zu", __entry->sink,
-		  show_splice_kind(__entry->kind),
-		  show_splice_reason(__entry->reason), __entry->bytes)
+	    TP_PROTO(void *sink, unsigned int kind, unsigned int reason, size_t bytes),
+	    TP_ARGS(sink, kind, reason, bytes),
+	    TP_STRUCT__entry(__field(void *, sink)
+			     __field(unsigned int, kind)
+			     __field(unsigned int, reason)
+			     __field(size_t, bytes)),
+	    TP_fast_assign(__entry->sink = sink;
+			   __entry->kind = kind;
+			   __entry->reason = reason;
+			   __entry->bytes = bytes;),
+	    TP_printk("sink=%ps kind=%s reason=%s bytes=%zu", __entry->sink,
+		      show_splice_kind(__entry->kind),
+		      show_splice_reason(__entry->reason), __entry->bytes)
 );
 
 #endif

@@ -194,7 +194,7 @@ FIXTURE_TEARDOWN(dirty_frag)
 }
 
 /* Sends a packet whose encrypted part is the beginning of the file. */
-static int send_packet(const FIXTURE_DATA(dirty_frag) *self)
+static int send_packet(const struct _test_data_dirty_frag *self)
 {
 	ssize_t len = SOME + TAG;
 	struct {
@@ -218,7 +218,7 @@ static int send_packet(const FIXTURE_DATA(dirty_frag) *self)
 
 /* Returns how many bytes of the file a packet changes. */
 static ssize_t changed_bytes(struct __test_metadata *_metadata,
-			     FIXTURE_DATA(dirty_frag) *self, int value,
+			     struct _test_data_dirty_frag *self, int value,
 			     int ignore)
 {
 	ssize_t i, changed = 0;
@@ -243,18 +243,18 @@ static ssize_t changed_bytes(struct __test_metadata *_metadata,
 }
 
 /* A decrypted byte has its old value in about 1 of 256 cases. */
-#define EXPECT_DECRYPTED(n)						\
-	do {								\
-		EXPECT_LT(SOME - 50, n);				\
-		EXPECT_GE(SOME, n);					\
-	} while (0)
+static void expect_decrypted(struct __test_metadata *_metadata, ssize_t n)
+{
+	EXPECT_LT(SOME - 50, n);
+	EXPECT_GE(SOME, n);
+}
 
 /* The control. */
 TEST_F(dirty_frag, no_defence)
 {
 	ssize_t n = changed_bytes(_metadata, self, 2, PAGES);
 
-	EXPECT_DECRYPTED(n);
+	expect_decrypted(_metadata, n);
 }
 
 TEST_F(dirty_frag, audited)

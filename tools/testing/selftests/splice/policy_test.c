@@ -82,24 +82,65 @@ FIXTURE_VARIANT(sink) {
 	int value;
 };
 
-#define SINK(_name, _sink, _value)					\
-	FIXTURE_VARIANT_ADD(sink, _name) { .sink = _sink, .value = _value }
+FIXTURE_VARIANT_ADD(sink, write_iter_0) {
+	.sink = WRITE_ITER, .value = 0,
+};
 
-SINK(write_iter_0, WRITE_ITER, 0);
-SINK(write_iter_1, WRITE_ITER, 1);
-SINK(write_iter_2, WRITE_ITER, 2);
-SINK(actor_0, ACTOR, 0);
-SINK(actor_1, ACTOR, 1);
-SINK(actor_2, ACTOR, 2);
-SINK(own_0, OWN, 0);
-SINK(own_1, OWN, 1);
-SINK(own_2, OWN, 2);
-SINK(liar_0, LIAR, 0);
-SINK(liar_1, LIAR, 1);
-SINK(liar_2, LIAR, 2);
-SINK(sendmsg_0, SENDMSG, 0);
-SINK(sendmsg_1, SENDMSG, 1);
-SINK(sendmsg_2, SENDMSG, 2);
+FIXTURE_VARIANT_ADD(sink, write_iter_1) {
+	.sink = WRITE_ITER, .value = 1,
+};
+
+FIXTURE_VARIANT_ADD(sink, write_iter_2) {
+	.sink = WRITE_ITER, .value = 2,
+};
+
+FIXTURE_VARIANT_ADD(sink, actor_0) {
+	.sink = ACTOR, .value = 0,
+};
+
+FIXTURE_VARIANT_ADD(sink, actor_1) {
+	.sink = ACTOR, .value = 1,
+};
+
+FIXTURE_VARIANT_ADD(sink, actor_2) {
+	.sink = ACTOR, .value = 2,
+};
+
+FIXTURE_VARIANT_ADD(sink, own_0) {
+	.sink = OWN, .value = 0,
+};
+
+FIXTURE_VARIANT_ADD(sink, own_1) {
+	.sink = OWN, .value = 1,
+};
+
+FIXTURE_VARIANT_ADD(sink, own_2) {
+	.sink = OWN, .value = 2,
+};
+
+FIXTURE_VARIANT_ADD(sink, liar_0) {
+	.sink = LIAR, .value = 0,
+};
+
+FIXTURE_VARIANT_ADD(sink, liar_1) {
+	.sink = LIAR, .value = 1,
+};
+
+FIXTURE_VARIANT_ADD(sink, liar_2) {
+	.sink = LIAR, .value = 2,
+};
+
+FIXTURE_VARIANT_ADD(sink, sendmsg_0) {
+	.sink = SENDMSG, .value = 0,
+};
+
+FIXTURE_VARIANT_ADD(sink, sendmsg_1) {
+	.sink = SENDMSG, .value = 1,
+};
+
+FIXTURE_VARIANT_ADD(sink, sendmsg_2) {
+	.sink = SENDMSG, .value = 2,
+};
 
 FIXTURE_SETUP(sink)
 {
@@ -161,7 +202,7 @@ static void expect_moved(struct __test_metadata *_metadata, pid_t pid)
 }
 
 /* Moves @len bytes from the pipe to the consumer. */
-static void drain(const FIXTURE_DATA(sink) *self, ssize_t len)
+static void drain(const struct _test_data_sink *self, ssize_t len)
 {
 	while (len > 0) {
 		ssize_t n = xsplice(self->p[0], NULL, self->out, NULL, len, 0);
@@ -175,7 +216,7 @@ static void drain(const FIXTURE_DATA(sink) *self, ssize_t len)
 
 /* Expects that @len bytes from @pos on are changed or not, as the policy says. */
 static void expect_file_bytes(struct __test_metadata *_metadata,
-			      const FIXTURE_DATA(sink) *self, enum sink sink,
+			      const struct _test_data_sink *self, enum sink sink,
 			      int value, loff_t pos, ssize_t len)
 {
 	char buf[4 * 4096];
@@ -241,7 +282,7 @@ TEST_F(sink, tee)
 }
 
 /* Memory of a mapping that cannot be written to. */
-static void vmsplice_mapping(const FIXTURE_DATA(sink) *self, int flags)
+static void vmsplice_mapping(const struct _test_data_sink *self, int flags)
 {
 	char *mem = mmap(NULL, 2 * self->page, PROT_READ, flags, self->file, 0);
 
@@ -275,7 +316,7 @@ TEST_F(sink, vmsplice_private)
 }
 
 /* The pages arrive as those of a socket. */
-static void through_socket(const FIXTURE_DATA(sink) *self, const int sv[2])
+static void through_socket(const struct _test_data_sink *self, const int sv[2])
 {
 	loff_t pos = 0;
 	ssize_t n, len;
@@ -317,16 +358,14 @@ TEST_F(sink, unix_stream)
 }
 
 /*
- * Expects that the consumer could change the bytes or not, as the policy says.
- * The kernel may protect a page from itself: then the consumer counts what it
- * would have changed.
+ * Whether the consumer could change the bytes. The kernel may protect a page
+ * from itself: then the consumer counts what it would have changed.
  */
-#define EXPECT_CHANGED(_before, _after, _protected)			\
-	do {								\
-		EXPECT_EQ(gets_pages(variant->sink, variant->value),	\
-			  memcmp(_before, _after, sizeof(_before)) != 0 || \
-			  (_protected) == sizeof(_before));		\
-	} while (0)
+static bool could_change(const void *before, const void *after, ssize_t len,
+			 ssize_t protected)
+{
+	return memcmp(before, after, len) || protected == len;
+}
 
 /*
  * The zero page, which is that of all holes and of memory that nobody has
@@ -359,7 +398,8 @@ TEST_F(sink, hole)
 		if (!i)
 			kept = ioctl(self->node, SPLICE_TEST_PROTECTED);
 	}
-	EXPECT_CHANGED(before, buf, kept);
+	EXPECT_EQ(gets_pages(variant->sink, variant->value),
+		  could_change(before, buf, sizeof(before), kept));
 	EXPECT_EQ((ssize_t)sizeof(buf), match_byte(again, sizeof(buf), 0));
 }
 
@@ -391,7 +431,8 @@ TEST_F(sink, vdso)
 		if (!i)
 			kept = ioctl(self->node, SPLICE_TEST_PROTECTED);
 	}
-	EXPECT_CHANGED(before, after, kept);
+	EXPECT_EQ(gets_pages(variant->sink, variant->value),
+		  could_change(before, after, sizeof(before), kept));
 	EXPECT_EQ(0, memcmp(before, again, sizeof(before)));
 }
 
@@ -496,22 +537,49 @@ FIXTURE_VARIANT(protocol) {
 	bool audited;
 };
 
-#define PROTOCOL(_name, _protocol, _audited)				\
-	FIXTURE_VARIANT_ADD(protocol, _name) {				\
-		.protocol = _protocol, .audited = _audited		\
-	}
+FIXTURE_VARIANT_ADD(protocol, tcp) {
+	.protocol = TCP, .audited = true,
+};
 
-PROTOCOL(tcp, TCP, true);
-PROTOCOL(tcp6, TCP6, true);
-PROTOCOL(unix_stream, UNIX_STREAM, true);
-PROTOCOL(ktls, KTLS, true);
-PROTOCOL(udp, UDP, false);
-PROTOCOL(raw, RAW, false);
-PROTOCOL(unix_dgram, UNIX_DGRAM, false);
-PROTOCOL(unix_seqpacket, UNIX_SEQPACKET, false);
-PROTOCOL(alg, ALG, false);
-PROTOCOL(vsock, VSOCK, false);
-PROTOCOL(mptcp, MPTCP, false);
+FIXTURE_VARIANT_ADD(protocol, tcp6) {
+	.protocol = TCP6, .audited = true,
+};
+
+FIXTURE_VARIANT_ADD(protocol, unix_stream) {
+	.protocol = UNIX_STREAM, .audited = true,
+};
+
+FIXTURE_VARIANT_ADD(protocol, ktls) {
+	.protocol = KTLS, .audited = true,
+};
+
+FIXTURE_VARIANT_ADD(protocol, udp) {
+	.protocol = UDP, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, raw) {
+	.protocol = RAW, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, unix_dgram) {
+	.protocol = UNIX_DGRAM, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, unix_seqpacket) {
+	.protocol = UNIX_SEQPACKET, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, alg) {
+	.protocol = ALG, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, vsock) {
+	.protocol = VSOCK, .audited = false,
+};
+
+FIXTURE_VARIANT_ADD(protocol, mptcp) {
+	.protocol = MPTCP, .audited = false,
+};
 
 /* Makes a connected pair over a listener on loopback. */
 static bool connect_pair(struct __test_metadata *_metadata, int family,
@@ -701,7 +769,7 @@ static ssize_t socket_copies(int value)
  * of the page cache.
  */
 static void send_both(struct __test_metadata *_metadata,
-		      FIXTURE_DATA(protocol) *self, enum protocol protocol,
+		      struct _test_data_protocol *self, enum protocol protocol,
 		      int value, ssize_t copied)
 {
 	ssize_t before, len = 16 * 10, head = protocol == RAW ? 20 : 0;
@@ -827,7 +895,7 @@ FIXTURE_TEARDOWN(check)
 
 /* Passes two pages of the file to @out. */
 static void pass_pages(struct __test_metadata *_metadata,
-		       const FIXTURE_DATA(check) *self, int out)
+		       const struct _test_data_check *self, int out)
 {
 	ssize_t len = 2 * page_size();
 	loff_t pos = 0;
@@ -838,7 +906,7 @@ static void pass_pages(struct __test_metadata *_metadata,
 }
 
 /* Returns how many pages the check has found, after it has looked at all. */
-static ssize_t found(const FIXTURE_DATA(check) *self)
+static ssize_t found(const struct _test_data_check *self)
 {
 	usleep(1000 * 1000);
 	return read_counter("check.changed") - self->changed;
