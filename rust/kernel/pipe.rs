@@ -39,7 +39,7 @@ pub mod reserved;
 mod ring;
 mod transfer;
 
-pub use audited::AuditedSink;
+pub use audited::{AuditedSink, FunctionAddr};
 pub use buffer::{BufferFlag, BufferFlags, PipeBuffer, Provenance};
 pub use filler::{Filler, Vacancy};
 pub use index::Indices;

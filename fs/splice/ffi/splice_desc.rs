@@ -8,7 +8,7 @@ use core::mem::MaybeUninit;
 use kernel::{
     bindings,
     fs::{file::Offset, LocalFile},
-    pipe::{AuditedSink, BufferRef, PrivatePipe, DEFAULT_BUFFERS},
+    pipe::{AuditedSink, BufferRef, FunctionAddr, PrivatePipe, DEFAULT_BUFFERS},
     prelude::*,
     splice::{policy, to_size, Actor, BioVec, Pieces, SpliceFlags},
 };
@@ -186,8 +186,8 @@ impl Actor for CActor<'_> {
         self.copied += bytes;
     }
 
-    fn function(&self) -> *mut c_void {
-        self.actor as *mut c_void
+    fn function(&self) -> FunctionAddr {
+        FunctionAddr::new(self.actor as usize)
     }
 
     #[inline]
@@ -267,7 +267,12 @@ impl CDirectActor {
         let taken = self.call(&mut copy, desc)?.min(bytes);
         // The caller drops what is left in `pipe`, and reads on behind the bytes that were taken.
         pipe.ring().consume(taken);
-        policy::copied(policy::Kind::Actor, reason, self.0 as *mut c_void, taken);
+        policy::copied(
+            policy::Kind::Actor,
+            reason,
+            FunctionAddr::new(self.0 as usize),
+            taken,
+        );
         Ok(taken)
     }
 

@@ -18,13 +18,13 @@ use super::{
 use crate::{
     bindings,
     iov::{IovIterDest, IovIterSource},
-    pipe::{Pipe, PipeRing},
+    pipe::{FunctionAddr, Pipe, PipeRing},
     prelude::*,
     splice::{to_size, SpliceFlags},
     sync::atomic::{ordering::Relaxed, Atomic},
     warn_on, //
 };
-use core::{mem::MaybeUninit, ptr};
+use core::mem::MaybeUninit;
 
 impl LocalFile {
     /// Runs `f` on the file that the descriptor `fd` of the current task refers to. C: `CLASS(fd,
@@ -339,24 +339,30 @@ impl LocalFile {
     }
 
     /// Returns the address of `->splice_read`, for reports.
-    pub fn splice_read_function(&self) -> *mut c_void {
+    pub fn splice_read_function(&self) -> FunctionAddr {
         self.operations()
             .splice_read
-            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+            .map_or(FunctionAddr::NONE, |function| {
+                FunctionAddr::new(function as usize)
+            })
     }
 
     /// Returns the address of `->splice_write`, for reports.
-    pub fn splice_write_function(&self) -> *mut c_void {
+    pub fn splice_write_function(&self) -> FunctionAddr {
         self.operations()
             .splice_write
-            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+            .map_or(FunctionAddr::NONE, |function| {
+                FunctionAddr::new(function as usize)
+            })
     }
 
     /// Returns the address of `->write_iter`, for reports.
-    pub fn write_iter_function(&self) -> *mut c_void {
+    pub fn write_iter_function(&self) -> FunctionAddr {
         self.operations()
             .write_iter
-            .map_or(ptr::null_mut(), |function| function as *mut c_void)
+            .map_or(FunctionAddr::NONE, |function| {
+                FunctionAddr::new(function as usize)
+            })
     }
 
     /// Returns whether `->splice_write` asks for the policy itself: it is `iter_file_splice_write`

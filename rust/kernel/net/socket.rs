@@ -7,7 +7,7 @@
 use crate::{
     bindings,
     fs::LocalFile,
-    pipe::{Pipe, DEFAULT_BUFFERS},
+    pipe::{FunctionAddr, Pipe, DEFAULT_BUFFERS},
     prelude::*,
     splice::{to_size, wait_for_file, Deadline, Pieces, Waited},
     sync::{
@@ -105,9 +105,10 @@ impl Socket {
     }
 
     /// Returns the address of the function that sends, for reports.
-    pub fn send_function(&self) -> *mut c_void {
+    pub fn send_function(&self) -> FunctionAddr {
         // SAFETY: The socket is valid, since there is a reference to it.
-        unsafe { bindings::sock_sendmsg_function(self.0.get()) }
+        let function = unsafe { bindings::sock_sendmsg_function(self.0.get()) };
+        FunctionAddr::new(function as usize)
     }
 
     /// Sends a copy of the data in up to [`DEFAULT_BUFFERS`] pieces. The protocol gets addresses

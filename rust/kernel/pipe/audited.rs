@@ -1,9 +1,47 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Consumers that need the C structs of a buffer.
+//! Consumers that need the C structs of a buffer, and the names of consumers in reports.
 
 use super::{buffer::PipeBuffer, ring::BufferRef};
-use crate::bindings;
+use crate::{bindings, prelude::*};
+
+/// The address of a function that takes data out of a pipe, or puts data there, for reports. It is
+/// never called.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::pipe::FunctionAddr;
+///
+/// fn sink() {}
+///
+/// assert!(FunctionAddr::new(sink as usize) != FunctionAddr::NONE);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct FunctionAddr(usize);
+
+impl FunctionAddr {
+    /// No function.
+    pub const NONE: Self = Self(0);
+
+    /// Creates a value from the address of a function.
+    #[inline]
+    pub const fn new(addr: usize) -> Self {
+        Self(addr)
+    }
+
+    /// Returns the address.
+    #[inline]
+    pub const fn addr(self) -> usize {
+        self.0
+    }
+
+    /// Returns the address as a pointer, for functions in C that print the name of the symbol.
+    #[inline]
+    pub(crate) fn as_ptr(self) -> *mut c_void {
+        self.0 as *mut c_void
+    }
+}
 
 /// A consumer of buffers that needs the raw page, for example to pass it to C code.
 ///

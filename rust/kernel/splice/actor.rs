@@ -11,10 +11,9 @@ use super::{
     wait::{cond_resched, wait_for_data, Progress},
 };
 use crate::{
-    pipe::{BufferRef, PipeRing},
+    pipe::{BufferRef, FunctionAddr, PipeRing},
     prelude::*, //
 };
-use core::ptr;
 
 /// A consumer of data from a pipe.
 ///
@@ -64,8 +63,8 @@ pub trait Actor {
     fn took_copies(&mut self, _bytes: usize) {}
 
     /// Returns the address of the function that takes the buffers, for reports.
-    fn function(&self) -> *mut c_void {
-        ptr::null_mut()
+    fn function(&self) -> FunctionAddr {
+        FunctionAddr::NONE
     }
 }
 
@@ -151,7 +150,7 @@ fn feed_watched(
 ) -> Result<bool> {
     let function = actor.function();
     // An actor in Rust cannot write.
-    if !function.is_null() {
+    if function != FunctionAddr::NONE {
         check::watch_ring(ring, function);
     }
     feed(ring, len, progress, actor)

@@ -22,7 +22,7 @@ use super::{Counter, Pieces};
 use crate::{
     bindings,
     page::PAGE_SIZE,
-    pipe::{PipeBuffer, PipeRing},
+    pipe::{FunctionAddr, PipeBuffer, PipeRing},
     prelude::*,
     static_branch_unlikely,
     sync::atomic::{ordering::Relaxed, Atomic},
@@ -48,7 +48,7 @@ struct Watched {
     hash: u64,
     changed: i64,
     since: u64,
-    sink: *mut c_void,
+    sink: FunctionAddr,
     task: bindings::splice_check_task,
 }
 
@@ -58,7 +58,7 @@ unsafe impl Send for Watched {}
 
 crate::sync::global_lock! {
     // SAFETY: `init` is called before the check can be turned on.
-    unsafe(uninit) static WATCHED: Mutex<KVec<Watched>> = KVec::new();
+    unsafe(uninit) static WATCHED_PAGES: Mutex<KVec<Watched>> = KVec::new();
 }
 
 /// Initializes the check. `fs/splice` calls this at boot, before user space runs. Further calls do
@@ -69,7 +69,7 @@ pub fn init() {
     if CALLED.xchg(1, Relaxed) == 0 {
         // SAFETY: This is the first call. The other functions are called only after
         // `fs.splice_check` was set, which only user space can do.
-        unsafe { WATCHED.init() };
+        unsafe { WATCHED_PAGES.init() };
     }
 }
 
@@ -82,7 +82,7 @@ pub fn is_on() -> bool {
 
 /// Remembers the pages of `pieces`, which `sink` gets next. May sleep.
 #[cold]
-pub fn watch_pieces(pieces: &Pieces<'_>, sink: *mut c_void) {
+pub fn watch_pieces(pieces: &Pieces<'_>, sink: FunctionAddr) {
     let (vecs, len, _) = pieces.as_raw();
     for i in 0..len {
         // SAFETY: `pieces` has `len` valid elements, whose buffers it keeps.
@@ -100,14 +100,14 @@ pub fn watch_pieces(pieces: &Pieces<'_>, sink: *mut c_void) {
 
 /// Remembers the pages of `buf`, which `sink` gets next. May sleep.
 #[cold]
-pub fn watch_buffer(buf: &PipeBuffer, sink: *mut c_void) {
+pub fn watch_buffer(buf: &PipeBuffer, sink: FunctionAddr) {
     // SAFETY: The buffer keeps its pages.
     unsafe { watch_range(buf.page(), buf.offset(), buf.len(), sink) };
 }
 
 /// Remembers the pages in `ring`, which `sink` may take next. May sleep.
 #[cold]
-pub fn watch_ring(ring: &mut PipeRing<'_>, sink: *mut c_void) {
+pub fn watch_ring(ring: &mut PipeRing<'_>, sink: FunctionAddr) {
     for buf in ring.iter() {
         watch_buffer(&buf, sink);
     }
@@ -118,7 +118,7 @@ pub fn watch_ring(ring: &mut PipeRing<'_>, sink: *mut c_void) {
 /// # Safety
 ///
 /// The range must be valid, contiguous memory of one folio, to which a reference is held.
-unsafe fn watch_range(page: *mut bindings::page, offset: usize, len: usize, sink: *mut c_void) {
+unsafe fn watch_range(page: *mut bindings::page, offset: usize, len: usize, sink: FunctionAddr) {
     let first = offset / PAGE_SIZE;
     let end = (offset + len).div_ceil(PAGE_SIZE);
     for i in first..end {
@@ -132,7 +132,7 @@ unsafe fn watch_range(page: *mut bindings::page, offset: usize, len: usize, sink
 /// # Safety
 ///
 /// The page must be valid, and a reference to it must be held.
-unsafe fn watch(page: *mut bindings::page, sink: *mut c_void) {
+unsafe fn watch(page: *mut bindings::page, sink: FunctionAddr) {
     // SAFETY: The caller holds a reference, so the folio is valid. The inode is valid while the
     // folio is locked and in its page cache, which `splice_check_inode` requires and checks.
     unsafe {
@@ -142,7 +142,7 @@ unsafe fn watch(page: *mut bindings::page, sink: *mut c_void) {
         }
         let inode = bindings::splice_check_inode(folio);
         if !inode.is_null() {
-            let mut watched = WATCHED.lock();
+            let mut watched = WATCHED_PAGES.lock();
             if watched.len() < MOST && !watched.iter().any(|w| ptr::eq(w.page, page)) {
                 bindings::folio_get(folio);
                 // INVARIANT: The reference was taken above, and the inode is that of the mapping.
@@ -250,7 +250,13 @@ impl Watched {
                 return Verdict::Forget;
             }
             let age = (now() - self.since) as c_uint;
-            bindings::splice_check_report(self.folio, self.page, self.sink, &self.task, age);
+            bindings::splice_check_report(
+                self.folio,
+                self.page,
+                self.sink.as_ptr(),
+                &self.task,
+                age,
+            );
             Verdict::Report
         }
     }
@@ -259,7 +265,7 @@ impl Watched {
 /// Looks at all remembered pages again. Called several times a second while the check is on. May
 /// sleep.
 pub fn scan() {
-    let mut watched = WATCHED.lock();
+    let mut watched = WATCHED_PAGES.lock();
     let mut i = 0;
     while i < watched.len() {
         match watched[i].look() {
@@ -280,10 +286,10 @@ pub fn scan() {
 ///
 /// `inode` is only compared.
 pub fn opened(inode: *mut bindings::inode) {
-    WATCHED.lock().retain(|w| !ptr::eq(w.inode, inode));
+    WATCHED_PAGES.lock().retain(|w| !ptr::eq(w.inode, inode));
 }
 
 /// Forgets all pages, because the check was turned off. May sleep.
 pub fn clear() {
-    WATCHED.lock().clear();
+    WATCHED_PAGES.lock().clear();
 }

@@ -6,8 +6,7 @@
 
 use super::Pieces;
 use crate::{
-    pipe::{PipeBuffer, PipeRing},
-    prelude::*, //
+    pipe::{FunctionAddr, PipeBuffer, PipeRing}, //
 };
 
 /// Initializes the check.
@@ -21,12 +20,12 @@ pub fn is_on() -> bool {
 
 /// Does nothing.
 #[inline(always)]
-pub fn watch_pieces(_pieces: &Pieces<'_>, _sink: *mut c_void) {}
+pub fn watch_pieces(_pieces: &Pieces<'_>, _sink: FunctionAddr) {}
 
 /// Does nothing.
 #[inline(always)]
-pub fn watch_buffer(_buf: &PipeBuffer, _sink: *mut c_void) {}
+pub fn watch_buffer(_buf: &PipeBuffer, _sink: FunctionAddr) {}
 
 /// Does nothing.
 #[inline(always)]
-pub fn watch_ring(_ring: &mut PipeRing<'_>, _sink: *mut c_void) {}
+pub fn watch_ring(_ring: &mut PipeRing<'_>, _sink: FunctionAddr) {}

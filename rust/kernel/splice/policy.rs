@@ -22,7 +22,7 @@ use super::{BioVec, Counter, FreshPages, PageArray, Pieces};
 use crate::{
     bindings,
     page::PAGE_SIZE,
-    pipe::{PipeBuffer, PipeRing, Provenance},
+    pipe::{FunctionAddr, PipeBuffer, PipeRing, Provenance},
     prelude::*,
     static_branch_unlikely,
     sync::atomic::{ordering::Relaxed, Atomic},
@@ -105,7 +105,7 @@ pub fn must_copy_sources() -> bool {
 ///
 /// The first time for each sink this writes a line to the kernel log.
 #[cold]
-pub fn copied(kind: Kind, reason: Reason, sink: *mut c_void, bytes: usize) {
+pub fn copied(kind: Kind, reason: Reason, sink: FunctionAddr, bytes: usize) {
     if bytes == 0 {
         return;
     }
@@ -120,19 +120,19 @@ pub fn copied(kind: Kind, reason: Reason, sink: *mut c_void, bytes: usize) {
     };
     counter.add(bytes);
     // SAFETY: The tracepoint uses only the value of the pointer.
-    unsafe { bindings::splice_report_copy(sink, kind as u32, reason as u32, bytes) };
+    unsafe { bindings::splice_report_copy(sink.as_ptr(), kind as u32, reason as u32, bytes) };
     if reason == Reason::Unaudited && is_new(sink) {
         // SAFETY: The function prints the symbol that the pointer belongs to.
-        unsafe { bindings::splice_report_sink(sink) };
+        unsafe { bindings::splice_report_sink(sink.as_ptr()) };
     }
 }
 
 /// Returns whether this is the first call for `sink`. Sinks beyond the first 32 are never new, so
 /// that a module that is loaded again and again does not fill the log.
-fn is_new(sink: *mut c_void) -> bool {
+fn is_new(sink: FunctionAddr) -> bool {
     static SEEN: [Atomic<usize>; 32] = [const { Atomic::new(0) }; 32];
 
-    let addr = sink as usize;
+    let addr = sink.addr();
     for slot in &SEEN {
         match slot.cmpxchg(0, addr, Relaxed) {
             Ok(_) => return true,
@@ -193,7 +193,7 @@ pub fn copy_to_ring(pieces: &Pieces<'_>, to: &mut PipeRing<'_>) -> Result<usize>
 /// its contents cannot be read yet: it is copied where it leaves the pipe. `source` is the function
 /// that the data comes from, for reports.
 #[cold]
-pub fn copy_page_cache(ring: &mut PipeRing<'_>, source: *mut c_void) -> usize {
+pub fn copy_page_cache(ring: &mut PipeRing<'_>, source: FunctionAddr) -> usize {
     let mut bytes = 0;
     // Fails if a page has too many references. The buffers of several pages stay as they are then.
     let _ = ring.split_to_pages();
