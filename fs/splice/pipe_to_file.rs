@@ -202,7 +202,9 @@ pub(crate) fn iter_file_splice_write(
     // users of the pipe. The array is not on the stack, because `->write_iter` of several file
     // systems may nest on it, such as overlayfs on another one.
     let mut vecs = KVec::<BioVec>::new();
-    vecs.reserve(pipe.max_usage_unlocked() as usize, GFP_KERNEL)?;
+    // While another task waits to fill the pipe, the number of slots can be as small as 0.
+    let slots = (pipe.max_usage_unlocked() as usize).max(DEFAULT_BUFFERS);
+    vecs.reserve(slots, GFP_KERNEL)?;
     let mut progress = Progress::default();
     if is_terminal(file) && policy::must_copy(|| file.is_audited()).is_none() {
         let vecs = vecs.spare_capacity_mut();

@@ -85,6 +85,8 @@ struct Sender<'a> {
     /// The next message blocks, with the pipe locked.
     is_blocking: bool,
     tries: Tries,
+    /// The number of bytes that had been sent at the last wait.
+    bytes_at_wait: usize,
 }
 
 /// A message for which the socket had no room, or not enough.
@@ -119,6 +121,7 @@ impl<'a> Sender<'a> {
             waiting: None,
             is_blocking: false,
             tries: Tries::default(),
+            bytes_at_wait: 0,
         }
     }
 
@@ -363,7 +366,12 @@ impl<'a> Sender<'a> {
             rest: None,
         });
         let waited = socket.wait_writable(file, pipe, waiting.deadline);
-        let ret = socket.take_send_error().and_then(|()| match waited {
+        if self.progress.bytes != self.bytes_at_wait {
+            self.bytes_at_wait = self.progress.bytes;
+            self.tries = Tries::default();
+        }
+        let error = socket.take_send_error(waiting.rest.is_some());
+        let ret = error.and_then(|()| match waited {
             Waited::Interrupted => Err(waiting.deadline.interrupted()),
             Waited::TimedOut if waiting.rest.is_some() => Err(EAGAIN),
             Waited::TimedOut => {

@@ -49,6 +49,7 @@ pub(crate) fn write_all(
     let mut tries = Tries::default();
     let mut is_blocking = false;
     loop {
+        let before = progress.bytes;
         let mut guard = pipe.lock();
         let mut ring = guard.ring();
         let ret = if is_blocking {
@@ -61,6 +62,14 @@ pub(crate) fn write_all(
         if !ret? {
             return Ok(());
         }
+        if progress.bytes != before {
+            tries = Tries::default();
+        }
+        if is_blocking {
+            // One write has waited with the pipe locked. Try without that again.
+            is_blocking = false;
+            continue;
+        }
         let is_ready = |ready: kernel::sync::poll::PollEvents| ready.contains_any(ends);
         match wait_for_file(file, pipe, events, Deadline::NEVER, is_ready) {
             Waited::Interrupted => return Err(ERESTARTSYS),
@@ -69,7 +78,8 @@ pub(crate) fn write_all(
     }
 }
 
-/// Writes until the transfer ends or the file has no room. Returns `true` in the second case.
+/// Writes until the transfer ends or the file has no room. Returns `true` in the second case. A
+/// write that may block, without `NOWAIT`, is a single one, after which the transfer goes on.
 fn write_available<const NOWAIT: bool>(
     ring: &mut PipeRing<'_>,
     file: &LocalFile,
@@ -81,6 +91,7 @@ fn write_available<const NOWAIT: bool>(
 ) -> Result<bool> {
     while progress.bytes != len && wait_for_data(ring, flags, progress)? {
         match write_some::<NOWAIT>(ring, file, pos, len, vecs, progress) {
+            Ok(true) if !NOWAIT => return Ok(true),
             Ok(true) => (),
             Ok(false) => break,
             Err(err) if NOWAIT && err == EAGAIN => return Ok(true),

@@ -94,7 +94,12 @@ fn wait_and_fill(
         };
         match fill(file, pipe, pos, wanted - bytes, room_flags, read_flags) {
             Ok(Filled::Done(more)) => return Ok(bytes + more),
-            Ok(Filled::WouldWait { moved, .. }) => bytes += moved,
+            Ok(Filled::WouldWait { moved, .. }) => {
+                bytes += moved;
+                if moved > 0 {
+                    tries = Tries::default();
+                }
+            }
             Err(err) => return moved_or(bytes, Err(err)),
         }
         if waited == Waited::TimedOut {

@@ -219,7 +219,14 @@ impl Socket {
     /// Returns the error of a send that waits, as `sendmsg(2)` does: takes the pending error of the
     /// socket. AF_UNIX also looks whether the socket was shut down, and raises no signal then. C:
     /// `sock_error`, `sock_alloc_send_pskb`.
-    pub fn take_send_error(&self) -> Result {
+    ///
+    /// If a part of the message was sent (`is_partial`), all other protocols leave the error to the
+    /// next `sendmsg(2)`, which returns it and raises no `SIGPIPE`.
+    pub fn take_send_error(&self, is_partial: bool) -> Result {
+        // SAFETY: The socket is valid, since there is a reference to it.
+        if is_partial && !unsafe { bindings::socket_is_unix(self.0.get()) } {
+            return Ok(());
+        }
         // SAFETY: The socket is valid, since there is a reference to it.
         let (err, is_unix) = unsafe {
             (
