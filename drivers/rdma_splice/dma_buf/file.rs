@@ -91,6 +91,7 @@ impl Device {
             arg,
             &uapi::Export {
                 fd: descriptor.reserved_fd(),
+                cloexec: flags != 0,
                 writable: set.pages.is_private(),
                 size: set.pages.size(),
                 offset: set.pages.offset(),

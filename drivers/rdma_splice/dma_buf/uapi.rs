@@ -15,6 +15,7 @@ pub(crate) const EXPORT: u32 = _IOWR::<dma_buf_splice_export>(0xbb, 0x20);
 /// What user space learns of a dma-buf.
 pub(crate) struct Export {
     pub(crate) fd: u32,
+    pub(crate) cloexec: bool,
     pub(crate) writable: bool,
     pub(crate) size: usize,
     pub(crate) offset: usize,
@@ -52,7 +53,12 @@ pub(crate) fn write(arg: usize, export: &Export) -> Result {
         0
     };
     slice(arg).writer().write(&dma_buf_splice_export {
-        flags: 0,
+        // The flags as they were read, for a program that passes the structure again.
+        flags: if export.cloexec {
+            uapi::DMA_BUF_SPLICE_CLOEXEC
+        } else {
+            0
+        },
         // CAST: A descriptor is a positive int.
         fd: export.fd as i32,
         properties,

@@ -21,7 +21,7 @@
 
 /**
  * struct dma_buf_splice_export - argument of DMA_BUF_SPLICE_EXPORT
- * @flags: in: 0 or DMA_BUF_SPLICE_CLOEXEC
+ * @flags: in: 0 or DMA_BUF_SPLICE_CLOEXEC; stays as it is
  * @fd: out: the file descriptor of the dma-buf
  * @properties: out: 0 or DMA_BUF_SPLICE_WRITABLE
  * @reserved: in: 0

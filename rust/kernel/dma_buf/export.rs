@@ -234,25 +234,28 @@ impl<T: Exporter> Callbacks<T> {
         from_result(|| exported.exporter.attach(dev).map(|()| 0))
     }
 
-    /// Maps the memory for the device of an attachment, by the rules of the memory. C:
-    /// `->map_dma_buf`.
+    /// Maps the memory for the device of an attachment, by the rules of the memory. Returns
+    /// [`ENODEV`] if no driver is bound to the device: an importer can be unbound while a program
+    /// has one of its files open. C: `->map_dma_buf`.
     ///
     /// # Safety
     ///
-    /// `attachment` must be one of a dma-buf of [`DmaBuf::export`] for `T`, the lock of the
-    /// reservation object must be held, and the device must be bound to its driver. C guarantees
-    /// this.
+    /// `attachment` must be one of a dma-buf of [`DmaBuf::export`] for `T`, and the lock of the
+    /// reservation object must be held. C guarantees this. If a driver is bound to the device, it
+    /// stays bound during the call, which the importer guarantees.
     unsafe extern "C" fn map_dma_buf(
         attachment: *mut bindings::dma_buf_attachment,
         _dir: bindings::dma_data_direction,
     ) -> *mut bindings::sg_table {
-        // SAFETY: The caller guarantees that the attachment is valid, and that its device is bound.
-        let (exported, dev) = unsafe {
-            (
-                Self::of_buf((*attachment).dmabuf).0,
-                Device::<Bound>::from_raw((*attachment).dev),
-            )
-        };
+        // SAFETY: The caller guarantees that the attachment is valid.
+        let (exported, raw_dev) =
+            unsafe { (Self::of_buf((*attachment).dmabuf).0, (*attachment).dev) };
+        // SAFETY: An attachment has a valid device.
+        if !unsafe { bindings::device_is_bound(raw_dev) } {
+            return ENODEV.to_ptr();
+        }
+        // SAFETY: The device is bound, and the caller guarantees that it stays so.
+        let dev = unsafe { Device::<Bound>::from_raw(raw_dev) };
         let mapped = exported
             .exporter
             .memory()

@@ -158,6 +158,8 @@ TEST_F(dma_buf, cloexec)
 		exp.flags = i ? DMA_BUF_SPLICE_CLOEXEC : 0;
 		ASSERT_EQ(0, ioctl(self->dev, DMA_BUF_SPLICE_EXPORT, &exp));
 		EXPECT_EQ(i ? FD_CLOEXEC : 0, fcntl(exp.fd, F_GETFD));
+		/* The structure can be passed again. */
+		EXPECT_EQ(i ? DMA_BUF_SPLICE_CLOEXEC : 0, exp.flags);
 	}
 }
 
