@@ -4,7 +4,7 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use crate::{bindings, cred::Credential, prelude::*, types::Opaque};
+use crate::{bindings, cred::Credential, page::PAGE_SIZE, prelude::*, types::Opaque};
 
 /// A charge of memory to the real user of the task that made it. Dropping this gives the charge
 /// back.
@@ -86,6 +86,13 @@ impl LockedMemory {
     ///
     /// Otherwise the same as [`Self::charge`]. If this fails, the charge is unchanged.
     pub fn add(&mut self, bytes: usize) -> Result {
+        // The number of pages is a `u32`, and the function adds up to two to those of `bytes`.
+        let pages = bytes / PAGE_SIZE + 2;
+        // SAFETY: By the type invariant `charge` is a valid charge, which is borrowed exclusively.
+        let charged = unsafe { (*self.charge.get()).num_pg };
+        if u32::try_from(pages).map_or(true, |pages| charged.checked_add(pages).is_none()) {
+            return Err(ENOMEM);
+        }
         // SAFETY: By the type invariant `charge` is a valid charge.
         if unsafe { bindings::mm_account_pinned_pages(self.charge.get(), bytes) } != 0 {
             return Err(ENOMEM);
