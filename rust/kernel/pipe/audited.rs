@@ -15,7 +15,7 @@ use crate::{bindings, prelude::*};
 ///
 /// fn sink() {}
 ///
-/// assert!(FunctionAddr::new(sink as usize) != FunctionAddr::NONE);
+/// assert!(FunctionAddr::new(sink as fn() as usize) != FunctionAddr::NONE);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FunctionAddr(usize);
