@@ -711,8 +711,11 @@ static inline void memory_swap_out(struct __test_metadata *_metadata,
 	ssize_t pages = MEMORY_SIZE / page_size();
 	int i;
 
-	/* A page that was just written may not be on the LRU list yet. */
-	for (i = 0; i < 100 && count_swapped(m->p, MEMORY_SIZE) < pages; i++) {
+	/*
+	 * A page that was just written may not be on the LRU list yet, and one
+	 * that is written to a slow disk stays until that is done.
+	 */
+	for (i = 0; i < 2000 && count_swapped(m->p, MEMORY_SIZE) < pages; i++) {
 		ASSERT_EQ(0, madvise(m->p, MEMORY_SIZE, MADV_PAGEOUT));
 		usleep(10000);
 	}
