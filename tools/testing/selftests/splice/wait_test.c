@@ -1034,6 +1034,32 @@ TEST_F_TIMEOUT(socket_wait, send_timeout_after_progress, 60)
 	EXPECT_EQ(ret, read_pattern(self->sv[1], ret, DATA, 0));
 }
 
+/*
+ * The peer goes away after a part of a message was sent. The call returns what
+ * it has sent, and the error is for the next call: there is no SIGPIPE.
+ */
+TEST_F(socket_wait, send_reset_after_part)
+{
+	ssize_t capacity, ret, page = page_size();
+	struct job job;
+
+	if (!variant->tcp)
+		SKIP(return, "TCP only");
+	ASSERT_EQ(256 * page, fcntl(self->p[1], F_SETPIPE_SZ, 256 * page));
+	set_int(_metadata, self->sv[0], SO_SNDBUF, 65536);
+	set_int(_metadata, self->sv[1], SO_RCVBUF, 65536);
+	capacity = fill_pipe(_metadata, self->p[1], DATA);
+	catch_signal(_metadata, SIGPIPE, 0);
+	job = job_splice(self->p[0], self->sv[0], capacity);
+	job_start(_metadata, &job);
+	job_wait_blocked(&job);
+	close(self->sv[1]);
+	ret = job_finish(_metadata, &job);
+	EXPECT_LT(0, ret);
+	EXPECT_EQ(capacity - ret, pipe_bytes(self->p[0]));
+	EXPECT_EQ(0, signal_count(SIGPIPE));
+}
+
 /* Others take the data during the wait. */
 TEST_F(socket_wait, data_taken_meanwhile)
 {
@@ -1404,6 +1430,25 @@ TEST_F_TIMEOUT(stream_wait, order_of_messages, 120)
 	for (i = 0; i < TASKS; i++)
 		ASSERT_EQ(0, pthread_join(task[i], NULL));
 	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+}
+
+/* While a task waits with all room reserved, another one waits for its data. */
+TEST_F(stream_wait, to_terminal_while_all_is_reserved)
+{
+	ssize_t capacity = pipe_capacity(self->p[1]);
+	struct job in = job_splice(self->sv[1], self->p[1], capacity);
+	struct job out = job_splice(self->p[0], self->tty[0], SOME);
+
+	if (!have_counters())
+		XFAIL(return, LOCKED);
+	job_start(_metadata, &in);
+	job_wait_blocked(&in);
+	job_start(_metadata, &out);
+	job_wait_blocked(&out);
+	ASSERT_EQ(100, write_pattern(self->sv[0], 100, DATA, 0));
+	EXPECT_EQ(100, job_finish(_metadata, &in));
+	EXPECT_EQ(100, job_finish(_metadata, &out));
+	EXPECT_EQ(100, read_pattern(self->tty[1], 100, DATA, 0));
 }
 
 /* A message that is as large as the pipe is not cut. */
