@@ -341,6 +341,24 @@ impl RawSGTable {
     }
 }
 
+/// Maps a table for DMA, until the result is dropped or the device loses its driver.
+///
+/// Not generic, so that the functions that the device calls when it loses its driver are in the
+/// kernel, and not in the module of a caller, which can be unloaded before they return.
+///
+/// # Safety
+///
+/// The same as for [`DmaMappedSgt::new`].
+#[inline(never)]
+unsafe fn map_managed(
+    sgt: NonNull<bindings::sg_table>,
+    dev: &Device<Bound>,
+    dir: DataDirection,
+) -> Result<Devres<DmaMappedSgt>> {
+    // SAFETY: The caller guarantees what `DmaMappedSgt::new` requires.
+    Devres::new(dev, unsafe { DmaMappedSgt::new(sgt, dev, dir) }?)
+}
+
 impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     /// Maps the memory of `source`, so that `dev` can read it by DMA. May sleep.
     ///
@@ -508,8 +526,7 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         };
         // SAFETY: `sgt` is not null. It outlives the mapping, since both are fields of one value
         // and `dma` is dropped first. Only `DmaMappedSgt` unmaps it.
-        let mapping = unsafe { DmaMappedSgt::new(NonNull::new_unchecked(sgt.cast()), dev, dir) };
-        let mapping = match mapping.and_then(|mapping| Devres::new(dev, mapping)) {
+        let mapping = match unsafe { map_managed(NonNull::new_unchecked(sgt.cast()), dev, dir) } {
             Ok(mapping) => mapping,
             Err(err) => {
                 // SAFETY: The table was initialized above and is not used again; the mapping is
