@@ -16,7 +16,7 @@ use crate::{
 };
 use core::ptr::NonNull;
 
-/// What the CPU does with the memory of a dma-buf.
+/// An access of the CPU to the memory of a dma-buf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// It reads. A device must not write meanwhile.

@@ -76,7 +76,7 @@ pub trait Exporter: Sized + Send + Sync + 'static {
     /// `/proc/PID/fdinfo/FD` show.
     const NAME: &'static CStr;
 
-    /// Returns the memory. It must be the same in each call.
+    /// Returns the memory. This is called once, when the value is exported.
     fn memory(&self) -> &Self::Memory;
 
     /// Called when a device attaches. May sleep. An error refuses the device.
@@ -91,7 +91,10 @@ pub trait Exporter: Sized + Send + Sync + 'static {
 type Owner<T> = <<T as Exporter>::Memory as Sealed>::Owner;
 
 /// The private data of a dma-buf.
+///
+/// The exporter is dropped after the memory.
 struct Exported<T: Exporter> {
+    memory: T::Memory,
     exporter: T,
     /// The tables that are mapped. The lock of the reservation object protects the list.
     mappings: UnsafeCell<KVec<NonNull<Mapping<Owner<T>>>>>,
@@ -124,7 +127,8 @@ impl DmaBuf {
     /// - [`ENOMEM`], [`ENFILE`]: as for other files.
     /// - [`ENOENT`]: the module is being unloaded.
     pub fn export<T: Exporter>(exporter: T) -> Result<ARef<DmaBuf>, (Error, T)> {
-        let Some(size) = size_in_pages(exporter.memory().owner().as_ref()) else {
+        let memory = exporter.memory().share();
+        let Some(size) = size_in_pages(memory.owner().as_ref()) else {
             return Err((EINVAL, exporter));
         };
         let room = match KBox::<Exported<T>>::new_uninit(GFP_KERNEL) {
@@ -134,6 +138,7 @@ impl DmaBuf {
         let exported = KBox::write(
             room,
             Exported {
+                memory,
                 exporter,
                 mappings: UnsafeCell::new(KVec::new()),
             },
@@ -257,8 +262,7 @@ impl<T: Exporter> Callbacks<T> {
         // SAFETY: The device is bound, and the caller guarantees that it stays so.
         let dev = unsafe { Device::<Bound>::from_raw(raw_dev) };
         let mapped = exported
-            .exporter
-            .memory()
+            .memory
             .map(dev)
             .and_then(Mapping::new)
             .and_then(|mapping| {
@@ -270,8 +274,8 @@ impl<T: Exporter> Callbacks<T> {
             });
         match mapped {
             Ok(raw) => {
-                // SAFETY: As above. The pointer is that of a box, so it is not null. There is room,
-                // so this does not fail.
+                // SAFETY: The lock is held, so nothing else accesses the list. The pointer is that
+                // of a box, so it is not null. There is room, so this does not fail.
                 unsafe {
                     let _ = (*exported.mappings.get())
                         .push_within_capacity(NonNull::new_unchecked(raw.cast()));
@@ -385,7 +389,7 @@ impl<T: Exporter> Callbacks<T> {
         from_result(|| {
             // SAFETY: The caller guarantees that `vma` is in its initial setup and within the
             // memory. It holds the file of the dma-buf, which keeps the memory valid.
-            unsafe { cpu::mmap(exported.exporter.memory(), vma) }.map(|()| 0)
+            unsafe { cpu::mmap(&exported.memory, vma) }.map(|()| 0)
         })
     }
 
@@ -399,7 +403,7 @@ impl<T: Exporter> Callbacks<T> {
         // SAFETY: The caller guarantees that the dma-buf is valid.
         let (exported, _) = unsafe { Self::of_buf(buf) };
         from_result(|| {
-            let addr = cpu::vmap(exported.exporter.memory())?;
+            let addr = cpu::vmap(&exported.memory)?;
             // SAFETY: The caller guarantees that `map` is valid. C: `iosys_map_set_vaddr`.
             unsafe {
                 (*map).__bindgen_anon_1.vaddr = addr.as_ptr();

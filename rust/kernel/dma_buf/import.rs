@@ -14,14 +14,14 @@ use crate::{
     scatterlist::SGTable,
     sync::aref::ARef,
 };
-use core::{marker::PhantomData, ptr::NonNull};
+use core::{cell::Cell, marker::PhantomData, mem, ptr::NonNull};
 
 /// A device that is attached to a dma-buf. Dropping this detaches it, which may sleep. C: `struct
 /// dma_buf_attachment`.
 ///
 /// # Invariants
 ///
-/// `raw` is a valid attachment of `buf`.
+/// `raw` is a valid attachment of `buf`, and `mapped` is the number of its tables that are mapped.
 ///
 /// # Examples
 ///
@@ -50,6 +50,7 @@ use core::{marker::PhantomData, ptr::NonNull};
 pub struct Attachment<'a> {
     buf: ARef<DmaBuf>,
     raw: NonNull<bindings::dma_buf_attachment>,
+    mapped: Cell<usize>,
     _device: PhantomData<&'a Device<Bound>>,
 }
 
@@ -61,11 +62,13 @@ impl<'a> Attachment<'a> {
     pub fn new(buf: ARef<DmaBuf>, dev: &'a Device<Bound>) -> Result<Self> {
         // SAFETY: Both pointers are valid.
         let raw = from_err_ptr(unsafe { bindings::dma_buf_attach(buf.as_raw(), dev.as_raw()) })?;
-        // INVARIANT: `dma_buf_attach` returned an attachment of `buf`, which is not null.
+        // INVARIANT: `dma_buf_attach` returned an attachment of `buf`, which is not null. No table
+        // is mapped.
         Ok(Self {
             buf,
             // SAFETY: The pointer is not null, because it is not an error.
             raw: unsafe { NonNull::new_unchecked(raw) },
+            mapped: Cell::new(0),
             _device: PhantomData,
         })
     }
@@ -89,7 +92,8 @@ impl<'a> Attachment<'a> {
         let table = from_err_ptr(unsafe {
             bindings::dma_buf_map_attachment_unlocked(self.raw.as_ptr(), dir.into())
         })?;
-        // INVARIANT: The table was mapped for this attachment, in this direction.
+        // INVARIANT: The table was mapped for this attachment, in this direction, and counts.
+        self.mapped.set(self.mapped.get() + 1);
         Ok(MappedTable {
             attachment: self,
             table,
@@ -100,8 +104,14 @@ impl<'a> Attachment<'a> {
 
 impl Drop for Attachment<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the type invariant this is an attachment of `buf`. No table of it is mapped,
-        // because a table borrows the attachment.
+        if self.mapped.get() != 0 {
+            // A table was leaked (`mem::forget`). The device may still use the memory, so the
+            // attachment and a reference to the dma-buf are leaked as well.
+            mem::forget(self.buf.clone());
+            return;
+        }
+        // SAFETY: By the type invariant this is an attachment of `buf`, of which no table is
+        // mapped.
         unsafe { bindings::dma_buf_detach(self.buf.as_raw(), self.raw.as_ptr()) };
     }
 }
@@ -141,5 +151,7 @@ impl Drop for MappedTable<'_> {
                 self.dir.into(),
             )
         };
+        // INVARIANT: The table is not mapped any more.
+        self.attachment.mapped.set(self.attachment.mapped.get() - 1);
     }
 }

@@ -85,12 +85,15 @@ pub(super) mod sealed {
     use super::*;
 
     /// The difference between the kinds of memory.
-    pub trait Sealed {
+    pub trait Sealed: Sized {
         /// The owner of the memory.
         type Owner: AsSegments + Send + Sync + 'static;
 
         /// Whether devices and the CPU may write to the memory.
         const WRITABLE: bool;
+
+        /// Returns another value for the same memory.
+        fn share(&self) -> Self;
 
         /// Returns the owner.
         fn owner(&self) -> &Arc<Self::Owner>;
@@ -102,6 +105,10 @@ pub(super) mod sealed {
     impl<M: AsSegments + Send + Sync + 'static> Sealed for Shared<M> {
         type Owner = M;
         const WRITABLE: bool = false;
+
+        fn share(&self) -> Self {
+            Self(self.0.clone())
+        }
 
         fn owner(&self) -> &Arc<M> {
             &self.0
@@ -117,6 +124,10 @@ pub(super) mod sealed {
     impl<M: AsSegmentsMut + Send + Sync + 'static> Sealed for Private<M> {
         type Owner = M;
         const WRITABLE: bool = true;
+
+        fn share(&self) -> Self {
+            Self(self.0.clone())
+        }
 
         fn owner(&self) -> &Arc<M> {
             &self.0
