@@ -555,13 +555,10 @@ pub(crate) extern "C" fn rust_splice_check_clear() {
     check::clear();
 }
 
-/// Notes that a file was opened for writing. Called by `do_dentry_open`.
-///
-/// # Safety
-///
-/// None: the pointer is only compared.
+/// Notes that a file was opened for writing. Called by `do_dentry_open`. The pointer is only
+/// compared.
 #[cfg(CONFIG_SPLICE_CHECK)]
 #[export]
-pub(crate) unsafe extern "C" fn rust_splice_check_opened(inode: *mut bindings::inode) {
+pub(crate) extern "C" fn rust_splice_check_opened(inode: *mut bindings::inode) {
     check::opened(inode);
 }
