@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Transfers from a pipe to a terminal, or to another file whose `->write_iter` does not wait for
-//! room if it is told so.
+//! Transfers from a pipe to a terminal, or to another file whose `->write_iter` heeds
+//! `IOCB_NOWAIT`.
 
 #![forbid(unsafe_code)]
 

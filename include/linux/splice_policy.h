@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Who may be handed a page that others can see. See
+ * The policy for references to pages that others can see. See
  * Documentation/filesystems/splice-policy.rst.
  */
 #ifndef _LINUX_SPLICE_POLICY_H

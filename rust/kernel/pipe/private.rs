@@ -15,7 +15,7 @@ impl PipeBuffer {
     /// This is the one test by which a sink decides whether it may write to the page of a buffer,
     /// or let a device or user space write to it. Everything else in a pipe may only be read.
     ///
-    /// # What is private
+    /// # Private pages
     ///
     /// The operations of the buffer tell that the page was allocated for a pipe:
     ///

@@ -139,7 +139,7 @@ pub fn fork_and_wait() -> rustix::io::Result<()> {
     // SAFETY: The child only calls `_exit()`, which needs no lock of this process.
     match unsafe { libc::fork() } {
         -1 => Err(errno()),
-        // SAFETY: As above.
+        // SAFETY: The function needs no lock of this process.
         0 => unsafe { libc::_exit(0) },
         // SAFETY: `child` is a child that was not waited for, and a status is not stored.
         child => match unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } {

@@ -231,7 +231,7 @@ impl Host {
 
     /// Sends pictures through one pipe. Then memory and references are as before.
     fn frames(&mut self, importer: &Importer, frames: u32, row: &mut dyn FnMut(Row)) -> Result<()> {
-        // What is allocated once exists after the first run.
+        // The first run allocates memory that stays allocated.
         let before = self.pictures(importer, frames)?.held;
         let run = self.pictures(importer, frames)?;
         let (after, screen, copied) = (run.held, Screen::Compared(run.difference), run.copied);

@@ -50,7 +50,7 @@ struct Plugin {
 // SAFETY: QEMU's functions for scoreboards may be called by any thread, and the rest is `Send`.
 unsafe impl Send for Plugin {}
 
-// SAFETY: As above; nothing changes the fields.
+// SAFETY: No field changes, and QEMU's functions for scoreboards may be called by any thread.
 unsafe impl Sync for Plugin {}
 
 static PLUGIN: OnceLock<Plugin> = OnceLock::new();
@@ -183,7 +183,7 @@ unsafe extern "C" fn translate(block: *mut Block, _data: *mut c_void) {
     };
     // SAFETY: QEMU passes a block that is valid during this call.
     for index in 0..unsafe { qemu::qemu_plugin_tb_n_insns(block) } {
-        // SAFETY: As above, and the block has an instruction with this index.
+        // SAFETY: QEMU passes a valid block, which has an instruction with this index.
         unsafe { plugin.observe(qemu::qemu_plugin_tb_get_insn(block, index)) };
     }
 }
