@@ -784,7 +784,7 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 	struct job job = job_splice(self->fd, self->p[1], 65536);
 	struct shot shot = { .call = call_job, .arg = &job, .n = 0 };
 	char buf[65536], text[40], *found;
-	int errors = 0;
+	int errors = 0, again = 0;
 	ssize_t len;
 
 	/* Let page_owner allocate its record of the stack in the first call. */
@@ -817,6 +817,14 @@ TEST_F_TIMEOUT(trace, every_point, 300)
 		}
 		EXPECT_EQ(NULL, strstr(found + 1, "splice marker"));
 		EXPECT_EQ(0, pipe_bytes(self->p[0]));
+		/*
+		 * The allocation that failed was not one of the call, but for
+		 * example of stack depot, which allocates once for each stack
+		 * that it has not seen. So this point was not tried yet.
+		 */
+		if (shot.fired && shot.ret > 0 && again++ < 3)
+			continue;
+		again = 0;
 		ASSERT_GT(MAX_POINTS, ++shot.n);
 	} while (shot.n == 1 || shot.fired);
 	/* Two arrays. */
