@@ -96,7 +96,7 @@ pub(crate) fn start_and_write(
 ///
 /// A `->splice_write` that locks the pipe itself gets the data in a private pipe if it may not have
 /// references to pages that others can see.
-#[inline]
+#[inline(always)]
 pub(crate) fn write(
     pipe: &mut Pipe<'_>,
     file: &LocalFile,

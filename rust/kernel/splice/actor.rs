@@ -229,7 +229,7 @@ fn feed(
     progress: &mut Progress,
     actor: &mut impl Actor,
 ) -> Result<bool> {
-    // This does not wrap: never more than `len` bytes are taken.
+    // Neither this nor the sum below wraps: never more than `len` bytes are taken.
     let wanted = len.wrapping_sub(progress.bytes);
     let mut left = wanted;
     let mut room = false;
@@ -250,7 +250,7 @@ fn feed(
         },
         &mut room,
     );
-    progress.bytes += wanted - left;
+    progress.bytes = progress.bytes.wrapping_add(wanted.wrapping_sub(left));
     // Nobody can wait for a pipe without files.
     progress.wake_writers |= room && ring.has_files();
     Ok(ret? && left > 0)
