@@ -112,6 +112,10 @@ pub(crate) struct EduEngine {
     transfer: Option<Transfer>,
     /// The number of bytes in the device's buffer.
     filled: usize,
+    /// The number of bytes at the beginning of the buffer that the device has read since it was
+    /// bound. They stay there after they were received. What is behind them is from earlier
+    /// transfers, or from before.
+    valid: usize,
 }
 
 impl EduEngine {
@@ -120,6 +124,7 @@ impl EduEngine {
             bar,
             transfer: None,
             filled: 0,
+            valid: 0,
         }
     }
 
@@ -142,13 +147,19 @@ impl EduEngine {
     /// Transfers `bytes` between the device's buffer and memory at `addr`, and waits for the end.
     /// Bytes that the device reads are received next, as all others.
     ///
-    /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, and [`ENXIO`] if
-    /// the registers are not mapped any more. Never returns before the device has stopped, because
+    /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, [`ENODATA`] if the
+    /// device is to write more bytes than it has read last, and [`ENXIO`] if the registers are not
+    /// mapped any more. Never returns before the device has stopped, because
     /// the caller unmaps the memory then.
     #[cfg(CONFIG_DMA_SHARED_BUFFER)]
     pub(crate) fn transfer(&mut self, place: Place, addr: u64, bytes: usize) -> Result {
-        if self.transfer.is_some() || bytes > BUFFER_SIZE - self.filled {
+        if self.transfer.is_some() {
             return Err(EBUSY);
+        }
+        match place {
+            Place::Source if bytes > BUFFER_SIZE - self.filled => return Err(EBUSY),
+            Place::Destination if bytes > self.valid => return Err(ENODATA),
+            _ => (),
         }
         let (source, destination, direction) = match place {
             Place::Source => (addr, BUFFER + self.filled as u64, 0),
@@ -166,9 +177,15 @@ impl EduEngine {
             pr_err!("a transfer does not end\n");
         }
         if place == Place::Source {
-            self.filled += bytes;
+            self.has_read(bytes);
         }
         Ok(())
+    }
+
+    /// Notes that the device has read `bytes` to the end of the data in its buffer.
+    fn has_read(&mut self, bytes: usize) {
+        self.filled += bytes;
+        self.valid = self.filled;
     }
 
     fn try_start(&mut self, dev: &Device<Bound>, work: &mut Work<'_, Self>) -> Result {
@@ -201,7 +218,7 @@ impl Engine for EduEngine {
         }
         match self.transfer.take() {
             Some(Transfer::ToDevice(piece)) => {
-                self.filled += piece.len;
+                self.has_read(piece.len);
                 work.sent(piece);
             }
             Some(Transfer::FromDevice(page, bytes)) => {

@@ -4,6 +4,7 @@
  * file.
  */
 #include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
 #include <linux/dma-resv.h>
 #include <linux/iosys-map.h>
 #include <linux/vmalloc.h>

@@ -3,7 +3,9 @@
 #if defined(CONFIG_RUST_SPLICE) && defined(CONFIG_DMA_SHARED_BUFFER)
 
 #include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
 #include <linux/dma-resv.h>
+#include <linux/fs.h>
 #include <linux/scatterlist.h>
 #include <linux/vmalloc.h>
 
@@ -12,11 +14,41 @@ __rust_helper void rust_helper_get_dma_buf(struct dma_buf *dmabuf)
 	get_dma_buf(dmabuf);
 }
 
+/* Takes a reference, unless the last one is gone. */
+__rust_helper bool rust_helper_dma_buf_try_get(struct dma_buf *dmabuf)
+{
+	return file_ref_get(&dmabuf->file->f_ref);
+}
+
 /* reservation objects */
 
 __rust_helper enum dma_resv_usage rust_helper_dma_resv_usage_rw(bool write)
 {
 	return dma_resv_usage_rw(write);
+}
+
+__rust_helper void rust_helper_dma_resv_iter_begin(struct dma_resv_iter *cursor,
+						   struct dma_resv *obj,
+						   enum dma_resv_usage usage)
+{
+	dma_resv_iter_begin(cursor, obj, usage);
+}
+
+__rust_helper void rust_helper_dma_resv_iter_end(struct dma_resv_iter *cursor)
+{
+	dma_resv_iter_end(cursor);
+}
+
+/* fences */
+
+__rust_helper struct dma_fence *rust_helper_dma_fence_get(struct dma_fence *fence)
+{
+	return dma_fence_get(fence);
+}
+
+__rust_helper void rust_helper_dma_fence_put(struct dma_fence *fence)
+{
+	dma_fence_put(fence);
 }
 
 /* scatter-gather tables */

@@ -36,7 +36,9 @@
 mod buf;
 mod cpu;
 mod export;
+mod fence;
 mod import;
+mod link;
 mod memory;
 mod table;
 mod uapi;
@@ -44,5 +46,7 @@ mod uapi;
 pub use buf::{CpuAccess, DmaBuf};
 pub use cpu::Access;
 pub use export::Exporter;
+pub use fence::FenceWatch;
 pub use import::{Attachment, MappedTable};
+pub use link::Link;
 pub use memory::{Memory, Private, Shared};

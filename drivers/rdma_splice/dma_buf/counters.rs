@@ -17,6 +17,8 @@ pub(crate) struct Counters {
     pub(crate) gathered: EventCounter,
     /// Those of them that were copied.
     pub(crate) copied: EventCounter,
+    /// Bytes that were spliced from the device.
+    pub(crate) returned: EventCounter,
 }
 
 pub(crate) static COUNTERS: Counters = Counters {
@@ -26,6 +28,7 @@ pub(crate) static COUNTERS: Counters = Counters {
     private: EventCounter::new(),
     gathered: EventCounter::new(),
     copied: EventCounter::new(),
+    returned: EventCounter::new(),
 };
 
 /// Shows the counters.
@@ -40,6 +43,7 @@ impl Writer for Shown {
             ("exports.private", &COUNTERS.private),
             ("bytes.gathered", &COUNTERS.gathered),
             ("bytes.copied", &COUNTERS.copied),
+            ("bytes.returned", &COUNTERS.returned),
         ] {
             writeln!(f, "{name} {}", counter.get())?;
         }

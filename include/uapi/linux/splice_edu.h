@@ -33,8 +33,8 @@ struct splice_edu_transfer {
  * out of the file as if they had been spliced to it. Bytes that it writes are
  * those that are at the beginning of its memory: what it has read last.
  *
- * EBUSY: the device has other transfers. EACCES: the dma-buf cannot be mapped for
- * both directions.
+ * EBUSY: the device has other transfers. ENODATA: it is to write more bytes than
+ * it has read last. EACCES: the dma-buf cannot be mapped for both directions.
  */
 #define SPLICE_EDU_TRANSFER	_IOW(0xBB, 0x30, struct splice_edu_transfer)
 

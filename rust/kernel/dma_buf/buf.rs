@@ -16,9 +16,6 @@ use crate::{
 };
 use core::{mem::ManuallyDrop, ptr::NonNull};
 
-/// The timeout of a wait that does not end. C: `MAX_SCHEDULE_TIMEOUT`.
-const NO_TIMEOUT: usize = isize::MAX.unsigned_abs();
-
 /// A dma-buf. C: `struct dma_buf`.
 ///
 /// It is a file. Its memory is valid as long as a reference exists.
@@ -91,34 +88,11 @@ impl DmaBuf {
         fd
     }
 
-    fn resv(&self) -> *mut bindings::dma_resv {
+    /// Returns the reservation object, which lives as long as the dma-buf. It has the lock and the
+    /// fences.
+    pub(super) fn resv(&self) -> *mut bindings::dma_resv {
         // SAFETY: The dma-buf is valid by the type invariant. The field does not change.
         unsafe { (*self.as_raw()).resv }
-    }
-
-    /// Waits until the fences that `access` has to wait for are signalled: those of writers for
-    /// [`Access::Read`], all of them for [`Access::Write`]. May sleep. Takes no lock. C:
-    /// `dma_resv_wait_timeout`.
-    ///
-    /// # Errors
-    ///
-    /// - [`EAGAIN`]: `may_wait` is false, and there is a fence that is not signalled.
-    /// - [`ERESTARTSYS`]: a signal is pending.
-    pub fn wait(&self, access: Access, may_wait: bool) -> Result {
-        // SAFETY: The reservation object lives as long as the dma-buf.
-        let ret = unsafe {
-            let usage = bindings::dma_resv_usage_rw(access == Access::Write);
-            if !may_wait {
-                return if bindings::dma_resv_test_signaled(self.resv(), usage) {
-                    Ok(())
-                } else {
-                    Err(EAGAIN)
-                };
-            }
-            bindings::dma_resv_wait_timeout(self.resv(), usage, true, NO_TIMEOUT)
-        };
-        // CAST: An error code fits in an int.
-        to_result(ret.min(0) as c_int)
     }
 
     /// Begins an access of the CPU to a mapping of the memory: waits for fences as [`Self::wait`]

@@ -7,6 +7,7 @@
 use super::{
     buf::{DmaBuf, Locked},
     cpu::{self, Access},
+    link::Link,
     memory::{sealed::Sealed, Memory},
     table::{Mapping, Table},
 };
@@ -18,7 +19,7 @@ use crate::{
     page::PAGE_SIZE,
     prelude::*,
     scatterlist::AsSegments,
-    sync::aref::ARef,
+    sync::{aref::ARef, Arc},
     types::ForeignOwnable,
 };
 use core::{cell::UnsafeCell, marker::PhantomData, ptr::NonNull};
@@ -78,6 +79,14 @@ pub trait Exporter: Sized + Send + Sync + 'static {
 
     /// Returns the memory. This is called once, when the value is exported.
     fn memory(&self) -> &Self::Memory;
+
+    /// Returns the [`Link`] by which the owner finds the dma-buf again. This is called when the value
+    /// is exported and when the dma-buf is released, and returns the same link each time.
+    ///
+    /// If this is not implemented, only those that have a reference find the dma-buf.
+    fn link(&self) -> &Arc<Link> {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Called when a device attaches. May sleep. An error refuses the device.
     ///
@@ -161,8 +170,18 @@ impl DmaBuf {
         };
         // SAFETY: `info` is valid. The operations are static, and `priv_` is what they require.
         match from_err_ptr(unsafe { bindings::dma_buf_export(&raw const info) }) {
-            // SAFETY: `dma_buf_export` returned the only reference.
-            Ok(raw) => Ok(unsafe { Self::take(raw) }),
+            Ok(raw) => {
+                if T::HAS_LINK {
+                    // SAFETY: The dma-buf is valid and its private data is an `Exported<T>`. The
+                    // link is cleared when it is released.
+                    unsafe {
+                        let exported = Callbacks::<T>::of_buf(raw).0;
+                        exported.exporter.link().set(NonNull::new_unchecked(raw));
+                    }
+                }
+                // SAFETY: `dma_buf_export` returned the only reference.
+                Ok(unsafe { Self::take(raw) })
+            }
             Err(err) => {
                 // SAFETY: The pointer comes from `into_foreign` above. No dma-buf was created, so
                 // nothing else refers to it.
@@ -209,6 +228,7 @@ impl<T: Exporter> Callbacks<T> {
         mmap: Some(Self::mmap),
         vmap: Some(Self::vmap),
         vunmap: Some(Self::vunmap),
+        read_only: !T::Memory::WRITABLE,
         ..pin_init::zeroed()
     });
 
@@ -313,6 +333,10 @@ impl<T: Exporter> Callbacks<T> {
     /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T` that has no user any more. C
     /// guarantees this.
     unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
+        if T::HAS_LINK {
+            // SAFETY: The dma-buf is valid during this call.
+            unsafe { Self::of_buf(buf).0 }.exporter.link().clear();
+        }
         // SAFETY: The private data comes from `into_foreign` in `export`, and nothing uses it any
         // more.
         drop(unsafe { KBox::<Exported<T>>::from_foreign((*buf).priv_) });

@@ -117,7 +117,8 @@ pub(super) mod sealed {
         fn map(&self, dev: &Device<Bound>) -> Result<Table<M>> {
             // There is no other call that maps shared memory: the check cannot be forgotten.
             let dev = IommuOnly::new(dev).ok_or(EACCES)?;
-            SGTable::map(dev.device(), self.0.clone(), GFP_KERNEL).map_err(|(err, _memory)| err)
+            SGTable::map_pages(dev.device(), self.0.clone(), GFP_KERNEL)
+                .map_err(|(err, _memory)| err)
         }
     }
 
@@ -134,7 +135,7 @@ pub(super) mod sealed {
         }
 
         fn map(&self, dev: &Device<Bound>) -> Result<Table<M>> {
-            SGTable::map_both(dev, self.0.clone(), GFP_KERNEL).map_err(|(err, _memory)| err)
+            SGTable::map_both_pages(dev, self.0.clone(), GFP_KERNEL).map_err(|(err, _memory)| err)
         }
     }
 }

@@ -18,14 +18,36 @@ pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 
 /// A device that accesses memory through an IOMMU, which translates its addresses. Such a device
 /// can access only what is mapped for it, and only in the direction of the mapping.
+///
+/// The second half of this is not true of all IOMMUs. The API has no question for it: a driver that
+/// is asked for a mapping without `IOMMU_WRITE` and cannot make one maps for both directions, and
+/// reports success. These drivers of Linux ignore the direction:
+///
+/// - MediaTek (`mtk_iommu.c`), with `IO_PGTABLE_QUIRK_NO_PERMS`, and its first version,
+/// - Spreadtrum (`sprd-iommu.c`), whose entries have no bits for permissions,
+/// - others of embedded systems, such as `sun50i-iommu.c` for some of its masters, have not been
+///   tested by anybody who relies on it.
+///
+/// So there is a list of architectures, and not of exceptions. It has x86, of which each IOMMU
+/// enforces the direction by bits of its page tables: Intel VT-d (`DMA_PTE_READ` and
+/// `DMA_PTE_WRITE`, and the same in tables of the first stage), AMD-Vi (`IR` and `IW`), and
+/// virtio-iommu, where the hypervisor does it (`VIRTIO_IOMMU_MAP_F_WRITE`). The tests show it for
+/// the emulated VT-d (`edu_dma_buf_denied_test`). Another architecture joins the list when this is
+/// known of all of its IOMMUs.
 pub(super) struct IommuOnly<'a>(&'a Device<Bound>);
 
 impl<'a> IommuOnly<'a> {
-    /// Returns `None` if the DMA API does not use an IOMMU for the device: there is none, or it is
-    /// in passthrough mode, or its driver does not use the DMA layer for IOMMUs.
+    /// Whether every IOMMU of this architecture keeps a device from writing to memory that is mapped
+    /// for reading.
+    const ENFORCED: bool = cfg!(CONFIG_X86);
+
+    /// Returns `None` if the DMA API does not use an IOMMU for the device, or one that may not
+    /// enforce the direction: there is none, or it is in passthrough mode, or its driver does not
+    /// use the DMA layer for IOMMUs, or the architecture is not x86.
     pub(super) fn new(dev: &'a Device<Bound>) -> Option<Self> {
         // SAFETY: `dev` is a bound device, so the pointer is valid.
-        unsafe { bindings::use_dma_iommu(dev.as_raw()) }.then_some(Self(dev))
+        let translated = unsafe { bindings::use_dma_iommu(dev.as_raw()) };
+        (Self::ENFORCED && translated).then_some(Self(dev))
     }
 
     pub(super) fn device(&self) -> &'a Device<Bound> {

@@ -50,6 +50,7 @@ impl_flags!(
 /// | [`UserMemory`](Self::UserMemory) | any process that maps the memory, at any time |
 /// | [`Socket`](Self::Socket) | a sender on this host that sent its memory by reference |
 /// | [`Device`](Self::Device) | nobody |
+/// | [`Lent`](Self::Lent) | devices, and any process that maps the memory, at any time |
 /// | [`Foreign`](Self::Foreign) | unknown |
 ///
 /// So a consumer that checks the contents before it uses them copies them first.
@@ -65,6 +66,8 @@ pub enum Provenance {
     Socket,
     /// Owned by a driver.
     Device,
+    /// Owned by a driver that still lets devices or user space write to it: a writable dma-buf.
+    Lent,
     /// Unknown: the buffer has operations that this module does not know.
     Foreign,
 }
@@ -425,6 +428,30 @@ impl PipeBuffer {
     pub fn try_clone(&mut self) -> Result<Self> {
         // SAFETY: The detached pipe can be passed to all operations, see `DETACHED_PIPE`.
         unsafe { self.try_clone_in(DETACHED_PIPE.as_ptr()) }
+    }
+
+    /// Creates a second buffer as [`Self::try_clone`] does, of a buffer that several tasks use.
+    ///
+    /// For a list of buffers that is not changed any more, and whose data goes into pipes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer};
+    ///
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 100)?;
+    /// let (first, second) = (buf.share()?, buf.share()?);
+    /// assert_eq!(buf.folio().ref_count(), 3);
+    /// # drop((first, second));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn share(&self) -> Result<Self> {
+        // SAFETY: `self` is valid for a read. The copy is not dropped, so the reference stays with
+        // `self`, which outlives the copy.
+        let mut copy = ManuallyDrop::new(unsafe { ptr::read(self) });
+        // `->get` changes the count of the memory, which is atomic, and not the buffer: C copies
+        // buffers before and after such a call.
+        copy.try_clone()
     }
 
     /// Creates a second buffer as [`Self::try_clone`] does, for a buffer that is in `pipe`.

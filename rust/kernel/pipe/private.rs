@@ -31,6 +31,7 @@ impl PipeBuffer {
     /// - `nosteal_pipe_buf_ops`: no; pages of sockets and of the FUSE device, whose sender may have
     ///   sent a page of the page cache by reference.
     /// - [`Provenance::Device`]: no; the page returns to its driver.
+    /// - [`Provenance::Lent`]: no; devices and user space may write to the page through a dma-buf.
     /// - others: no, unknown; relay, the trace ring buffer, SMC, modules.
     ///
     /// Operations alone prove nothing, because `tee(2)` and a split copy them, and because code

@@ -24,7 +24,7 @@ use crate::{
     devres::Devres,
     dma::DataDirection,
     error::{self, Error},
-    page::{PAGE_MASK, PAGE_SHIFT},
+    page::{PAGE_MASK, PAGE_SHIFT, PAGE_SIZE},
     prelude::*,
     sync::Arc,
     types::Opaque,
@@ -171,7 +171,8 @@ pub unsafe trait AsSegments {
 ///
 /// # Safety
 ///
-/// Nothing else may access the memory of the segments as long as the value exists.
+/// Nothing else may write to the memory of the segments as long as the value exists, and nothing
+/// else may rely on the contents: readers must expect that they change at any time.
 ///
 /// Buffers of a pipe do not implement this: others may read the same pages, for example through the
 /// page cache or a copy that `tee(2)` made.
@@ -240,6 +241,22 @@ impl Limits {
         // As in C, 0 means that there is no limit.
         let mapping = if mapping == 0 { usize::MAX } else { mapping };
         Self::new(u64::from(len.max(1)).min(mapping as u64), boundary as u64)
+    }
+
+    /// Returns the limits of `dev` for whole pages, so that each entry begins and ends at a page
+    /// boundary. Returns [`EINVAL`] if an entry cannot have a whole page.
+    fn of_pages(dev: &Device<Bound>) -> Result<Self> {
+        Self::of(dev).in_pages()
+    }
+
+    /// Rounds the limits down to whole pages. Returns [`EINVAL`] if they do not allow one.
+    fn in_pages(self) -> Result<Self> {
+        let page = PAGE_SIZE as u64;
+        if self.len < page || self.boundary < page - 1 {
+            return Err(EINVAL);
+        }
+        // A boundary is a multiple of the page size then.
+        Ok(Self::new(self.len / page * page, self.boundary))
     }
 
     /// Returns how many of `len` bytes at physical address `addr` fit in one entry.
@@ -386,7 +403,38 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         source: P,
         flags: Flags,
     ) -> Result<Pin<KBox<Self>>, (Error, P)> {
-        Self::map_for(dev, source, DataDirection::ToDevice, flags)
+        Self::map_for(dev, source, DataDirection::ToDevice, Limits::of(dev), flags)
+    }
+
+    /// Maps the memory of `source` as [`Self::map`] does, with entries that begin and end at page
+    /// boundaries, as importers of dma-bufs expect. The memory consists of whole pages.
+    ///
+    /// Also returns [`EINVAL`] if the device cannot have an entry of a whole page.
+    pub(crate) fn map_pages(
+        dev: &Device<Bound>,
+        source: P,
+        flags: Flags,
+    ) -> Result<Pin<KBox<Self>>, (Error, P)> {
+        match Limits::of_pages(dev) {
+            Ok(limits) => Self::map_for(dev, source, DataDirection::ToDevice, limits, flags),
+            Err(err) => Err((err, source)),
+        }
+    }
+
+    /// Maps the memory of `source` for both directions as [`Self::map_both`] does, with the entries
+    /// of [`Self::map_pages`].
+    pub(crate) fn map_both_pages(
+        dev: &Device<Bound>,
+        source: P,
+        flags: Flags,
+    ) -> Result<Pin<KBox<Self>>, (Error, P)>
+    where
+        P: AsSegmentsMut,
+    {
+        match Limits::of_pages(dev) {
+            Ok(limits) => Self::map_for(dev, source, DataDirection::Bidirectional, limits, flags),
+            Err(err) => Err((err, source)),
+        }
     }
 
     /// Maps the memory of `source`, so that `dev` can write to it by DMA. Otherwise the same as
@@ -433,7 +481,7 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     where
         P: AsSegmentsMut,
     {
-        Self::map_for(dev, source, DataDirection::FromDevice, flags)
+        Self::map_for(dev, source, DataDirection::FromDevice, Limits::of(dev), flags)
     }
 
     /// Maps the memory of `source`, so that `dev` can both read it and write to it by DMA.
@@ -465,7 +513,7 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     where
         P: AsSegmentsMut,
     {
-        Self::map_for(dev, source, DataDirection::Bidirectional, flags)
+        Self::map_for(dev, source, DataDirection::Bidirectional, Limits::of(dev), flags)
     }
 
     /// Makes the CPU see what the device has written. Does nothing if the device has lost its
@@ -500,11 +548,13 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         }
     }
 
-    /// Builds a table of the segments of `source` and maps it for DMA in direction `dir`.
+    /// Builds a table of the segments of `source`, within `limits`, and maps it for DMA in
+    /// direction `dir`.
     fn map_for(
         dev: &Device<Bound>,
         source: P,
         dir: DataDirection,
+        limits: Limits,
         flags: Flags,
     ) -> Result<Pin<KBox<Self>>, (Error, P)> {
         let mut room = match KBox::<Self>::new_uninit(flags) {
@@ -513,7 +563,7 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
         };
         // SAFETY: `source` is moved into the value that contains the table, and is dropped after
         // the table.
-        let table = match unsafe { RawSGTable::of_segments(&source, Limits::of(dev), flags) } {
+        let table = match unsafe { RawSGTable::of_segments(&source, limits, flags) } {
             Ok(table) => table,
             Err(err) => return Err((err, source)),
         };
@@ -624,6 +674,18 @@ mod tests {
 
     const NO_LIMIT: u64 = u32::MAX as u64;
     const NO_BOUNDARY: u64 = u64::MAX;
+
+    // Limits within a page are rounded down, so that no entry ends there.
+    #[test]
+    fn limits_are_whole_pages() {
+        let page = PAGE_SIZE as u64;
+        let in_pages = |len, boundary| Limits::new(len, boundary).in_pages().map(|l| l.len);
+        assert_eq!(in_pages(NO_LIMIT, NO_BOUNDARY), Ok(NO_LIMIT / page * page));
+        assert_eq!(in_pages(3 * page - 1, page - 1), Ok(2 * page));
+        assert_eq!(in_pages(page, NO_BOUNDARY), Ok(page));
+        assert_eq!(in_pages(page - 1, NO_BOUNDARY), Err(EINVAL));
+        assert_eq!(in_pages(page, page / 2 - 1), Err(EINVAL));
+    }
 
     // Two of the pieces are contiguous, and so are the other two. Between these pairs there is a
     // gap.

@@ -43,7 +43,7 @@ pub use page_pool::PagePool;
 pub use pipe_buffers::PipeBuffers;
 pub use receive_page::{PageOwner, ReceivePage};
 pub use to_pipe::ToPipe;
-pub use whole_pages::{PrivatePages, Taken, WholePages};
+pub use whole_pages::{Cursor, PrivatePages, Taken, WholePages};
 
 /// The names that most drivers use.
 pub mod prelude {

@@ -156,4 +156,20 @@ impl<'a> ToPipe<'a> {
         // Others may have filled the pipe meanwhile.
         wait_for_room(&mut self.ring, self.flags)
     }
+
+    /// Runs `f` with the pipe unlocked, and then waits for room in the pipe. `f` may sleep. To be
+    /// called if nothing was given.
+    ///
+    /// Use [`Self::wait`] to wait for data that a mutex guards. This is for waits of another kind,
+    /// such as one for a fence. `f` looks at signals itself.
+    ///
+    /// Returns the error of `f`, and otherwise the errors of [`Self::wait`] for a pipe that others
+    /// have filled meanwhile.
+    pub fn unlocked(&mut self, f: impl FnOnce() -> Result) -> Result {
+        if self.given > 0 {
+            self.ring.wake_readers();
+        }
+        self.ring.unlocked(f)?;
+        wait_for_room(&mut self.ring, self.flags)
+    }
 }

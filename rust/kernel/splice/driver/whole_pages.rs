@@ -2,12 +2,13 @@
 
 //! The data of a pipe as whole pages, for a driver that lets others map them.
 
-use super::from_pipe::FromPipe;
+use super::{from_pipe::FromPipe, to_pipe::ToPipe};
 use crate::{
     alloc::{flags::GFP_KERNEL_ACCOUNT, Flags},
+    bindings,
     folio::Folio,
     page::PAGE_SIZE,
-    pipe::{OwnedPage, PipeBuffer},
+    pipe::{BufferFlag, OpsTable, OwnedPage, PipeBuffer, PipeBufferOps, Provenance},
     prelude::*,
     scatterlist::{AsSegments, AsSegmentsMut, Segment},
 };
@@ -18,14 +19,6 @@ use core::{
 
 /// The largest number of buffers that one call takes.
 const MOST_BUFFERS: usize = 1024;
-
-/// One or more contiguous whole pages.
-enum Item {
-    /// The data of a buffer, which consists of whole pages.
-    Buffer(PipeBuffer),
-    /// A page that was allocated for a copy. It is zeroed where it has no data.
-    Copy(OwnedPage),
-}
 
 /// Data of pipes as a list of whole pages.
 ///
@@ -49,7 +42,7 @@ enum Item {
 ///
 /// The buffers in `items` begin and end at page boundaries. All bytes of the list outside of the
 /// data are zero. If `private` is true, each buffer [was private](PipeBuffer::is_private) when it
-/// was added, and nothing has taken a reference to its page since.
+/// was added, and nothing has taken a reference to its page since but [`Self::give`].
 ///
 /// # Examples
 ///
@@ -68,7 +61,8 @@ enum Item {
 /// }
 /// ```
 pub struct WholePages {
-    items: KVVec<Item>,
+    /// Buffers of a pipe, and pages with copies of data.
+    items: KVVec<PipeBuffer>,
     offset: usize,
     bytes: usize,
     copied: usize,
@@ -190,8 +184,8 @@ impl WholePages {
         self.items.reserve(count, flags)?;
         let before = self.items.len();
         for _ in 0..count {
-            let page = OwnedPage::alloc(flags).inspect_err(|_| self.items.truncate(before))?;
-            self.add(Item::Copy(page));
+            let page = whole_page(|_| Ok(()), flags).inspect_err(|_| self.items.truncate(before))?;
+            self.add(page);
         }
         self.bytes += count * PAGE_SIZE;
         Ok(())
@@ -227,6 +221,9 @@ impl WholePages {
             return Err(ENOSPC);
         }
         let buffers = from.buffers().min(MOST_BUFFERS);
+        if buffers == 0 {
+            return Ok(Taken::default());
+        }
         let mut pieces = KVec::with_capacity(buffers, GFP_KERNEL)?;
         let ret = self
             .next_pieces(from, most, &mut pieces)
@@ -289,15 +286,14 @@ impl WholePages {
         &mut self,
         pieces: &[Piece],
         charge: impl FnOnce(usize) -> Result,
-    ) -> Result<KVVec<OwnedPage>> {
+    ) -> Result<KVVec<PipeBuffer>> {
         let mut copies = KVVec::new();
         let mut copy = |at, buf: &PipeBuffer, from, len| {
-            let mut page = OwnedPage::alloc(GFP_KERNEL_ACCOUNT)?;
-            buf.copy_to_page(from, len, &mut page, at)?;
-            copies.push(page, GFP_KERNEL_ACCOUNT)?;
+            let fill = |page: &mut OwnedPage| buf.copy_to_page(from, len, page, at);
+            copies.push(whole_page(fill, GFP_KERNEL_ACCOUNT)?, GFP_KERNEL_ACCOUNT)?;
             Ok::<(), Error>(())
         };
-        let mut last_folio = self.items.last().and_then(Item::folio).map(ptr::from_ref);
+        let mut last_folio = self.items.last().map(|buf| ptr::from_ref(buf.folio()));
         let (mut held, mut buffers) = (0, 0);
         for Piece {
             buf,
@@ -330,7 +326,7 @@ impl WholePages {
     }
 
     /// Adds `pieces`. `copies` has their data that is not added by reference.
-    fn add_pieces(&mut self, pieces: KVec<Piece>, copies: KVVec<OwnedPage>) -> Taken {
+    fn add_pieces(&mut self, pieces: KVec<Piece>, copies: KVVec<PipeBuffer>) -> Taken {
         let mut taken = Taken::default();
         let mut copies = copies.into_iter();
         for Piece {
@@ -351,7 +347,7 @@ impl WholePages {
                 buf.truncate(layout.whole);
                 // INVARIANT: The buffer begins and ends at page boundaries now, by the layout. Its
                 // pages have data only. If it was private, nothing else can find its page.
-                self.add(Item::Buffer(buf));
+                self.add(buf);
             } else {
                 taken.copied += layout.whole;
                 self.add_copies(&mut copies, layout.whole / PAGE_SIZE);
@@ -366,15 +362,58 @@ impl WholePages {
     }
 
     /// Adds the next `count` copies.
-    fn add_copies(&mut self, copies: &mut impl Iterator<Item = OwnedPage>, count: usize) {
+    fn add_copies(&mut self, copies: &mut impl Iterator<Item = PipeBuffer>, count: usize) {
         for page in copies.take(count) {
-            self.add(Item::Copy(page));
+            self.add(page);
         }
     }
 
     /// Adds pages, for which there is room.
-    fn add(&mut self, item: Item) {
+    fn add(&mut self, item: PipeBuffer) {
         let _ = self.items.push_within_capacity(item);
+    }
+
+    /// Returns the position of the first byte of data, for [`Self::give`].
+    pub fn start(&self) -> Cursor {
+        Cursor {
+            item: 0,
+            byte: self.offset,
+            left: self.bytes,
+        }
+    }
+
+    /// Puts the data from `cursor` on into a pipe by reference, until the pipe is full or has as
+    /// much as is wanted. Moves `cursor` behind it. Does not allocate. `cursor` must be from
+    /// [`Self::start`] of this list, after its last change.
+    ///
+    /// The pages belong to the list and to the pipe then, as after `tee(2)`. If the list
+    /// [is private](Self::is_private), its owner may let devices and user space write to the pages
+    /// meanwhile. So the buffers are [`Provenance::Lent`]: they are not private, and nobody can take
+    /// the pages over, also after the list is gone. Otherwise they are of the kind that they were
+    /// when the list took them.
+    ///
+    /// Returns the error of [`PipeBuffer::share`] if another reference cannot be taken. The data
+    /// before it was given then.
+    pub fn give(&self, cursor: &mut Cursor, to: &mut ToPipe<'_>) -> Result {
+        while let Some(item) = self.items.get(cursor.item).filter(|_| cursor.left > 0) {
+            let mut buf = item.share()?;
+            if self.private {
+                buf = lent(buf);
+            }
+            buf.advance(cursor.byte);
+            buf.truncate(cursor.left);
+            let len = buf.len();
+            let rest = to.push(buf).map_or(0, |rest| rest.len());
+            cursor.left -= len - rest;
+            cursor.byte += len - rest;
+            if cursor.byte == item.len() {
+                (cursor.item, cursor.byte) = (cursor.item + 1, 0);
+            }
+            if rest > 0 {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Turns the list into one whose pages may be written to. Returns the list if something else
@@ -383,7 +422,8 @@ impl WholePages {
         if !self.private {
             return Err(self);
         }
-        // INVARIANT: By the invariant of `WholePages`, nothing else refers to the pages.
+        // INVARIANT: By the invariant of `WholePages`, nothing else refers to the pages, except for
+        // buffers of `WholePages::give`.
         Ok(PrivatePages(self))
     }
 }
@@ -394,28 +434,63 @@ impl Default for WholePages {
     }
 }
 
-impl Item {
-    /// Returns the folio of a buffer.
-    fn folio(&self) -> Option<&Folio> {
-        match self {
-            Self::Buffer(buf) => Some(buf.folio()),
-            Self::Copy(_) => None,
-        }
-    }
+/// A position in the data of a [`WholePages`], see [`WholePages::give`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The index of the item.
+    item: usize,
+    /// The position in the item, in bytes.
+    byte: usize,
+    /// The bytes of data from here on.
+    left: usize,
+}
 
-    fn segment(&self) -> Segment<'_> {
-        // SAFETY: The item owns its pages. A buffer has as many contiguous pages as it needs.
-        unsafe {
-            match self {
-                Self::Buffer(buf) => {
-                    Segment::new(NonNull::new_unchecked(buf.page()), buf.offset(), buf.len())
-                }
-                Self::Copy(page) => {
-                    Segment::new(NonNull::new_unchecked(page.as_ptr()), 0, PAGE_SIZE)
-                }
-            }
-        }
+impl Cursor {
+    /// Returns the number of bytes of data behind the position.
+    pub fn left(&self) -> usize {
+        self.left
     }
+}
+
+/// Returns a buffer of all of a page, which `fill` has changed. The page is zeroed before.
+fn whole_page(fill: impl FnOnce(&mut OwnedPage) -> Result, flags: Flags) -> Result<PipeBuffer> {
+    let mut page = OwnedPage::alloc(flags)?;
+    fill(&mut page)?;
+    // CAST: The size of a page fits in a u32.
+    PipeBuffer::from_page(page, 0, PAGE_SIZE as u32)
+}
+
+/// The operations of buffers whose page can be written to by others.
+struct Lent;
+
+#[vtable]
+impl PipeBufferOps for Lent {
+    const PROVENANCE: Provenance = Provenance::Lent;
+}
+
+static LENT: OpsTable<Lent> =
+    // SAFETY: The buffers own a page reference, see `lent`.
+    unsafe {
+        OpsTable::with_references(
+            bindings::generic_pipe_buf_release,
+            bindings::generic_pipe_buf_get,
+        )
+    };
+
+/// Makes a buffer [`Provenance::Lent`]. Its provenance must be [`Provenance::Private`].
+fn lent(buf: PipeBuffer) -> PipeBuffer {
+    if buf.provenance() != Provenance::Private {
+        return buf;
+    }
+    let raw = bindings::pipe_buffer {
+        ops: LENT.as_raw(),
+        flags: BufferFlag::RustOps as u32,
+        private: 0,
+        ..buf.into_raw()
+    };
+    // SAFETY: The buffer was valid. Each buffer whose provenance is `Private` owns a plain page
+    // reference, which the operations of `LENT` give back.
+    unsafe { PipeBuffer::from_raw(raw) }
 }
 
 // SAFETY: Each item owns its memory, which does not move if the list is moved. The list is not
@@ -429,21 +504,25 @@ unsafe impl AsSegments for WholePages {
 }
 
 /// An iterator over the memory of a list of pages.
-pub struct PageSegments<'a>(slice::Iter<'a, Item>);
+pub struct PageSegments<'a>(slice::Iter<'a, PipeBuffer>);
 
 impl<'a> Iterator for PageSegments<'a> {
     type Item = Segment<'a>;
 
     fn next(&mut self) -> Option<Segment<'a>> {
-        self.0.next().map(Item::segment)
+        let buf = self.0.next()?;
+        // SAFETY: A buffer has as many contiguous pages as it needs, and holds them as long as it
+        // exists, which is at least for `'a`.
+        Some(unsafe { Segment::new(NonNull::new_unchecked(buf.page()), buf.offset(), buf.len()) })
     }
 }
 
-/// Whole pages that nothing else refers to, so that devices and the CPU may write to them.
+/// Whole pages that belong to the list, so that devices and the CPU may write to them.
 ///
 /// # Invariants
 ///
-/// The list has only pages that nothing else refers to.
+/// Nothing else refers to the pages, except for buffers of [`WholePages::give`], whose readers
+/// expect that the contents change at any time.
 ///
 /// # Examples
 ///
@@ -480,8 +559,8 @@ unsafe impl AsSegments for PrivatePages {
     }
 }
 
-// SAFETY: By the type invariant nothing else refers to the pages. No function gives out a buffer or
-// a reference to a page.
+// SAFETY: By the type invariant nothing else refers to the pages but buffers that can only be read,
+// and that do not promise that the contents stay.
 unsafe impl AsSegmentsMut for PrivatePages {}
 
 #[kunit_tests(rust_splice_whole_pages)]

@@ -1,0 +1,3 @@
+#include "splice_common.h"
+TEST(x) {}
+TEST_HARNESS_MAIN
