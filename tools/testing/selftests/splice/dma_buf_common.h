@@ -3,6 +3,7 @@
 #ifndef DMA_BUF_COMMON_H
 #define DMA_BUF_COMMON_H
 
+#include <drm/drm.h>
 #include <linux/dma-buf.h>
 #include <linux/dma_buf_splice.h>
 
@@ -105,6 +106,43 @@ static inline void dma_buf_expect_data(struct __test_metadata *_metadata,
 static inline ssize_t dma_buf_gather(int in, int dev, ssize_t len)
 {
 	return relay_bytes(in, dev, len);
+}
+
+/* Returns a file of the DRM driver @name, or -1. */
+static inline int drm_open(const char *name)
+{
+	char path[64], found[32];
+	struct drm_version version;
+	int i, fd;
+
+	for (i = 0; i < 16; i++) {
+		snprintf(path, sizeof(path), "/dev/dri/card%d", i);
+		fd = open(path, O_RDWR);
+		if (fd < 0)
+			continue;
+		version = (struct drm_version) {
+			.name = found, .name_len = sizeof(found) - 1,
+		};
+		if (!ioctl(fd, DRM_IOCTL_VERSION, &version)) {
+			found[version.name_len] = 0;
+			if (!strcmp(found, name))
+				return fd;
+		}
+		close(fd);
+	}
+	return -1;
+}
+
+/* Imports a dma-buf; returns its handle. */
+static inline unsigned int drm_import(struct __test_metadata *_metadata,
+				      int drm, int buf)
+{
+	struct drm_prime_handle prime = { .fd = buf };
+
+	ASSERT_EQ(0, ioctl(drm, DRM_IOCTL_PRIME_FD_TO_HANDLE, &prime)) {
+		TH_LOG("%s", strerror(errno));
+	}
+	return prime.handle;
 }
 
 #endif /* DMA_BUF_COMMON_H */
