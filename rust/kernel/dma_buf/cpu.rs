@@ -133,3 +133,91 @@ pub(super) fn vmap<T: Sealed>(memory: &T) -> Result<NonNull<c_void>> {
     };
     NonNull::new(addr).ok_or(ENOMEM)
 }
+
+#[kunit_tests(rust_dma_buf_cpu)]
+mod tests {
+    use super::*;
+    use crate::{
+        dma_buf::{DmaBuf, Exporter, Memory, Private, Shared},
+        page::PAGE_SIZE,
+        splice::driver::WholePages,
+        sync::{aref::ARef, Arc},
+    };
+
+    struct Pages<M>(M);
+
+    #[vtable]
+    impl<M: Memory> Exporter for Pages<M> {
+        type Memory = M;
+        const NAME: &'static CStr = c"kunit";
+
+        fn memory(&self) -> &M {
+            &self.0
+        }
+    }
+
+    fn pages() -> Result<WholePages> {
+        let mut pages = WholePages::new();
+        pages.add_zeroed(2, GFP_KERNEL)?;
+        Ok(pages)
+    }
+
+    fn export<M: Memory>(memory: M) -> Result<ARef<DmaBuf>> {
+        DmaBuf::export(Pages(memory)).map_err(|(err, _exporter)| err)
+    }
+
+    /// Maps a dma-buf for the kernel, and tries to write to its second page, as an importer could.
+    /// Returns whether that is possible.
+    fn can_be_written(buf: &DmaBuf) -> Result<bool> {
+        let mut map = bindings::iosys_map::default();
+        // SAFETY: The dma-buf is valid. The write is to its second page, and a fault of it is
+        // handled. The mapping is not used after its end.
+        unsafe {
+            to_result(bindings::dma_buf_vmap_unlocked(buf.as_raw(), &raw mut map))?;
+            let addr = map.__bindgen_anon_1.vaddr.byte_add(PAGE_SIZE);
+            let byte = 1u8;
+            let ret = bindings::copy_to_kernel_nofault(addr, (&raw const byte).cast(), 1);
+            bindings::dma_buf_vunmap_unlocked(buf.as_raw(), &raw mut map);
+            Ok(ret == 0)
+        }
+    }
+
+    #[test]
+    fn shared_memory_is_mapped_read_only() -> Result {
+        let buf = export(Shared::new(Arc::new(pages()?, GFP_KERNEL)?))?;
+        assert!(!can_be_written(&buf)?);
+        Ok(())
+    }
+
+    #[test]
+    fn private_memory_can_be_written() -> Result {
+        let private = pages()?.into_private().map_err(|_pages| EINVAL)?;
+        let buf = export(Private::new(Arc::new(private, GFP_KERNEL)?))?;
+        assert!(can_be_written(&buf)?);
+        Ok(())
+    }
+
+    // Two importers share one mapping, which ends with the second of them.
+    #[test]
+    fn two_mappings_for_the_kernel() -> Result {
+        let buf = export(Shared::new(Arc::new(pages()?, GFP_KERNEL)?))?;
+        let mut map = bindings::iosys_map::default();
+        // SAFETY: The dma-buf is valid, and the mapping is not used after its end.
+        unsafe { to_result(bindings::dma_buf_vmap_unlocked(buf.as_raw(), &raw mut map))? };
+        assert!(!can_be_written(&buf)?);
+        // SAFETY: The mapping still exists.
+        let first = unsafe { *map.__bindgen_anon_1.vaddr.cast::<u8>() };
+        assert_eq!(first, 0);
+        // SAFETY: The mapping was made above.
+        unsafe { bindings::dma_buf_vunmap_unlocked(buf.as_raw(), &raw mut map) };
+        Ok(())
+    }
+
+    #[test]
+    fn access_for_writing_is_refused() -> Result {
+        let buf = export(Shared::new(Arc::new(pages()?, GFP_KERNEL)?))?;
+        assert_eq!(buf.begin_cpu_access(Access::Write).err(), Some(EACCES));
+        let access = buf.begin_cpu_access(Access::Read)?;
+        access.end()
+    }
+}

@@ -262,6 +262,174 @@ TEST_F_TIMEOUT(import, two_importers, 240)
 	EXPECT_EQ(EDU_PAGE, receive_pattern(second, EDU_PAGE, OTHER, 0));
 }
 
+/* Returns how many devices are attached to dma-bufs of this exporter. */
+static int attached(void)
+{
+	FILE *f = fopen("/sys/kernel/debug/dma_buf/bufinfo", "r");
+	bool ours = false;
+	char line[512];
+	int sum = 0, nr;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strstr(line, "dma_buf_splice"))
+			ours = true;
+		if (sscanf(line, "Total %d devices attached", &nr) == 1) {
+			sum += ours ? nr : 0;
+			ours = false;
+		}
+	}
+	if (f)
+		fclose(f);
+	return f ? sum : -ENOENT;
+}
+
+/* A transfer in another thread. */
+static struct job job_transfer(int edu, struct splice_edu_transfer *arg)
+{
+	return (struct job) {
+		.nr = SYS_ioctl, .arg = { edu, SPLICE_EDU_TRANSFER, (long)arg },
+	};
+}
+
+/* Both devices have the dma-buf mapped at the same time, and the CPU has it too. */
+TEST_F_TIMEOUT(import, two_at_once, 240)
+{
+	struct splice_edu_transfer args[2] = {};
+	struct job jobs[2];
+	int second, i, now, most = 0;
+	char *mem;
+
+	if (!have_edu(1))
+		SKIP(return, "one PCI device 1234:11e8 only");
+	if (attached() < 0)
+		SKIP(return, "no debugfs file dma_buf/bufinfo");
+	second = edu_open_empty(_metadata, 1);
+	export_private(_metadata, self, 2, DATA);
+	mem = dma_buf_map(&self->exp, PROT_READ | PROT_WRITE);
+	ASSERT_NE(NULL, mem);
+	EXPECT_EQ(0, attached());
+	for (i = 0; i < 2; i++) {
+		args[i] = (struct splice_edu_transfer) {
+			.fd = self->exp.fd, .offset = i * EDU_PAGE,
+			.bytes = EDU_PAGE,
+		};
+		jobs[i] = job_transfer(i ? second : self->edu, &args[i]);
+		job_start(_metadata, &jobs[i]);
+	}
+	do {
+		now = attached();
+		most = now > most ? now : most;
+	} while (most < 2 && pthread_tryjoin_np(jobs[0].thread, NULL));
+	EXPECT_EQ(2, most);
+	/* The data comes out when both have ended. */
+	EXPECT_EQ(EDU_PAGE, receive_pattern(self->edu, EDU_PAGE, DATA, 0));
+	EXPECT_EQ(EDU_PAGE, receive_pattern(second, EDU_PAGE, DATA, EDU_PAGE));
+	if (most == 2)
+		EXPECT_EQ(0, job_finish(_metadata, &jobs[0]));
+	EXPECT_EQ(0, job_finish(_metadata, &jobs[1]));
+	EXPECT_EQ(0, attached());
+	EXPECT_EQ(2 * EDU_PAGE, match_pattern(mem, 2 * EDU_PAGE, DATA, 0));
+	munmap(mem, self->exp.size);
+}
+
+/* The driver is unbound while its device has the dma-buf mapped. */
+TEST_F_TIMEOUT(import, unbound_while_mapped, 240)
+{
+	struct bdf bdf[8];
+	int nr = edu_find(bdf, ARRAY_LEN(bdf)), i, edu;
+	struct splice_edu_transfer arg = { .bytes = EDU_PAGE };
+	struct job transfer = job_transfer(self->edu, &arg);
+
+	if (attached() < 0)
+		SKIP(return, "no debugfs file dma_buf/bufinfo");
+	export_private(_metadata, self, 2, DATA);
+	arg.fd = self->exp.fd;
+	job_start(_metadata, &transfer);
+	while (!attached())
+		usleep(100);
+	for (i = 0; i < nr; i++)
+		ASSERT_LT(0, write_text(EDU_DRIVER "unbind", bdf[i].name));
+	/* The transfer ends before the driver is unbound. */
+	EXPECT_EQ(0, job_finish(_metadata, &transfer));
+	EXPECT_EQ(0, attached());
+	dma_buf_expect_data(_metadata, &self->exp, DATA, 0);
+	for (i = 0; i < nr; i++)
+		ASSERT_LT(0, write_text(EDU_DRIVER "bind", bdf[i].name));
+	edu = edu_open_empty(_metadata, 0);
+	ASSERT_EQ(0, edu_transfer(edu, self->exp.fd, 0, EDU_PAGE, EDU_PAGE));
+	EXPECT_EQ(EDU_PAGE, receive_pattern(edu, EDU_PAGE, DATA, EDU_PAGE));
+}
+
+/* What the device has written comes out of the file that made the dma-buf. */
+TEST_F_TIMEOUT(import, read_back, 120)
+{
+	ssize_t copied = dma_buf_counter("bytes.copied");
+	int out = memfd_create("out", 0), q[2];
+
+	ASSERT_LE(0, out);
+	make_pipe(_metadata, q);
+	fill_device(_metadata, self, OTHER);
+	export_private(_metadata, self, 3, DATA);
+	ASSERT_EQ(0, edu_transfer(self->edu, self->exp.fd, SPLICE_EDU_WRITE, 0,
+				  EDU_PAGE));
+	ASSERT_EQ(0, edu_transfer(self->edu, self->exp.fd, SPLICE_EDU_WRITE,
+				  2 * EDU_PAGE, EDU_PAGE));
+	ASSERT_EQ(EDU_PAGE, dma_buf_gather(self->dev, out, EDU_PAGE));
+	expect_file(_metadata, out, EDU_PAGE, OTHER, 0);
+	ASSERT_EQ(2 * EDU_PAGE, xsplice(self->dev, NULL, q[1], NULL,
+					2 * EDU_PAGE, 0));
+	EXPECT_EQ(EDU_PAGE, read_pattern(q[0], EDU_PAGE, DATA, EDU_PAGE));
+	EXPECT_EQ(EDU_PAGE, read_pattern(q[0], EDU_PAGE, OTHER, 0));
+	EXPECT_EQ(copied, dma_buf_counter("bytes.copied"));
+}
+
+/* A page that is in a pipe and in the dma-buf is one memory for the device too. */
+TEST_F_TIMEOUT(import, writes_what_was_read_back, 120)
+{
+	struct dma_buf_splice_export other;
+	int q[2], dev = dma_buf_open(_metadata, 0);
+
+	make_pipe(_metadata, q);
+	fill_device(_metadata, self, OTHER);
+	export_private(_metadata, self, 1, DATA);
+	ASSERT_EQ(EDU_PAGE, xsplice(self->dev, NULL, q[1], NULL, EDU_PAGE, 0));
+	/* It is for reading only in a dma-buf of its own. */
+	ASSERT_EQ(EDU_PAGE, xsplice(q[0], NULL, dev, NULL, EDU_PAGE, 0));
+	dma_buf_expect(_metadata, dev, &other, EDU_PAGE, 0, false);
+	dma_buf_expect_data(_metadata, &other, DATA, 0);
+	if (!self->iommu)
+		EXPECT_EQ(-EACCES, edu_transfer(self->edu, other.fd,
+						SPLICE_EDU_WRITE, 0, EDU_PAGE));
+	ASSERT_EQ(0, edu_transfer(self->edu, self->exp.fd, SPLICE_EDU_WRITE, 0,
+				  EDU_PAGE));
+	ASSERT_EQ(0, dma_buf_sync(self->exp.fd, DMA_BUF_SYNC_READ));
+	dma_buf_expect_data(_metadata, &other, OTHER, 0);
+}
+
+/* The device writes only what it was given since its driver was bound. */
+TEST_F_TIMEOUT(import, no_stale_bytes, 120)
+{
+	struct bdf bdf[8];
+	int nr = edu_find(bdf, ARRAY_LEN(bdf)), i;
+
+	fill_device(_metadata, self, OTHER);
+	export_private(_metadata, self, 1, DATA);
+	ASSERT_EQ(0, edu_transfer(self->edu, self->exp.fd, 0, 0, 100));
+	ASSERT_EQ(100, receive_pattern(self->edu, 100, DATA, 0));
+	EXPECT_EQ(-ENODATA, edu_transfer(self->edu, self->exp.fd,
+					 SPLICE_EDU_WRITE, 0, 101));
+	EXPECT_EQ(0, edu_transfer(self->edu, self->exp.fd, SPLICE_EDU_WRITE,
+				  0, 100));
+	dma_buf_expect_data(_metadata, &self->exp, DATA, 0);
+	for (i = 0; i < nr; i++)
+		ASSERT_LT(0, write_text(EDU_DRIVER "unbind", bdf[i].name));
+	for (i = 0; i < nr; i++)
+		ASSERT_LT(0, write_text(EDU_DRIVER "bind", bdf[i].name));
+	self->edu = edu_open_empty(_metadata, 0);
+	EXPECT_EQ(-ENODATA, edu_transfer(self->edu, self->exp.fd,
+					 SPLICE_EDU_WRITE, 0, 1));
+}
+
 /* The importer loses its device, and gets it back. The dma-buf stays. */
 TEST_F_TIMEOUT(import, unbound, 240)
 {

@@ -103,8 +103,10 @@ static ssize_t call_scene(void *arg)
 }
 
 /* Whether the call may return this after a failed allocation. */
-static bool is_expected(const struct scene *s, ssize_t ret)
+static bool is_expected(const void *scene, ssize_t ret)
 {
+	const struct scene *s = scene;
+
 	/* The path is copied from user memory. */
 	if (ret == -EFAULT)
 		return s->v->call == OPEN;
@@ -112,8 +114,9 @@ static bool is_expected(const struct scene *s, ssize_t ret)
 }
 
 /* Puts data where the call reads it. */
-static void prepare(struct __test_metadata *_metadata, struct scene *s)
+static void prepare(struct __test_metadata *_metadata, void *scene)
 {
+	struct scene *s = scene;
 	int i;
 
 	s->memfd = make_memfd(_metadata, LEN, DATA);
@@ -132,9 +135,9 @@ static void prepare(struct __test_metadata *_metadata, struct scene *s)
 }
 
 /* Calls without a fault move the rest, and all of the data arrives. */
-static void finish(struct __test_metadata *_metadata, struct scene *s,
-		   ssize_t ret)
+static void finish(struct __test_metadata *_metadata, void *scene, ssize_t ret)
 {
+	struct scene *s = scene;
 	ssize_t done = ret > 0 ? ret : 0;
 
 	switch (s->v->call) {
@@ -177,45 +180,26 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 	expect_no_pins(_metadata);
 }
 
+static struct trial trial_of(struct scene *s)
+{
+	return (struct trial) {
+		.prepare = prepare, .call = call_scene,
+		.is_expected = is_expected, .finish = finish, .scene = s,
+	};
+}
+
 TEST_F_TIMEOUT(edu_fault, every_point, 900)
 {
-	struct scene *s = &self->scene;
-	struct shot shot = { .call = call_scene, .arg = s, .n = 0 };
-	int errors = 0;
+	struct trial trial = trial_of(&self->scene);
 
-	do {
-		prepare(_metadata, s);
-		fire(_metadata, &shot);
-		if (!shot.fired)
-			ASSERT_LT(0, shot.ret);
-		ASSERT_TRUE(is_expected(s, shot.ret)) {
-			TH_LOG("it returned %zd", shot.ret);
-		}
-		if (shot.ret < 0)
-			errors++;
-		finish(_metadata, s, shot.ret);
-		ASSERT_NE(KSFT_FAIL, _metadata->exit_code) {
-			TH_LOG("with point %d failing", shot.n);
-		}
-		ASSERT_GT(MAX_POINTS, ++shot.n);
-	} while (shot.n == 1 || shot.fired);
-	TH_LOG("%d points, %d of them an error of the call", shot.n - 2,
-	       errors);
+	fire_every_point(_metadata, &trial);
 }
 
 TEST_F_TIMEOUT(edu_fault, all_at_once, 60)
 {
-	struct scene *s = &self->scene;
-	struct shot shot = { .call = call_scene, .arg = s, .n = ALL };
+	struct trial trial = trial_of(&self->scene);
 
-	prepare(_metadata, s);
-	ASSERT_EQ(NULL, set_probability("100"));
-	fire(_metadata, &shot);
-	ASSERT_EQ(NULL, set_probability("0"));
-	EXPECT_TRUE(is_expected(s, shot.ret)) {
-		TH_LOG("it returned %zd", shot.ret);
-	}
-	finish(_metadata, s, shot.ret);
+	fire_all_at_once(_metadata, &trial);
 }
 
 int main(int argc, char **argv)

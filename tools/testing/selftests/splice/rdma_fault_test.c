@@ -171,8 +171,10 @@ static ssize_t call_scene(void *arg)
 }
 
 /* Whether the call may return this after a failed allocation. */
-static bool is_expected(const struct scene *s, ssize_t ret)
+static bool is_expected(const void *scene, ssize_t ret)
 {
+	const struct scene *s = scene;
+
 	switch (ret) {
 	case -ENOMEM:
 		return true;
@@ -189,8 +191,10 @@ static bool is_expected(const struct scene *s, ssize_t ret)
 	}
 }
 
-static void prepare(struct __test_metadata *_metadata, struct scene *s)
+static void prepare(struct __test_metadata *_metadata, void *scene)
 {
+	struct scene *s = scene;
+
 	switch (s->v->call) {
 	case CONNECT:
 		s->c.listener = xlisten(&s->listen);
@@ -243,9 +247,9 @@ static void expect_works(struct __test_metadata *_metadata, struct scene *s)
 }
 
 /* What the call has not done is still possible, and nothing is left of it. */
-static void finish(struct __test_metadata *_metadata, struct scene *s,
-		   ssize_t ret)
+static void finish(struct __test_metadata *_metadata, void *scene, ssize_t ret)
 {
+	struct scene *s = scene;
 	ssize_t done = ret > 0 ? ret : 0;
 
 	switch (s->v->call) {
@@ -309,48 +313,28 @@ static void finish(struct __test_metadata *_metadata, struct scene *s,
 	}
 }
 
+static struct trial trial_of(struct scene *s)
+{
+	return (struct trial) {
+		.prepare = prepare, .call = call_scene,
+		.is_expected = is_expected, .finish = finish, .scene = s,
+	};
+}
+
 TEST_F_TIMEOUT(rdma_fault, every_point, 3000)
 {
-	struct scene *s = &self->scene;
-	struct shot shot = { .call = call_scene, .arg = s, .n = 0 };
-	int errors = 0;
+	struct trial trial = trial_of(&self->scene);
 
-	do {
-		prepare(_metadata, s);
-		fire(_metadata, &shot);
-		if (!shot.fired)
-			ASSERT_LE(0, shot.ret);
-		ASSERT_TRUE(is_expected(s, shot.ret)) {
-			TH_LOG("with point %d failing it returned %zd", shot.n,
-			       shot.ret);
-		}
-		if (shot.ret < 0)
-			errors++;
-		finish(_metadata, s, shot.ret);
-		ASSERT_NE(KSFT_FAIL, _metadata->exit_code) {
-			TH_LOG("with point %d failing", shot.n);
-		}
-		ASSERT_GT(MAX_POINTS, ++shot.n);
-	} while (shot.n == 1 || shot.fired);
-	TH_LOG("%d points, %d of them an error of the call", shot.n - 2,
-	       errors);
+	fire_every_point(_metadata, &trial);
 }
 
 TEST_F_TIMEOUT(rdma_fault, all_at_once, 300)
 {
-	struct scene *s = &self->scene;
-	struct shot shot = { .call = call_scene, .arg = s, .n = ALL };
+	struct trial trial = trial_of(&self->scene);
 
 	if (variant->kind == SIW && variant->call == ACCEPT)
 		SKIP(return, "siw answers by TCP, which waits for memory");
-	prepare(_metadata, s);
-	ASSERT_EQ(NULL, set_probability("100"));
-	fire(_metadata, &shot);
-	ASSERT_EQ(NULL, set_probability("0"));
-	EXPECT_TRUE(is_expected(s, shot.ret)) {
-		TH_LOG("it returned %zd", shot.ret);
-	}
-	finish(_metadata, s, shot.ret);
+	fire_all_at_once(_metadata, &trial);
 }
 
 int main(int argc, char **argv)

@@ -159,6 +159,67 @@ static inline void fire(struct __test_metadata *_metadata, struct shot *shot)
 	fire_end(_metadata, shot);
 }
 
+/* A call of which each point is made to fail, and what surrounds it. */
+struct trial {
+	/* Puts data where the call finds it. */
+	void (*prepare)(struct __test_metadata *_metadata, void *scene);
+	ssize_t (*call)(void *scene);
+	/* Whether the call may return @ret after a failure. */
+	bool (*is_expected)(const void *scene, ssize_t ret);
+	/* Calls without a failure do the rest, and nothing is lost or left. */
+	void (*finish)(struct __test_metadata *_metadata, void *scene,
+		       ssize_t ret);
+	void *scene;
+};
+
+/*
+ * Makes each point of a call fail, one after the other, until the call has no
+ * more of them. Returns how many times the call failed.
+ */
+static inline int fire_every_point(struct __test_metadata *_metadata,
+				   const struct trial *t)
+{
+	struct shot shot = { .call = t->call, .arg = t->scene, .n = 0 };
+	int errors = 0;
+
+	do {
+		t->prepare(_metadata, t->scene);
+		fire(_metadata, &shot);
+		if (!shot.fired)
+			ASSERT_LE(0, shot.ret);
+		ASSERT_TRUE(t->is_expected(t->scene, shot.ret)) {
+			TH_LOG("with point %d failing it returned %zd", shot.n,
+			       shot.ret);
+		}
+		if (shot.ret < 0)
+			errors++;
+		t->finish(_metadata, t->scene, shot.ret);
+		ASSERT_NE(KSFT_FAIL, _metadata->exit_code) {
+			TH_LOG("with point %d failing", shot.n);
+		}
+		ASSERT_GT(MAX_POINTS, ++shot.n);
+	} while (shot.n == 1 || shot.fired);
+	TH_LOG("%d points, %d of them an error of the call", shot.n - 2,
+	       errors);
+	return errors;
+}
+
+/* Makes all allocations of a call fail. */
+static inline void fire_all_at_once(struct __test_metadata *_metadata,
+				    const struct trial *t)
+{
+	struct shot shot = { .call = t->call, .arg = t->scene, .n = ALL };
+
+	t->prepare(_metadata, t->scene);
+	ASSERT_EQ(NULL, set_probability("100"));
+	fire(_metadata, &shot);
+	ASSERT_EQ(NULL, set_probability("0"));
+	EXPECT_TRUE(t->is_expected(t->scene, shot.ret)) {
+		TH_LOG("it returned %zd", shot.ret);
+	}
+	t->finish(_metadata, t->scene, shot.ret);
+}
+
 /* Runs the tests of the program, if fault injection is available. */
 static inline int fault_main(int argc, char **argv)
 {
