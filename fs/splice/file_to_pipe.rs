@@ -148,11 +148,30 @@ pub(crate) fn read(
     if bypasses_splice_read(file) {
         return copy_splice_read(file, pos, ring, len);
     }
-    let ret = file.call_splice_read(pos, ring, len, flags);
     if policy::must_copy_sources() {
-        let bytes = policy::copy_page_cache(ring, file.splice_read_function());
-        Counter::FileToPipeCopied.add(bytes);
+        return read_copy(file, pos, ring, len, flags);
     }
+    file.call_splice_read(pos, ring, len, flags)
+}
+
+/// Calls the file's `->splice_read`, and replaces what it puts into `ring` by copies, if it is page
+/// cache.
+#[cold]
+#[inline(never)]
+fn read_copy(
+    file: &LocalFile,
+    pos: &mut Offset,
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    let before = ring.indices();
+    let ret = file.call_splice_read(pos, ring, len, flags);
+    // A driver may have unlocked the pipe, see `fill`. Its pages are not page cache.
+    let slots = ring.indices().head().wrapping_sub(before.head());
+    let slots = slots.min(ring.indices().occupancy());
+    let bytes = policy::copy_page_cache(ring, slots, file.splice_read_function());
+    Counter::FileToPipeCopied.add(bytes);
     ret
 }
 

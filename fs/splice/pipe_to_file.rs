@@ -122,8 +122,12 @@ pub(crate) fn write(
 /// Copies the data of `pipe` to a private pipe, and calls the file's `->splice_write` with that
 /// one. As often as needed.
 ///
+/// The private pipe has room for all data that is in the pipe, because some files need a message in
+/// one call, such as `/dev/fuse`. All that the file takes out of it leaves `pipe`, even if the file
+/// returns an error.
+///
 /// Returns [`ENOMEM`] and the errors of [`wait_for_data`] and of the file if nothing was written.
-/// Bytes that were not written stay in the pipe.
+/// Bytes that the file did not take stay in the pipe.
 #[cold]
 #[inline(never)]
 fn write_from_copy(
@@ -135,6 +139,7 @@ fn write_from_copy(
     reason: policy::Reason,
 ) -> Result<usize> {
     let mut copy = PrivatePipe::new()?;
+    let mut vecs = KVec::<BioVec>::new();
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     let mut progress = Progress::default();
@@ -147,30 +152,35 @@ fn write_from_copy(
             Ok(false) => break Ok(0),
             Err(err) => break Err(err),
         }
-        let mut vecs = [const { MaybeUninit::<BioVec>::uninit() }; DEFAULT_BUFFERS];
-        let mut pieces = Pieces::new(&mut vecs);
-        match pieces.gather(&mut ring, len - progress.bytes) {
+        if let Err(err) = vecs.reserve(ring.max_usage() as usize, GFP_KERNEL) {
+            break Err(err.into());
+        }
+        let mut pieces = Pieces::new(vecs.spare_capacity_mut());
+        let wanted = len - progress.bytes;
+        match pieces.gather(&mut ring, wanted) {
             Ok(_) => (),
             Err(err) if err == ENODATA => break Ok(0),
             Err(err) => break Err(err),
         }
-        let bytes = match policy::copy_to_ring(&pieces, &mut copy.ring()) {
+        let bytes = match copy_all(&pieces, &mut copy) {
             Ok(bytes) => bytes,
             Err(err) => break Err(err),
         };
         // The pipe stays locked, so that no other reader takes the bytes that are being written.
-        let written = file.call_splice_write(&mut copy.handle(), pos, bytes, flags);
+        let written = file.call_splice_write(&mut copy.handle(), pos, wanted, flags);
+        let left: usize = copy.ring().iter().map(|buf| buf.len()).sum();
         copy.ring().clear();
+        let taken = bytes.saturating_sub(left);
+        policy::copied(
+            policy::Kind::File,
+            reason,
+            file.splice_write_function(),
+            taken,
+        );
+        progress.discard(&mut ring, taken);
         match written {
             Ok(written) => {
-                let written = written.min(bytes);
-                policy::copied(
-                    policy::Kind::File,
-                    reason,
-                    file.splice_write_function(),
-                    written,
-                );
-                progress.consume(&mut ring, written);
+                progress.bytes += written.min(bytes);
                 if written < bytes {
                     break Ok(0);
                 }
@@ -180,6 +190,14 @@ fn write_from_copy(
     };
     progress.wake(&mut ring);
     progress.result(ret)
+}
+
+/// Puts copies of all `pieces` into `copy`, which is empty. Returns the number of bytes, or
+/// [`ENOMEM`].
+fn copy_all(pieces: &Pieces<'_>, copy: &mut PrivatePipe) -> Result<usize> {
+    let pages = pieces.bytes().div_ceil(PAGE_SIZE);
+    copy.enlarge(pages.try_into().map_err(|_| ENOMEM)?)?;
+    policy::copy_to_ring(pieces, &mut copy.ring())
 }
 
 /// Writes up to `len` bytes from the pipe with the file's `->write_iter`: one call for all buffers
@@ -287,7 +305,7 @@ fn write_copy<'a>(
         // One call of `->write_iter` for all buffers, so that the boundaries of messages do not
         // change, and small buffers share a page.
         let mut array = PageArray::new();
-        let mut copy = FreshPages::alloc(&mut array, pieces.bytes().div_ceil(PAGE_SIZE))?;
+        let mut copy = FreshPages::alloc_all(&mut array, pieces.bytes().div_ceil(PAGE_SIZE))?;
         copy.copy_from(pieces.source().as_iter());
         let written = file.call_write_iter(pos, copy.pieces().source().as_iter())?;
         policy::copied(

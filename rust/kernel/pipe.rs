@@ -21,7 +21,7 @@
 //!
 //! C header: [`include/linux/pipe_fs_i.h`](srctree/include/linux/pipe_fs_i.h)
 
-use crate::{bindings, fs::LocalFile, prelude::*, types::NotThreadSafe};
+use crate::{bindings, error::to_result, fs::LocalFile, prelude::*, types::NotThreadSafe};
 use core::{
     marker::PhantomData,
     mem::ManuallyDrop,
@@ -369,6 +369,45 @@ impl PrivatePipe {
         // INVARIANT: The pipe comes from `alloc_pipe_info`, no file refers to it, and this is the
         // only pointer to it.
         Ok(Self { pipe })
+    }
+
+    /// Gives the ring at least `slots` slots. May sleep. C: `pipe_resize_ring`.
+    ///
+    /// The memory is not charged to the user, as that of `F_SETPIPE_SZ` is: use this only for a
+    /// pipe that is dropped before the system call ends.
+    ///
+    /// Returns [`ENOMEM`] if there is no memory, and changes nothing then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::pipe::{OwnedPage, PipeBuffer, PrivatePipe};
+    ///
+    /// let mut pipe = PrivatePipe::new()?;
+    /// let buf = PipeBuffer::from_page(OwnedPage::alloc(GFP_KERNEL)?, 0, 10)?;
+    /// pipe.ring().vacancy().ok_or(EAGAIN)?.fill(buf);
+    /// pipe.enlarge(100)?;
+    /// assert!(pipe.ring().max_usage() >= 100);
+    /// assert_eq!(pipe.ring().front().map(|buf| buf.len()), Some(10));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn enlarge(&mut self, slots: u32) -> Result {
+        if slots <= self.ring().max_usage() {
+            return Ok(());
+        }
+        let slots = slots.checked_next_power_of_two().ok_or(ENOMEM)?;
+        let pipe = self.pipe.as_ptr();
+        // SAFETY: By the type invariant the pipe is valid and belongs to `self` alone.
+        let ret = unsafe {
+            // The pipe gives back to the user as many slots as `nr_accounted` says, which is what
+            // was charged. The function takes the difference from `max_usage` as reserved.
+            let charged = (*pipe).nr_accounted;
+            (*pipe).nr_accounted = (*pipe).max_usage;
+            let ret = bindings::pipe_resize_ring(pipe, slots);
+            (*pipe).nr_accounted = charged;
+            ret
+        };
+        to_result(ret)
     }
 
     /// Takes the pipe that the current task keeps for its transfers between two files, or allocates

@@ -113,7 +113,7 @@ impl OwnedPage {
 
     /// Hands the page and its reference over to C.
     #[inline]
-    pub(super) fn into_raw(self) -> *mut bindings::page {
+    pub(crate) fn into_raw(self) -> *mut bindings::page {
         ManuallyDrop::new(self).0.as_ptr()
     }
 }

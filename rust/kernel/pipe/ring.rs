@@ -412,6 +412,14 @@ impl PipeRing<'_> {
         }
     }
 
+    /// Returns an iterator over the buffers in the last `slots` slots, that is, the newest ones. A
+    /// buffer of which only a part is in these slots is left out.
+    pub fn iter_last(&mut self, slots: u32) -> Iter<'_> {
+        let mut iter = self.iter();
+        iter.skip_to_last(slots);
+        iter
+    }
+
     /// Removes the oldest buffer and returns it, or `None` if the ring is empty.
     ///
     /// The caller owns the buffer and may keep it after the pipe is gone. Wake the writers
@@ -659,8 +667,14 @@ impl PipeRing<'_> {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn split_to_pages(&mut self) -> Result {
+        self.split_last_to_pages(self.indices().occupancy())
+    }
+
+    /// Does the same as [`Self::split_to_pages`] for the buffers in the last `last` slots, see
+    /// [`Self::iter_last`].
+    pub fn split_last_to_pages(&mut self, last: u32) -> Result {
         let slots = self.slots();
-        let indices = self.indices();
+        let indices = self.iter_last(last).left;
         let mut index = indices.tail();
         while index != indices.head() {
             // SAFETY: By the type invariant `index` is the first slot of a buffer.
@@ -828,6 +842,17 @@ pub struct Iter<'a> {
     slots: Slots,
     left: Indices,
     _ring: PhantomData<&'a mut ()>,
+}
+
+impl Iter<'_> {
+    /// Skips buffers until at most `slots` slots are left.
+    fn skip_to_last(&mut self, slots: u32) {
+        while self.left.occupancy() > slots {
+            // SAFETY: `left` is not empty, so by the type invariant its first slot holds a buffer.
+            let buf: &PipeBuffer = unsafe { self.slots.at(self.left.tail()).cast().as_ref() };
+            self.left = self.left.advance_tail(buf.slots());
+        }
+    }
 }
 
 impl<'a> Iterator for Iter<'a> {

@@ -153,6 +153,38 @@ impl<'a> FreshPages<'a> {
         })
     }
 
+    /// Allocates `n` pages. May sleep.
+    ///
+    /// Returns [`ENOMEM`] if not all of them can be allocated. For data that must stay together,
+    /// such as a message.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::splice::{FreshPages, PageArray};
+    ///
+    /// let mut array = PageArray::new();
+    /// assert!(FreshPages::alloc_all(&mut array, 100).is_ok());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn alloc_all(array: &'a mut PageArray, n: usize) -> Result<Self> {
+        let mut this = Self::alloc(array, n)?;
+        while this.len < n {
+            let page = OwnedPage::alloc(GFP_KERNEL)?;
+            // SAFETY: The array has room for `n` elements, and nothing else refers to it.
+            unsafe {
+                this.vecs.add(this.len).write(bindings::bio_vec {
+                    bv_page: page.into_raw(),
+                    bv_len: 0,
+                    bv_offset: 0,
+                })
+            };
+            // INVARIANT: The element was written above, with a page that `this` owns now.
+            this.len += 1;
+        }
+        Ok(this)
+    }
+
     /// Fills the pages with up to `len` bytes of `file` from `pos` on, by one call of its
     /// `->read_iter`. Returns the number of bytes, and advances `pos`. May sleep.
     ///

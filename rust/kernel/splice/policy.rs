@@ -149,7 +149,8 @@ fn is_new(sink: FunctionAddr) -> bool {
 /// The copies are packed into whole pages: a piece of several pages takes as many, and small pieces
 /// share one.
 ///
-/// Returns [`ENOMEM`] if there is no page. The caller has locked the pipe of `to`, or owns it.
+/// Returns [`ENOMEM`] if there are too few pages, and copies nothing then. The caller has locked
+/// the pipe of `to`, or owns it.
 ///
 /// # Examples
 ///
@@ -179,25 +180,25 @@ fn is_new(sink: FunctionAddr) -> bool {
 pub fn copy_to_ring(pieces: &Pieces<'_>, to: &mut PipeRing<'_>) -> Result<usize> {
     let pages = pieces.bytes().div_ceil(PAGE_SIZE).min(to.space() as usize);
     let mut array = PageArray::new();
-    let mut copy = FreshPages::alloc(&mut array, pages)?;
+    let mut copy = FreshPages::alloc_all(&mut array, pages)?;
     let bytes = copy.copy_from(pieces.source().as_iter());
     copy.put_into(to);
     Ok(bytes)
 }
 
-/// Replaces the buffers in `ring` that are page cache by copies. Returns the number of bytes that
-/// were copied. May sleep.
+/// Replaces the buffers in the last `slots` slots of `ring` that are page cache by copies. Returns
+/// the number of bytes that were copied. May sleep.
 ///
 /// Each page of a buffer has a slot, and each copy takes the place of one page, so that counts and
 /// the room in the pipe stay the same. A buffer stays as it is if there is no page for a copy or
 /// its contents cannot be read yet: it is copied where it leaves the pipe. `source` is the function
 /// that the data comes from, for reports.
 #[cold]
-pub fn copy_page_cache(ring: &mut PipeRing<'_>, source: FunctionAddr) -> usize {
+pub fn copy_page_cache(ring: &mut PipeRing<'_>, slots: u32, source: FunctionAddr) -> usize {
     let mut bytes = 0;
     // Fails if a page has too many references. The buffers of several pages stay as they are then.
-    let _ = ring.split_to_pages();
-    for mut buf in ring.iter() {
+    let _ = ring.split_last_to_pages(slots);
+    for mut buf in ring.iter_last(slots) {
         if buf.provenance() != Provenance::PageCache || buf.slots() > 1 || buf.len() > PAGE_SIZE {
             continue;
         }

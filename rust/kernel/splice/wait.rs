@@ -44,6 +44,12 @@ impl Progress {
     #[inline]
     pub fn consume(&mut self, ring: &mut PipeRing<'_>, n: usize) {
         self.bytes += n;
+        self.discard(ring, n);
+    }
+
+    /// Drops `n` bytes from the pipe that do not count as transferred.
+    #[inline]
+    pub fn discard(&mut self, ring: &mut PipeRing<'_>, n: usize) {
         // Nobody can wait for a pipe without files.
         if ring.consume(n) && ring.has_files() {
             self.wake_writers = true;

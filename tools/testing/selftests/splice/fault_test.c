@@ -58,6 +58,7 @@ struct scene {
 
 FIXTURE(fault) {
 	struct scene scene;
+	char value[16];		/* fs.splice_zerocopy before the test */
 };
 
 FIXTURE_VARIANT(fault) {
@@ -69,6 +70,7 @@ FIXTURE_VARIANT(fault) {
 	bool offset;		/* the caller passes an offset */
 	bool fresh;		/* memory that was never touched */
 	bool notify;		/* vmsplice() uses SPLICE_F_NOTIFY */
+	bool copies;		/* fs.splice_zerocopy is 0 */
 };
 
 FIXTURE_VARIANT_ADD(fault, from_ext4) {
@@ -233,6 +235,59 @@ FIXTURE_VARIANT_ADD(fault, copy_file_range_tmpfs) {
 	.call = COPY_FILE_RANGE, .kind = END_TMPFS, .outcome = AN_ERROR,
 };
 
+/* With copies: data that does not fit into the copies stays where it was. */
+FIXTURE_VARIANT_ADD(fault, from_tmpfs_copies) {
+	/* Without memory for a copy, the pipe gets a reference. */
+	.call = FROM_END, .kind = END_TMPFS, .copies = true,
+	.outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_ext4_copies) {
+	.call = TO_END, .kind = END_EXT4, .copies = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tmpfs_copies) {
+	.call = TO_END, .kind = END_TMPFS, .copies = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tmpfs_large_copies) {
+	.call = TO_END, .kind = END_TMPFS, .large = true, .copies = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_null_copies) {
+	.call = TO_END, .kind = END_NULL, .copies = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_null_large_copies) {
+	.call = TO_END, .kind = END_NULL, .large = true, .copies = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_tcp_copies) {
+	.call = TO_END, .kind = END_TCP, .copies = true, .outcome = SOMETHING,
+};
+
+FIXTURE_VARIANT_ADD(fault, to_unix_copies) {
+	.call = TO_END, .kind = END_UNIX, .copies = true, .outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_tmpfs_copies) {
+	.call = SENDFILE, .kind = END_TMPFS, .copies = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_null_copies) {
+	.call = SENDFILE, .kind = END_NULL, .copies = true,
+	.outcome = AN_ERROR,
+};
+
+FIXTURE_VARIANT_ADD(fault, sendfile_to_unix_copies) {
+	.call = SENDFILE, .kind = END_UNIX, .copies = true,
+	.outcome = AN_ERROR,
+};
+
 FIXTURE_VARIANT_ADD(fault, resize) {
 	.call = RESIZE, .large = true, .outcome = AN_ERROR,
 };
@@ -252,6 +307,11 @@ FIXTURE_SETUP(fault)
 		close(p[0]);
 		close(p[1]);
 	}
+	if (variant->copies) {
+		if (read_text(ZEROCOPY, self->value, sizeof(self->value)) <= 0)
+			SKIP(return, "this kernel has no fs.splice_zerocopy");
+		ASSERT_EQ(1, write_text(ZEROCOPY, "0"));
+	}
 	self->scene.v = variant;
 	self->scene.buf = malloc(LEN);
 	ASSERT_NE(NULL, self->scene.buf);
@@ -259,6 +319,8 @@ FIXTURE_SETUP(fault)
 
 FIXTURE_TEARDOWN(fault)
 {
+	if (self->value[0])
+		write_text(ZEROCOPY, self->value);
 	free(self->scene.buf);
 }
 

@@ -69,10 +69,12 @@ FIXTURE(fuse) {
 	int keep[2];
 	int fd;			/* the file on the mount */
 	int p[2];
+	char value[16];		/* fs.splice_zerocopy before the test */
 };
 
 FIXTURE_VARIANT(fuse) {
 	enum how how;
+	bool copies;		/* fs.splice_zerocopy is 0 */
 };
 
 FIXTURE_VARIANT_ADD(fuse, plain) {
@@ -101,6 +103,23 @@ FIXTURE_VARIANT_ADD(fuse, move_thp) {
 
 FIXTURE_VARIANT_ADD(fuse, passthrough) {
 	.how = PASSTHROUGH,
+};
+
+/* /dev/fuse gets copies, and needs each reply in one piece. */
+FIXTURE_VARIANT_ADD(fuse, splice_copies) {
+	.how = SPLICE, .copies = true,
+};
+
+FIXTURE_VARIANT_ADD(fuse, move_anon_copies) {
+	.how = MOVE_ANON, .copies = true,
+};
+
+FIXTURE_VARIANT_ADD(fuse, move_thp_copies) {
+	.how = MOVE_THP, .copies = true,
+};
+
+FIXTURE_VARIANT_ADD(fuse, passthrough_copies) {
+	.how = PASSTHROUGH, .copies = true,
 };
 
 /* The server reports errors by its exit code. */
@@ -412,6 +431,11 @@ FIXTURE_SETUP(fuse)
 		SKIP(return, "/dev/fuse: %s", strerror(errno));
 	if (!private_mounts())
 		SKIP(return, "may not mount: %s", strerror(errno));
+	if (variant->copies) {
+		if (read_text(ZEROCOPY, self->value, sizeof(self->value)) <= 0)
+			SKIP(return, "the kernel has no fs.splice_zerocopy");
+		ASSERT_EQ(1, write_text(ZEROCOPY, "0"));
+	}
 
 	self->shared = mmap(NULL, sizeof(*self->shared), PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -466,6 +490,8 @@ FIXTURE_TEARDOWN(fuse)
 {
 	int status;
 
+	if (self->value[0])
+		write_text(ZEROCOPY, self->value);
 	if (!self->server)
 		return;
 	close(self->fd);

@@ -322,6 +322,9 @@ ssize_t read_line_of(const char *path, const char *name);
 /* The counters of CONFIG_RUST_SPLICE. */
 #define COUNTERS "/sys/kernel/debug/splice/counters"
 
+/* Which consumers get references, and which get copies. */
+#define ZEROCOPY "/proc/sys/fs/splice_zerocopy"
+
 /* Whether the kernel has the counters. Mounts debugfs if necessary. */
 bool have_counters(void);
 
