@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The file `/sys/kernel/debug/splice/counters`: one `name value` per line.
+//! The files in `/sys/kernel/debug/splice`:
 //!
-//! Stock `fs/splice.c` has no such file, so programs and tests can find out which implementation
-//! the kernel runs.
+//! - `counters`: one `name value` per line. Stock `fs/splice.c` has no such file, so programs and
+//!   tests can find out which implementation the kernel runs.
+//! - `sinks`: one `kind function` per line, the audited consumers in C.
 
 #![forbid(unsafe_code)]
 
@@ -11,7 +12,7 @@ use kernel::{
     debugfs::{File, Writer},
     fmt,
     prelude::*,
-    splice::{debugfs_dir, Counter},
+    splice::{debugfs_dir, sinks, Counter},
 };
 
 /// The counters that are shown unchanged. Bytes from files to pipes are not among them, see
@@ -106,9 +107,22 @@ impl Writer for Counters {
     }
 }
 
+/// The audited consumers that are known.
+struct Sinks;
+
+impl Writer for Sinks {
+    fn write(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, function) in sinks::listed() {
+            writeln!(f, "{kind} {function}")?;
+        }
+        Ok(())
+    }
+}
+
 /// The files in debugfs. They are removed when this is dropped.
 pub(crate) struct Files {
     _counters: Pin<KBox<File<Counters>>>,
+    _sinks: Pin<KBox<File<Sinks>>>,
 }
 
 impl Files {
@@ -116,6 +130,7 @@ impl Files {
         let dir = debugfs_dir();
         Ok(Self {
             _counters: KBox::pin_init(dir.read_only_file(c"counters", Counters), GFP_KERNEL)?,
+            _sinks: KBox::pin_init(dir.read_only_file(c"sinks", Sinks), GFP_KERNEL)?,
         })
     }
 }

@@ -30,9 +30,9 @@ use crate::{
 use kernel::{
     bindings,
     fs::{file::Offset, LocalFile},
-    pipe::{OpsTable, Pipe, PipeBufOperations, PipeBuffer, PipeRing, PrivatePipe},
+    pipe::{FunctionAddr, OpsTable, Pipe, PipeBufOperations, PipeBuffer, PipeRing, PrivatePipe},
     prelude::*,
-    splice::{from_size, pipe_to_actor, Counter, SpliceFlags},
+    splice::{from_size, pipe_to_actor, policy::Kind, sinks, Counter, SpliceFlags},
     uaccess::UserPtr,
 };
 
@@ -227,6 +227,9 @@ pub(crate) unsafe extern "C" fn __splice_from_pipe(
     // The caller may pass the same description several times, as nfsd does for the parts of a read:
     // count from 0 each time.
     desc.begin();
+    if let Some(actor) = actor.filter(|_| desc.is_audited()) {
+        sinks::list(Kind::Actor, FunctionAddr::new(actor as usize));
+    }
     // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
     from_size(unsafe { feed_c_actor(&mut ring, desc, actor, None) })
 }
@@ -383,6 +386,9 @@ pub(crate) unsafe extern "C" fn splice_direct_to_actor(
     // SAFETY: `file` is an open file. `sd` is valid and accessed by `actor` only, as this function
     // requires.
     let (file, desc) = unsafe { (LocalFile::from_raw_file(file), SpliceDesc::from_raw(sd)) };
+    if let Some(actor) = actor.filter(|_| desc.is_audited()) {
+        sinks::list(Kind::Actor, FunctionAddr::new(actor as usize));
+    }
     // SAFETY: `actor` may be called with `desc`, as this function requires, and `splice_direct`
     // calls it with no other description.
     let actor = unsafe { CDirectActor::new(actor) };
@@ -539,6 +545,34 @@ pub(crate) unsafe extern "C" fn rust_sys_tee(
     flags: c_uint,
 ) -> isize {
     from_size(dispatch::sys_tee(fd_in, fd_out, len, flags))
+}
+
+/// Lists an audited consumer. The pointer is only compared and printed.
+#[export]
+pub(crate) extern "C" fn splice_list_sink(kind: c_uint, function: *mut c_void) {
+    let kind = match kind {
+        bindings::SPLICE_SINK_SOCKET => Kind::Socket,
+        bindings::SPLICE_SINK_FILE => Kind::File,
+        _ => Kind::Actor,
+    };
+    sinks::list(kind, FunctionAddr::new(function as usize));
+}
+
+/// Lists the function of an audited file that gets the pages. Called by `do_dentry_open`.
+///
+/// # Safety
+///
+/// `file` is valid, and has its operations.
+#[export]
+pub(crate) unsafe extern "C" fn splice_list_file(file: *mut bindings::file) {
+    // SAFETY: `file` is valid, as this function requires. Only its operations are looked at.
+    let file = unsafe { LocalFile::from_raw_file(file) };
+    let function = if file.splice_write_asks() {
+        file.write_iter_function()
+    } else {
+        file.splice_write_function()
+    };
+    sinks::list(Kind::File, function);
 }
 
 /// Looks at the pages that `fs.splice_check` remembers. Called by `policy.c`.

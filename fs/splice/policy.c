@@ -155,6 +155,12 @@ void splice_report_copy(void *sink, unsigned int kind, unsigned int reason,
 	trace_splice_copy(sink, kind, reason, bytes);
 }
 
+/* Writes the name of the function @sink to @name, and returns its length. */
+size_t splice_sink_name(void *sink, char *name, size_t size)
+{
+	return scnprintf(name, size, "%ps", sink);
+}
+
 /* Called once for each sink, by rust/kernel/splice/policy.rs. */
 void splice_report_sink(void *sink)
 {

@@ -97,6 +97,7 @@ extern int pipe_user_memory_pages;
 void splice_report_copy(void *sink, unsigned int kind, unsigned int reason,
 			size_t bytes);
 void splice_report_sink(void *sink);
+size_t splice_sink_name(void *sink, char *name, size_t size);
 
 #ifdef CONFIG_SPLICE_CHECK
 /* A task that passed a page to a consumer. */

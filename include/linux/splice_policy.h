@@ -24,6 +24,11 @@ struct pipe_inode_info;
 #define SPLICE_ZEROCOPY_AUDITED	1
 #define SPLICE_ZEROCOPY_ALL	2
 
+/* Kinds of consumers, as in rust/kernel/splice/policy.rs. */
+#define SPLICE_SINK_SOCKET	0
+#define SPLICE_SINK_FILE	1
+#define SPLICE_SINK_ACTOR	2
+
 /* The values of skb_test_ignore_frags, see net/core/skbuff.c. */
 #define SKB_TEST_IGNORE_MARKS	1
 #define SKB_TEST_IGNORE_PAGES	2
@@ -55,7 +60,31 @@ extern struct splice_policy splice_policy;
  */
 ssize_t splice_write_file(struct pipe_inode_info *pipe, struct file *out,
 			  loff_t *ppos, size_t len, unsigned int flags);
+
+/*
+ * Lists a function that was declared to only read the pages that it is given in
+ * /sys/kernel/debug/splice/sinks. @kind is one of SPLICE_SINK_*. Implemented in
+ * fs/splice/ffi.rs.
+ */
+void splice_list_sink(unsigned int kind, void *function);
+void splice_list_file(struct file *file);
+
+/* Lists a file that was opened for writing, if it is audited. */
+static inline void splice_file_opened(struct file *file)
+{
+	if ((file->f_mode & FMODE_WRITE) &&
+	    (file->f_op->fop_flags & FOP_MAY_SPLICE))
+		splice_list_file(file);
+}
 #else
+static inline void splice_list_sink(unsigned int kind, void *function)
+{
+}
+
+static inline void splice_file_opened(struct file *file)
+{
+}
+
 static inline ssize_t splice_write_file(struct pipe_inode_info *pipe,
 					struct file *out, loff_t *ppos,
 					size_t len, unsigned int flags)

@@ -11,6 +11,7 @@
 //! - [`pipe_to_actor`], [`Actor`]: the data of a pipe, one buffer at a time.
 //! - [`Pieces`], [`FreshPages`]: buffers as I/O vectors, for files and sockets.
 //! - [`policy`]: which consumers get references to pages that others can see.
+//! - [`sinks`]: the list of audited consumers.
 //! - [`check`]: whether the consumers that get references only read.
 //! - [`Counter`]: statistics on data that was moved by reference and data that was copied.
 //! - [`driver`]: the interface for drivers, and the pipe as a driver sees it.
@@ -36,6 +37,7 @@ mod fresh_pages;
 mod pieces;
 pub mod policy;
 mod poll;
+pub mod sinks;
 mod size;
 mod wait;
 

@@ -3,7 +3,7 @@
 //! Consumers that need the C structs of a buffer, and the names of consumers in reports.
 
 use super::{buffer::PipeBuffer, ring::BufferRef};
-use crate::{bindings, prelude::*};
+use crate::{bindings, fmt, prelude::*};
 
 /// The address of a function that takes data out of a pipe, or puts data there, for reports. It is
 /// never called.
@@ -40,6 +40,18 @@ impl FunctionAddr {
     #[inline]
     pub(crate) fn as_ptr(self) -> *mut c_void {
         self.0 as *mut c_void
+    }
+}
+
+/// Shows the name of the function, as `%ps` in C does.
+impl core::fmt::Display for FunctionAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut name = [0; bindings::KSYM_NAME_LEN as usize];
+        // SAFETY: The pointer is valid for as many bytes. The function only looks up which symbol
+        // the address belongs to.
+        let len =
+            unsafe { bindings::splice_sink_name(self.as_ptr(), name.as_mut_ptr().cast(), name.len()) };
+        f.write_str(name.get(..len).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or("?"))
     }
 }
 

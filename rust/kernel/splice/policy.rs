@@ -18,14 +18,13 @@
 //! [`Socket::is_audited`]: crate::net::Socket::is_audited
 //! [`LocalFile::is_audited`]: crate::fs::LocalFile::is_audited
 
-use super::{BioVec, Counter, FreshPages, PageArray, Pieces};
+use super::{sinks::FunctionSet, BioVec, Counter, FreshPages, PageArray, Pieces};
 use crate::{
     bindings,
     page::PAGE_SIZE,
     pipe::{FunctionAddr, PipeBuffer, PipeRing, Provenance},
     prelude::*,
-    static_branch_unlikely,
-    sync::atomic::{ordering::Relaxed, Atomic},
+    static_branch_unlikely, //
 };
 use core::mem::MaybeUninit;
 
@@ -121,26 +120,12 @@ pub fn copied(kind: Kind, reason: Reason, sink: FunctionAddr, bytes: usize) {
     counter.add(bytes);
     // SAFETY: The tracepoint uses only the value of the pointer.
     unsafe { bindings::splice_report_copy(sink.as_ptr(), kind as u32, reason as u32, bytes) };
-    if reason == Reason::Unaudited && is_new(sink) {
+    // A module that is loaded again and again does not fill the log: only so many are reported.
+    static REPORTED: FunctionSet<32> = FunctionSet::new();
+    if reason == Reason::Unaudited && REPORTED.insert(sink) {
         // SAFETY: The function prints the symbol that the pointer belongs to.
         unsafe { bindings::splice_report_sink(sink.as_ptr()) };
     }
-}
-
-/// Returns whether this is the first call for `sink`. Sinks beyond the first 32 are never new, so
-/// that a module that is loaded again and again does not fill the log.
-fn is_new(sink: FunctionAddr) -> bool {
-    static SEEN: [Atomic<usize>; 32] = [const { Atomic::new(0) }; 32];
-
-    let addr = sink.addr();
-    for slot in &SEEN {
-        match slot.cmpxchg(0, addr, Relaxed) {
-            Ok(_) => return true,
-            Err(seen) if seen == addr => return false,
-            Err(_) => (),
-        }
-    }
-    false
 }
 
 /// Puts copies of `pieces` into `to`, as many as there is room for. Returns the number of bytes.

@@ -16,6 +16,7 @@ struct fdinfo {
 	int buffers;
 	ssize_t bytes;
 	int user_pages;
+	int private;
 	int issued;
 	int released;
 };
@@ -40,16 +41,17 @@ static ssize_t read_fdinfo(int fd, char *buf, size_t size)
 
 static int scan_fdinfo(const char *text, struct fdinfo *f)
 {
-	int end = 0;
+	int end = 0, shared;
 
 	if (sscanf(text,
 		   "pipe-buffers:\t%d\npipe-bytes:\t%zd\n"
-		   "pipe-user-pages:\t%d\nnotices-issued:\t%d\n"
+		   "pipe-user-pages:\t%d\npipe-private-buffers:\t%d\n"
+		   "pipe-shared-buffers:\t%d\nnotices-issued:\t%d\n"
 		   "notices-released:\t%d\n%n",
-		   &f->buffers, &f->bytes, &f->user_pages, &f->issued,
-		   &f->released, &end) != 5)
+		   &f->buffers, &f->bytes, &f->user_pages, &f->private, &shared,
+		   &f->issued, &f->released, &end) != 7)
 		return 0;
-	return end && !text[end];
+	return end && !text[end] && f->private + shared == f->buffers;
 }
 
 /* Compares the text of all lines, for both ends. */
@@ -61,8 +63,10 @@ static void check_fdinfo(struct __test_metadata *_metadata, const int p[2],
 
 	snprintf(expected, sizeof(expected),
 		 "pipe-buffers:\t%d\npipe-bytes:\t%zd\npipe-user-pages:\t%d\n"
+		 "pipe-private-buffers:\t%d\npipe-shared-buffers:\t%d\n"
 		 "notices-issued:\t%d\nnotices-released:\t%d\n",
-		 f->buffers, f->bytes, f->user_pages, f->issued, f->released);
+		 f->buffers, f->bytes, f->user_pages, f->private,
+		 f->buffers - f->private, f->issued, f->released);
 	for (i = 0; i < 2; i++) {
 		ASSERT_EQ(0, read_fdinfo(p[i], text, sizeof(text)));
 		EXPECT_STREQ(expected, text);
@@ -136,7 +140,7 @@ TEST_F(fdinfo, contents)
 		SKIP(return, NO_LINES);
 	CHECK(.buffers = 0);
 	ASSERT_EQ(SOME, xwrite(self->p[1], self->m, SOME));
-	CHECK(.buffers = 2, .bytes = SOME);
+	CHECK(.buffers = 2, .bytes = SOME, .private = 2);
 	ASSERT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
 
 	/* One byte of a page, then whole pages. */
@@ -158,7 +162,7 @@ TEST_F(fdinfo, contents)
 	/* Pages of write() are not user memory. */
 	ASSERT_EQ(SOME, xwrite(self->p[1], self->m + 12 * page, SOME));
 	CHECK(.buffers = many + 2, .bytes = 11 * page + SOME,
-	      .user_pages = 11);
+	      .user_pages = 11, .private = 2);
 	ASSERT_EQ(11 * page + SOME,
 		  read_pattern(self->p[0], 11 * page + SOME, DATA, page));
 	CHECK(.buffers = 0);
@@ -187,6 +191,32 @@ TEST_F(fdinfo, tee)
 	check_fdinfo(_metadata, self->q, &(struct fdinfo) {
 		.buffers = 2, .bytes = 2 * page, .user_pages = 2,
 	});
+}
+
+/*
+ * A page of write() is private until tee() refers to it, and again after that.
+ * One of the page cache never is.
+ */
+TEST_F(fdinfo, private)
+{
+	int file = make_memfd(_metadata, SOME, DATA);
+	loff_t pos = 0;
+
+	if (!self->has_lines)
+		SKIP(return, NO_LINES);
+	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
+	ASSERT_EQ(SOME, xsplice(file, &pos, self->p[1], NULL, SOME, 0));
+	CHECK(.buffers = 3, .bytes = 100 + SOME, .private = 1);
+	ASSERT_EQ(100, xtee(self->p[0], self->q[1], 100, 0));
+	CHECK(.buffers = 3, .bytes = 100 + SOME, .private = 0);
+	check_fdinfo(_metadata, self->q, &(struct fdinfo) {
+		.buffers = 1, .bytes = 100,
+	});
+	ASSERT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
+	CHECK(.buffers = 3, .bytes = 100 + SOME, .private = 1);
+	ASSERT_EQ(100, read_pattern(self->p[0], 100, DATA, 0));
+	CHECK(.buffers = 2, .bytes = SOME, .private = 0);
+	close(file);
 }
 
 TEST_F(fdinfo, notices)
@@ -223,7 +253,7 @@ TEST_F(fdinfo, notices)
  */
 TEST_F(fdinfo, other_pipes)
 {
-	struct fdinfo f = { .buffers = 1, .bytes = 100 };
+	struct fdinfo f = { .buffers = 1, .bytes = 100, .private = 1 };
 	char text[512];
 	int p[2];
 
