@@ -11,6 +11,7 @@
  * nothing.
  */
 #include "device_common.h"
+#include "policy_common.h"
 
 #include <linux/netlink.h>
 #include <linux/udp.h>
@@ -19,18 +20,13 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-#define SYSCTL "/proc/sys/fs/splice_zerocopy"
 #define NODE "splice_test_own"
-#define MODULE "splice_test_sinks"
-
-#define SPLICE_TEST_FRAGS	_IO('S', 3)
 
 /* What ESP is made to ignore. */
 #define NOTHING	0
 #define MARKS	1
 #define PAGES	2
 
-#define NOBODY 65534
 #define SPI 0x1234
 #define DATA 1
 
@@ -62,14 +58,6 @@ FIXTURE_VARIANT_ADD(dirty_frag, ipv4) {
 FIXTURE_VARIANT_ADD(dirty_frag, ipv6) {
 	.family = AF_INET6,
 };
-
-static void set_value(struct __test_metadata *_metadata, int value)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%d", value);
-	ASSERT_EQ((ssize_t)strlen(text), write_text(SYSCTL, text));
-}
 
 static void add_attribute(struct nlmsghdr *nlh, int type, const void *data,
 			  size_t len)
@@ -148,11 +136,10 @@ FIXTURE_SETUP(dirty_frag)
 	struct sockaddr_in6 *in6 = (void *)&self->addr;
 	struct sockaddr_in *in = (void *)&self->addr;
 	int encap = UDP_ENCAP_ESPINUDP, i;
-	char text[16];
 
-	if (read_text(SYSCTL, text, sizeof(text)) <= 0)
+	self->before = read_value();
+	if (self->before < 0)
 		SKIP(return, "the kernel has no fs.splice_zerocopy");
-	self->before = atoi(text);
 	if (!have_node(NODE, MODULE))
 		SKIP(return, "the kernel has no module " MODULE);
 	self->switches = open_node(_metadata, NODE, O_WRONLY);

@@ -9,47 +9,20 @@
  * otherwise the test would prove nothing for the other values.
  */
 #include "device_common.h"
+#include "policy_common.h"
 #include "splice_notify.h"
 
 #include <linux/if_alg.h>
-#include <linux/tls.h>
-#include <linux/vm_sockets.h>
 #include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define SYSCTL "/proc/sys/fs/splice_zerocopy"
-#define MODULE "splice_test_sinks"
-
-#define SPLICE_TEST_DIRECT	_IO('S', 1)
-#define SPLICE_TEST_SOCKET	_IO('S', 2)
-#define SPLICE_TEST_PROTECTED	_IO('S', 4)
-
-#define NOBODY 65534
-
 /* Two pages, the second one partly filled. */
 #define SOME 5000
 
 #define DATA 1
-
-#define SOL_TLS 282
-
-static int read_value(void)
-{
-	char text[16];
-
-	return read_text(SYSCTL, text, sizeof(text)) > 0 ? atoi(text) : -1;
-}
-
-static void set_value(struct __test_metadata *_metadata, int value)
-{
-	char text[16];
-
-	snprintf(text, sizeof(text), "%d", value);
-	ASSERT_EQ((ssize_t)strlen(text), write_text(SYSCTL, text));
-}
 
 enum sink {
 	WRITE_ITER,
@@ -176,17 +149,6 @@ FIXTURE_TEARDOWN(sink)
 static bool gets_pages(enum sink sink, int value)
 {
 	return value == 2 || (value == 1 && sink == LIAR);
-}
-
-/* Starts a task without privileges. Returns 0 in it, and its PID otherwise. */
-static pid_t fork_nobody(struct __test_metadata *_metadata)
-{
-	pid_t pid = fork();
-
-	ASSERT_LE(0, pid);
-	if (!pid && (setgid(NOBODY) || setuid(NOBODY)))
-		_exit(100);
-	return pid;
 }
 
 /* Expects that the task moved what it should. */
@@ -581,65 +543,6 @@ FIXTURE_VARIANT_ADD(protocol, mptcp) {
 	.protocol = MPTCP, .audited = false,
 };
 
-/* Makes a connected pair over a listener on loopback. */
-static bool connect_pair(struct __test_metadata *_metadata, int family,
-			 int protocol, int sv[2])
-{
-	struct sockaddr_storage addr = { .ss_family = family };
-	struct sockaddr_in6 *in6 = (void *)&addr;
-	struct sockaddr_in *in = (void *)&addr;
-	struct sockaddr_vm *vm = (void *)&addr;
-	socklen_t len = sizeof(addr);
-	int l;
-
-	l = socket(family, SOCK_STREAM, protocol);
-	if (l < 0)
-		return false;
-	if (family == AF_INET) {
-		bring_up_loopback(_metadata, l);
-		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		len = sizeof(*in);
-	} else if (family == AF_INET6) {
-		bring_up_loopback(_metadata, l);
-		in6->sin6_addr = in6addr_loopback;
-		len = sizeof(*in6);
-	} else {
-		vm->svm_cid = VMADDR_CID_LOCAL;
-		vm->svm_port = VMADDR_PORT_ANY;
-		len = sizeof(*vm);
-	}
-	ASSERT_EQ(0, bind(l, (void *)&addr, len));
-	ASSERT_EQ(0, listen(l, 1));
-	ASSERT_EQ(0, getsockname(l, (void *)&addr, &len));
-	if (family == AF_VSOCK)
-		vm->svm_cid = VMADDR_CID_LOCAL;
-	sv[0] = socket(family, SOCK_STREAM, protocol);
-	ASSERT_LE(0, sv[0]);
-	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
-	sv[1] = accept(l, NULL, NULL);
-	ASSERT_LE(0, sv[1]);
-	close(l);
-	return true;
-}
-
-static void make_datagram_pair(struct __test_metadata *_metadata, int type,
-			       int protocol, int sv[2])
-{
-	struct sockaddr_in addr = { .sin_family = AF_INET };
-	socklen_t len = sizeof(addr);
-	int i;
-
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	for (i = 0; i < 2; i++) {
-		sv[i] = socket(AF_INET, type, protocol);
-		ASSERT_LE(0, sv[i]);
-	}
-	bring_up_loopback(_metadata, sv[0]);
-	ASSERT_EQ(0, bind(sv[1], (void *)&addr, len));
-	ASSERT_EQ(0, getsockname(sv[1], (void *)&addr, &len));
-	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
-}
-
 /* A cipher that AF_ALG encrypts with. */
 static bool make_alg(struct __test_metadata *_metadata, int sv[2])
 {
@@ -685,22 +588,6 @@ static void begin_alg(struct __test_metadata *_metadata, int fd)
 	iv = (void *)CMSG_DATA(cmsg);
 	iv->ivlen = 16;
 	ASSERT_EQ(0, sendmsg(fd, &msg, MSG_MORE));
-}
-
-static void start_tls(struct __test_metadata *_metadata, const int sv[2])
-{
-	struct tls12_crypto_info_aes_gcm_128 info = {
-		.info.version = TLS_1_2_VERSION,
-		.info.cipher_type = TLS_CIPHER_AES_GCM_128,
-		.key = "0123456789abcde",
-	};
-	int i;
-
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, setsockopt(sv[i], SOL_TCP, TCP_ULP, "tls", 4));
-		ASSERT_EQ(0, setsockopt(sv[i], SOL_TLS, i ? TLS_RX : TLS_TX,
-					&info, sizeof(info)));
-	}
 }
 
 FIXTURE_SETUP(protocol)
@@ -1028,9 +915,89 @@ TEST_F(policy, sysctl)
 		set_value(_metadata, value);
 		EXPECT_EQ(value, read_value());
 	}
-	EXPECT_EQ(-EINVAL, write_text(SYSCTL, "3"));
-	EXPECT_EQ(-EINVAL, write_text(SYSCTL, "-1"));
+	EXPECT_EQ(-EINVAL, write_text(ZEROCOPY, "3"));
+	EXPECT_EQ(-EINVAL, write_text(ZEROCOPY, "-1"));
 	EXPECT_EQ(2, read_value());
+}
+
+/* Whether a line of the list of audited consumers is @line. */
+static bool is_listed(struct __test_metadata *_metadata, const char *line)
+{
+	FILE *f = fopen("/sys/kernel/debug/splice/sinks", "r");
+	char text[512];
+	bool found = false;
+
+	ASSERT_NE(NULL, f);
+	while (!found && fgets(text, sizeof(text), f)) {
+		text[strcspn(text, "\n")] = 0;
+		found = !strcmp(text, line);
+	}
+	fclose(f);
+	return found;
+}
+
+TEST_F(policy, sinks)
+{
+	const char *liar = "file test_write_iter [" MODULE "]";
+	int fd;
+
+	ASSERT_TRUE(have_counters());
+	EXPECT_TRUE(is_listed(_metadata, "socket tcp_sendmsg"));
+	EXPECT_TRUE(is_listed(_metadata, "socket unix_stream_sendmsg"));
+	EXPECT_FALSE(is_listed(_metadata, "socket udp_sendmsg"));
+	/* These only call the function of the protocol. */
+	EXPECT_FALSE(is_listed(_metadata, "socket inet_sendmsg"));
+
+	fd = open("/dev/null", O_WRONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_TRUE(is_listed(_metadata, "file splice_write_null"));
+	close(fd);
+
+	/* A module, before the consumer is opened, and after it is gone. */
+	if (module_is_fixed(MODULE))
+		return;
+	unload_module(MODULE);
+	EXPECT_FALSE(is_listed(_metadata, liar));
+	ASSERT_TRUE(have_node(nodes[LIAR], MODULE));
+	close(open_node(_metadata, nodes[OWN], O_WRONLY));
+	close(open_node(_metadata, nodes[LIAR], O_RDONLY));
+	EXPECT_FALSE(is_listed(_metadata, liar));
+	close(open_node(_metadata, nodes[LIAR], O_WRONLY));
+	EXPECT_TRUE(is_listed(_metadata, liar));
+	ASSERT_EQ(0, unload_module(MODULE));
+	EXPECT_FALSE(is_listed(_metadata, liar));
+}
+
+/*
+ * Data of the page cache that was in the pipe before the value became 0 stays
+ * there by reference. Only what a read adds is copied.
+ */
+TEST_F(policy, old_buffers)
+{
+	ssize_t page = page_size(), before;
+	int p[2], file;
+	loff_t pos = 0;
+
+	make_pipe(_metadata, p);
+	file = make_memfd(_metadata, 16 * page, DATA);
+	set_value(_metadata, 2);
+	ASSERT_EQ(4 * page, xsplice(file, &pos, p[1], NULL, 4 * page, 0));
+	set_value(_metadata, 0);
+	before = read_counter("bytes.policy.source.setting");
+	ASSERT_EQ(3 * page - 10,
+		  xsplice(file, &pos, p[1], NULL, 3 * page - 10, 0));
+	EXPECT_EQ(before + 3 * page - 10,
+		  read_counter("bytes.policy.source.setting"));
+	/* The part of the last page, and all others. */
+	ASSERT_EQ(9 * page + 10 - page + page,
+		  xsplice(file, &pos, p[1], NULL, 16 * page, 0));
+	EXPECT_EQ(before + 12 * page,
+		  read_counter("bytes.policy.source.setting"));
+	EXPECT_EQ(-EAGAIN, xsplice(file, &pos, p[1], NULL, page,
+				   SPLICE_F_NONBLOCK));
+	EXPECT_EQ(16 * page, pipe_bytes(p[0]));
+	EXPECT_EQ(16 * page, read_pattern(p[0], 16 * page, DATA, 0));
+	close(file);
 }
 
 /* The policy is everybody's, so only root of the host may change it. */
@@ -1040,7 +1007,7 @@ TEST_F(policy, unprivileged)
 	int status;
 
 	if (!pid)
-		_exit(write_text(SYSCTL, "2") != -EACCES);
+		_exit(write_text(ZEROCOPY, "2") != -EACCES);
 	ASSERT_EQ(pid, waitpid(pid, &status, 0));
 	EXPECT_EQ(0, status);
 }
@@ -1079,7 +1046,7 @@ static void *toggle(void *arg)
 	long i;
 
 	for (i = 0; !__atomic_load_n(&stop_toggling, __ATOMIC_SEQ_CST); i++)
-		write_text(SYSCTL, values[i % 3]);
+		write_text(ZEROCOPY, values[i % 3]);
 	return (void *)i;
 }
 
