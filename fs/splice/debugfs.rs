@@ -52,6 +52,9 @@ const SHOWN: &[(&str, Counter)] = &[
     ("bytes.pipe_to_memory.copied", Counter::PipeToMemoryCopied),
     ("waits.tries", Counter::WaitsTries),
     ("waits.locked", Counter::WaitsLocked),
+    ("uring.inline", Counter::UringInline),
+    ("uring.polls", Counter::UringPolls),
+    ("uring.worker", Counter::UringWorker),
     (
         "bytes.policy.socket.unaudited",
         Counter::PolicySocketUnaudited,

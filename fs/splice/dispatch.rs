@@ -80,6 +80,22 @@ pub(crate) fn do_splice(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    let fill = splice_file_to_pipe;
+    do_splice_by(fill, input, in_offset, output, out_offset, len, flags)
+}
+
+/// Does the same as [`do_splice`], but reads a file that is not a pipe with `fill`, which has the
+/// arguments and results of [`splice_file_to_pipe`].
+#[inline(always)]
+pub(crate) fn do_splice_by(
+    fill: impl FnOnce(&LocalFile, &mut Pipe<'_>, &mut Offset, usize, SpliceFlags) -> Result<usize>,
+    input: &LocalFile,
+    in_offset: Option<&mut Offset>,
+    output: &LocalFile,
+    out_offset: Option<&mut Offset>,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
     // Here and not in `sys_splice`, because io_uring calls this with files that it looked up
     // itself.
     if !input.is_readable() || !output.is_writable() {
@@ -99,7 +115,11 @@ pub(crate) fn do_splice(
             // The call can wait for either pipe, and its caller cannot tell which one. So
             // `O_NONBLOCK` of one end is enough.
             let flags = inherit_nonblock(flags, &[input, output]);
-            pipe_to_pipe::splice(&mut from, &mut to, len, flags)?
+            if flags.is_no_wait() {
+                pipe_to_pipe::splice::<false>(&mut from, &mut to, len, flags)?
+            } else {
+                pipe_to_pipe::splice::<true>(&mut from, &mut to, len, flags)?
+            }
         }
         (Some(mut from), None) => {
             if in_offset.is_some() {
@@ -141,7 +161,7 @@ pub(crate) fn do_splice(
             // The flag of `input` is for its `->splice_read`, which gets the file and looks at it
             // itself.
             let flags = inherit_nonblock(flags, &[output]);
-            let ret = splice_file_to_pipe(input, &mut to, &mut pos, len, flags);
+            let ret = fill(input, &mut to, &mut pos, len, flags);
             store_pos(input, in_offset, pos, &ret);
             ret?
         }
@@ -266,7 +286,11 @@ pub(crate) fn do_tee(
     }
     // `RWF_NOWAIT` stays allowed, as in C: no file is read or written while the pipes are locked.
     let flags = inherit_nonblock(flags, &[input, output]);
-    let bytes = pipe_to_pipe::tee(&mut from, &mut to, len, flags)?;
+    let bytes = if flags.is_no_wait() {
+        pipe_to_pipe::tee::<false>(&mut from, &mut to, len, flags)?
+    } else {
+        pipe_to_pipe::tee::<true>(&mut from, &mut to, len, flags)?
+    };
     if bytes > 0 {
         // In the order of C. Unlike in `do_splice`, no operation of a file ran that could have
         // reported an event before.

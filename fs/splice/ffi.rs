@@ -25,7 +25,8 @@ use crate::{
     dispatch,
     file_to_file,
     file_to_pipe,
-    pipe_to_file, //
+    pipe_to_file,
+    uring, //
 };
 use kernel::{
     bindings,
@@ -509,6 +510,87 @@ pub(crate) unsafe extern "C" fn do_tee(
         len,
         SpliceFlags::from_kernel(flags),
     ))
+}
+
+/// An attempt of io_uring to splice.
+///
+/// # Safety
+///
+/// `attempt` is valid, and only this call uses it. Its files are open files, and its offsets null
+/// or own positions.
+#[export]
+pub(crate) unsafe extern "C" fn rust_uring_splice(
+    attempt: *mut bindings::splice_attempt,
+) -> bindings::splice_attempt_next {
+    // SAFETY: `attempt` is valid and used by this call only, as this function requires.
+    let attempt = unsafe { &mut *attempt };
+    // SAFETY: The files are open files.
+    let (input, output) = unsafe {
+        (
+            LocalFile::from_raw_file(attempt.input),
+            LocalFile::from_raw_file(attempt.output),
+        )
+    };
+    // SAFETY: The offsets are null or own positions, and different ones.
+    let (off_in, off_out) = unsafe { (attempt.off_in.as_mut(), attempt.off_out.as_mut()) };
+    let (len, flags) = (attempt.len, SpliceFlags::from_kernel(attempt.flags));
+    let mut parts = uring::Parts {
+        moved: attempt.moved,
+        rest: attempt.rest,
+    };
+    let next = if attempt.may_wait {
+        uring::Next::Complete(uring::splice_in_worker(
+            input, off_in, output, off_out, len, flags, parts,
+        ))
+    } else {
+        uring::splice(input, off_in, output, off_out, len, flags, &mut parts)
+    };
+    (attempt.moved, attempt.rest) = (parts.moved, parts.rest);
+    after_attempt(attempt, next)
+}
+
+/// An attempt of io_uring to tee.
+///
+/// # Safety
+///
+/// `attempt` is valid, and only this call uses it. Its files are open files.
+#[export]
+pub(crate) unsafe extern "C" fn rust_uring_tee(
+    attempt: *mut bindings::splice_attempt,
+) -> bindings::splice_attempt_next {
+    // SAFETY: `attempt` is valid and used by this call only, as this function requires.
+    let attempt = unsafe { &mut *attempt };
+    // SAFETY: The files are open files.
+    let (input, output) = unsafe {
+        (
+            LocalFile::from_raw_file(attempt.input),
+            LocalFile::from_raw_file(attempt.output),
+        )
+    };
+    let (len, flags) = (attempt.len, SpliceFlags::from_kernel(attempt.flags));
+    let next = if attempt.may_wait {
+        uring::Next::Complete(dispatch::do_tee(input, output, len, flags))
+    } else {
+        uring::tee(input, output, len, flags)
+    };
+    after_attempt(attempt, next)
+}
+
+/// Converts what io_uring does next.
+#[inline(always)]
+fn after_attempt(
+    attempt: &mut bindings::splice_attempt,
+    next: uring::Next,
+) -> bindings::splice_attempt_next {
+    match next {
+        uring::Next::Complete(result) => {
+            attempt.result = from_size(result);
+            bindings::splice_attempt_next_SPLICE_ATTEMPT_DONE
+        }
+        uring::Next::PollInput => bindings::splice_attempt_next_SPLICE_ATTEMPT_POLL_INPUT,
+        uring::Next::PollOutput => bindings::splice_attempt_next_SPLICE_ATTEMPT_POLL_OUTPUT,
+        uring::Next::Worker => bindings::splice_attempt_next_SPLICE_ATTEMPT_WORKER,
+    }
 }
 
 /// `splice(2)`, called by `syscalls.c`. The offsets are addresses in user space.

@@ -40,6 +40,45 @@ pub(crate) fn fill_once(
     Ok(bytes)
 }
 
+/// Does what [`fill_once`] does for a regular file, but without a wait: reads what is in the page
+/// cache. The file [can do that](LocalFile::reads_without_wait).
+///
+/// Returns the number of bytes, and how many more [`fill_once`] would have read. Returns
+/// [`SpliceFlags::WOULD_WAIT`] if another task has locked the pipe, if the pipe is full, or if the
+/// page cache has nothing to read. Other errors are those of [`fill_once`].
+pub(crate) fn fill_cached(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<(usize, usize)> {
+    let flags = flags.no_wait();
+    let mut guard = pipe.try_lock().ok_or(SpliceFlags::WOULD_WAIT)?;
+    let mut ring = guard.ring();
+    wait_for_room(&mut ring, flags)?;
+    let head = ring.indices().head();
+    let wanted = len.min(room_in_bytes(&ring)).min(MAX_RW_COUNT);
+    let bytes = match read(file, pos, &mut ring, wanted, flags) {
+        // With the flag this is no error of the file.
+        Err(err) if err == EAGAIN => return Err(SpliceFlags::WOULD_WAIT),
+        ret => ret?,
+    };
+    let linked = ring.indices().head().wrapping_sub(head);
+    let rest = if bytes == wanted || ring.is_full() || *pos >= file.size() {
+        0
+    } else {
+        wanted - bytes
+    };
+    // Unlock first, as in `fill`.
+    drop(guard);
+    count(bytes, linked as usize);
+    if bytes > 0 {
+        pipe.wake_readers();
+    }
+    Ok((bytes, rest))
+}
+
 /// The result of one read into a pipe.
 pub(crate) enum Filled {
     /// So many bytes are in the pipe, and the transfer is complete.

@@ -6,7 +6,7 @@
 #![forbid(unsafe_code)]
 
 use kernel::{
-    pipe::{Pipe, PipeRing},
+    pipe::{Pipe, PipeGuard, PipeRing},
     prelude::*,
     splice::{
         broken_pipe,
@@ -67,6 +67,34 @@ fn wait_for_output_locked(pipe: &mut Pipe<'_>, flags: SpliceFlags) -> Result {
     wait_for_room(&mut pipe.lock().ring(), flags)
 }
 
+/// Locks both pipes. If it may not wait for that, it returns [`SpliceFlags::WOULD_WAIT`] where
+/// another task has locked one of them.
+#[inline(always)]
+fn lock_both<'g, const WAITS: bool>(
+    input: &'g mut Pipe<'_>,
+    output: &'g mut Pipe<'_>,
+) -> Result<(PipeGuard<'g>, PipeGuard<'g>)> {
+    if WAITS {
+        return Pipe::lock_both(input, output);
+    }
+    let from = input.try_lock().ok_or(SpliceFlags::WOULD_WAIT)?;
+    let to = output.try_lock().ok_or(SpliceFlags::WOULD_WAIT)?;
+    Ok((from, to))
+}
+
+/// Returns the errors of the waits, for a call that must not wait, with both pipes locked.
+#[inline]
+fn check_ready(from: &PipeRing<'_>, to: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
+    if from.is_empty() && from.has_writers() {
+        return Err(if flags.contains(SpliceFlag::NonBlock) {
+            EAGAIN
+        } else {
+            SpliceFlags::WOULD_WAIT
+        });
+    }
+    wait_for_room(to, flags)
+}
+
 /// The result of one attempt with both pipes locked.
 enum Outcome {
     /// So many bytes were transferred. 0: the input is empty, and has no writers.
@@ -85,20 +113,27 @@ enum Outcome {
 /// - [`EAGAIN`]: the call would wait, and `flags` have [`SpliceFlag::NonBlock`].
 /// - [`ERESTARTSYS`]: a signal is pending during a wait.
 /// - [`EFAULT`]: a buffer cannot be split, because its page cannot have another reference.
+/// - [`SpliceFlags::WOULD_WAIT`]: the call would wait, and must not (`WAITS` is `false`). `flags`
+///   have [`SpliceFlags::no_wait`] then, and no `SIGPIPE` is sent.
 #[inline(never)]
-pub(crate) fn splice(
+pub(crate) fn splice<const WAITS: bool>(
     input: &mut Pipe<'_>,
     output: &mut Pipe<'_>,
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
     loop {
-        wait_for_input(input, flags)?;
-        wait_for_output(output, flags)?;
+        if WAITS {
+            wait_for_input(input, flags)?;
+            wait_for_output(output, flags)?;
+        }
 
         let mut moved = Moved::default();
-        let (mut from, mut to) = Pipe::lock_both(input, output)?;
+        let (mut from, mut to) = lock_both::<WAITS>(input, output)?;
         let (mut input_ring, mut output_ring) = (from.ring(), to.ring());
+        if !WAITS {
+            check_ready(&input_ring, &mut output_ring, flags)?;
+        }
         let outcome = move_buffers(&mut input_ring, &mut output_ring, len, flags, &mut moved);
         drop(from);
         drop(to);
@@ -224,17 +259,22 @@ fn stuck(flags: SpliceFlags) -> Result<Outcome> {
 /// Returns 0 only at the end of `input`. In C the result is 0 as well if another task emptied
 /// `input` or filled `output` after the waits, and programs take that for the end. Here the call
 /// waits again, as [`splice`] does. Errors are those of [`splice`].
-pub(crate) fn tee(
+pub(crate) fn tee<const WAITS: bool>(
     input: &mut Pipe<'_>,
     output: &mut Pipe<'_>,
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
     loop {
-        wait_for_input(input, flags)?;
-        wait_for_output(output, flags)?;
+        if WAITS {
+            wait_for_input(input, flags)?;
+            wait_for_output(output, flags)?;
+        }
 
-        let (mut from, mut to) = Pipe::lock_both(input, output)?;
+        let (mut from, mut to) = lock_both::<WAITS>(input, output)?;
+        if !WAITS {
+            check_ready(&from.ring(), &mut to.ring(), flags)?;
+        }
         let outcome = link_buffers(&mut from.ring(), &mut to.ring(), len, flags);
         drop(from);
         drop(to);

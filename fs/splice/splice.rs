@@ -22,6 +22,7 @@ mod pipe_to_terminal;
 #[cfg(CONFIG_NET)]
 mod socket_to_pipe;
 mod stream_to_pipe;
+mod uring;
 mod write_some;
 
 use kernel::prelude::*;

@@ -44,6 +44,12 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
 #define FOP_SPLICE_NOWAIT	((__force fop_flags_t)(1U << 29))
 
 /*
+ * Another such flag: ->splice_read passes its flags on to filemap_splice_read(),
+ * and does not wait otherwise.
+ */
+#define FOP_SPLICE_READ_NOWAIT	((__force fop_flags_t)(1U << 28))
+
+/*
  * A flag that splice(2) passes to ->splice_read of a socket: the function does not
  * wait for data. Where it would wait, it returns -SPLICE_WOULD_WAIT, even if it has
  * put data into the pipe, which the caller then counts. The caller unlocks the
@@ -52,6 +58,10 @@ DECLARE_PER_CPU(struct splice_counters, splice_counters);
  * This is not SPLICE_F_NONBLOCK, which TCP ignores: a function returns -EAGAIN in
  * the same cases as without this flag. Callers from user space get EINVAL for it.
  * A function that does not know the flag waits with the pipe locked.
+ *
+ * filemap_splice_read() heeds the flag, too: it reads what is in the page cache, as
+ * with IOCB_NOWAIT. In fs/splice/ the flag also stands for a call that does not
+ * wait for a pipe and raises no SIGPIPE, see fs/splice/uring.rs.
  */
 #ifdef CONFIG_RUST_SPLICE
 #define SPLICE_F_NOWAIT		0x40000000U
@@ -75,6 +85,45 @@ ssize_t rust_sys_splice(int fd_in, loff_t __user *off_in, int fd_out,
 ssize_t rust_sys_tee(int fd_in, int fd_out, size_t len, unsigned int flags);
 ssize_t rust_sys_vmsplice(int fd, const struct iovec __user *uiov,
 			  unsigned long nr_segs, unsigned int flags);
+
+/* What io_uring does after an attempt. */
+enum splice_attempt_next {
+	SPLICE_ATTEMPT_DONE,		/* complete the request with @result */
+	SPLICE_ATTEMPT_POLL_INPUT,	/* wait by poll, then try again */
+	SPLICE_ATTEMPT_POLL_OUTPUT,
+	SPLICE_ATTEMPT_WORKER,		/* try again in a worker, which may wait */
+};
+
+/*
+ * An attempt of io_uring to splice or tee.
+ *
+ * @input: the file to read
+ * @output: the file to write
+ * @off_in: the offset in @input, or NULL. Not used for tee
+ * @off_out: the same for @output
+ * @len: the number of bytes of the whole request
+ * @flags: SPLICE_F_*
+ * @may_wait: this is a worker
+ * @moved: the number of bytes that an earlier attempt moved; 0 at first
+ * @rest: the number of bytes that are still to be moved, if @moved is not 0
+ * @result: the number of bytes, or an error
+ */
+struct splice_attempt {
+	struct file *input;
+	struct file *output;
+	loff_t *off_in;
+	loff_t *off_out;
+	size_t len;
+	unsigned int flags;
+	bool may_wait;
+	u32 moved;
+	u32 rest;
+	ssize_t result;
+};
+
+/* Called by io_uring/splice.c. Implemented in fs/splice/ffi.rs. */
+enum splice_attempt_next rust_uring_splice(struct splice_attempt *attempt);
+enum splice_attempt_next rust_uring_tee(struct splice_attempt *attempt);
 
 /*
  * Functions that fs/pipe.c calls. They are implemented in mm/vmsplice/ffi.rs

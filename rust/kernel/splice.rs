@@ -46,7 +46,7 @@ pub use counters::{debugfs_dir, Counter};
 pub use flags::{SpliceFlag, SpliceFlags};
 pub use fresh_pages::{FreshPages, PageArray};
 pub use pieces::{BioVec, PieceSource, Pieces};
-pub use poll::{wait_for_file, Deadline, Tries, Waited};
+pub use poll::{is_ready, wait_for_file, Deadline, Tries, Waited};
 pub use size::{from_size, to_size};
 pub use wait::{
     broken_pipe,

@@ -15,6 +15,11 @@ __rust_helper bool rust_helper_file_is_dax(const struct file *file)
 	return IS_DAX(file->f_mapping->host);
 }
 
+__rust_helper loff_t rust_helper_file_size(const struct file *file)
+{
+	return i_size_read(file->f_mapping->host);
+}
+
 __rust_helper void rust_helper_file_start_write(struct file *file)
 {
 	file_start_write(file);

@@ -373,6 +373,28 @@ impl LocalFile {
         unsafe { bindings::splice_write_asks(self.operations().splice_write) }
     }
 
+    /// Returns whether the file is a regular one whose `->splice_read` heeds
+    /// [`SpliceFlags::no_wait`]: it is `filemap_splice_read`, or calls that (
+    /// `FOP_SPLICE_READ_NOWAIT`), and the file system can read without a wait (`FMODE_NOWAIT`).
+    #[inline]
+    pub fn reads_without_wait(&self) -> bool {
+        let splice_read = self.operations().splice_read.map(|f| f as usize);
+        let is_of_page_cache = self.operations().fop_flags & bindings::FOP_SPLICE_READ_NOWAIT != 0
+            || splice_read == Some(bindings::filemap_splice_read as *const () as usize);
+        is_of_page_cache
+            && self.is_regular()
+            && self.has_mode(bindings::FMODE_NOWAIT)
+            && !self.bypasses_page_cache()
+    }
+
+    /// Returns the size of a regular file in bytes. It can change at any time. C: `i_size_read`.
+    #[inline]
+    pub fn size(&self) -> Offset {
+        // SAFETY: The file is valid, since there is a reference to it, and an open file has a
+        // mapping with an inode.
+        unsafe { bindings::file_size(self.as_ptr()) }
+    }
+
     /// Returns whether the file has `->write_iter`.
     #[inline]
     pub fn has_write_iter(&self) -> bool {

@@ -79,6 +79,12 @@ counters! {
     /// Waits for a file with the pipe locked, because it was ready several times in a row but did
     /// not transfer anything.
     WaitsLocked,
+    /// Requests of io_uring that completed in the task that submitted them.
+    UringInline,
+    /// Waits of io_uring for a file by poll.
+    UringPolls,
+    /// Requests of io_uring that were passed to a worker after an attempt without a wait.
+    UringWorker,
     /// Bytes that a socket got as a copy, because its protocol is not audited.
     PolicySocketUnaudited,
     /// Bytes that a socket got as a copy, because `fs.splice_zerocopy` is 0.

@@ -72,19 +72,40 @@ impl SpliceFlags {
         Self(bits)
     }
 
-    /// Returns the flags with `SPLICE_F_NOWAIT`, for `->splice_read` of a socket: where it would
-    /// wait, it returns [`EIOCBQUEUED`] instead, see [`is_would_wait`](Self::is_would_wait). The
-    /// flag is for the kernel only: [`Self::from_user`] refuses it.
+    /// The error of a call with [`Self::no_wait`] that would wait. No file returns it otherwise. C:
+    /// `SPLICE_WOULD_WAIT`.
+    pub const WOULD_WAIT: Error = EIOCBQUEUED;
+
+    /// Returns the flags with `SPLICE_F_NOWAIT`, for a call that returns [`Self::WOULD_WAIT`] where
+    /// it would wait for a pipe, or `->splice_read` for data. A call with the flag raises no
+    /// `SIGPIPE`. The flag is for the kernel only: [`Self::from_user`] refuses it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use kernel::splice::{SpliceFlag, SpliceFlags};
+    ///
+    /// let flags = SpliceFlags::from(SpliceFlag::More);
+    /// assert!(!flags.is_no_wait());
+    /// assert!(flags.no_wait().is_no_wait());
+    /// assert_eq!(SpliceFlags::from_user(flags.no_wait().into()), Err(EINVAL));
+    /// ```
     #[inline]
     #[must_use]
     pub fn no_wait(self) -> Self {
         Self(self.0 | bindings::SPLICE_F_NOWAIT)
     }
 
+    /// Returns whether the flags have the flag of [`Self::no_wait`].
+    #[inline]
+    pub fn is_no_wait(self) -> bool {
+        self.0 & bindings::SPLICE_F_NOWAIT != 0
+    }
+
     /// Returns whether `err` means that a call with [`Self::no_wait`] would wait.
     #[inline]
     pub fn is_would_wait(err: Error) -> bool {
-        err == EIOCBQUEUED
+        err == Self::WOULD_WAIT
     }
 
     /// Returns the flags without `flag`.

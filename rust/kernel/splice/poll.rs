@@ -131,6 +131,16 @@ pub fn wait_for_file(
     waited
 }
 
+/// Returns whether `->poll` of `file` reports one of `events`, an error, or a hang-up. Does not
+/// sleep. A file without `->poll`, such as a regular one, is always ready.
+#[inline]
+pub fn is_ready(file: &LocalFile, events: PollEvents) -> bool {
+    // SAFETY: The file is valid, since there is a reference to it. Without a table, `->poll`
+    // registers nothing.
+    let mask = unsafe { bindings::vfs_poll(file.as_ptr(), ptr::null_mut()) };
+    PollEvents::from_mask(mask).contains_any(events | PollEvent::Error | PollEvent::HangUp)
+}
+
 /// Counts how often in a row a file was ready and still transferred nothing.
 ///
 /// # Examples

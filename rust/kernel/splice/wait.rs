@@ -153,8 +153,10 @@ fn wait_for_data_slow(
 ///
 /// # Errors
 ///
-/// - [`EPIPE`]: the pipe has no reader. The current task also gets `SIGPIPE`.
+/// - [`EPIPE`]: the pipe has no reader. The current task also gets `SIGPIPE`, but not with
+///   [`SpliceFlags::no_wait`].
 /// - [`EAGAIN`]: the pipe is full, and `flags` do not allow to wait, or the pipe is private.
+/// - [`SpliceFlags::WOULD_WAIT`]: the pipe is full, and `flags` have [`SpliceFlags::no_wait`].
 /// - [`ERESTARTSYS`]: a signal is pending, and the pipe is full.
 ///
 /// # Examples
@@ -179,13 +181,20 @@ fn wait_for_data_slow(
 pub fn wait_for_room(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
     loop {
         if !ring.has_readers() {
-            return Err(broken_pipe());
+            return Err(if flags.is_no_wait() {
+                EPIPE
+            } else {
+                broken_pipe()
+            });
         }
         if !ring.is_full() {
             return Ok(());
         }
         if flags.contains(SpliceFlag::NonBlock) {
             return Err(EAGAIN);
+        }
+        if flags.is_no_wait() {
+            return Err(SpliceFlags::WOULD_WAIT);
         }
         if interrupted() {
             return Err(ERESTARTSYS);
