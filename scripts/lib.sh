@@ -52,7 +52,7 @@ hash_of() { cat "$@" | sha256sum | cut -c1-12; }
 
 # overlay_files: prints the repository's files that belong in the kernel tree, from
 # the folder $top. Without git, as in a released archive, these are all files.
-overlay=(rust fs mm drivers include Documentation tools)
+overlay=(rust fs mm net drivers include Documentation tools)
 overlay_files() {
 	local file
 	{

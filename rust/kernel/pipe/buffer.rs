@@ -161,9 +161,23 @@ impl PipeBuffer {
         self.0.flags &= !(BufferFlag::Pages as u32);
     }
 
+    /// Makes a buffer of several pages of a file, or of user memory, take one slot for each page.
+    ///
+    /// C code that splices from a socket makes one buffer of each fragment of a socket buffer. If
+    /// such pages were sent by splice, C would have made a fragment of each. So the pipe is full at
+    /// the same number of bytes. Fragments that a driver received, of pages that belong to no file
+    /// and to no user memory, take one slot here as they do in C.
+    #[inline]
+    pub fn take_slots_of_shared_pages(&mut self) {
+        if self.offset() + self.len() > PAGE_SIZE && self.folio().can_be_on_lru() {
+            self.0.flags |= BufferFlag::Pages as u32;
+            self.normalize();
+        }
+    }
+
     /// Returns the number of slots that the buffer takes in a ring, at least 1.
     ///
-    /// Only buffers of user memory take several slots: `vmsplice(2)` makes one buffer of contiguous
+    /// Only buffers of user memory and of files take several slots: one buffer refers to contiguous
     /// pages, and one slot for each page keeps the capacity of the pipe independent of how
     /// contiguous memory is.
     ///

@@ -17,7 +17,8 @@ impl PipeRing<'_> {
     /// If the ring is full, `bufs.next()` is not called, so that no buffer is lost.
     ///
     /// The caller wakes the readers, and has checked that the pipe has a reader. A buffer that
-    /// takes more slots than are free is stored in one slot, because its data cannot wait for room.
+    /// takes more slots than are free is cut; the source keeps the data that the number of bytes
+    /// does not count.
     ///
     /// # Examples
     ///
@@ -43,8 +44,13 @@ impl PipeRing<'_> {
     pub fn append(&mut self, bufs: &mut impl Iterator<Item = PipeBuffer>) -> (usize, usize) {
         let mut filler = self.filler();
         while filler.space() > 0 {
-            let Some(buf) = bufs.next() else { break };
-            filler.push_or_count_as_one(buf);
+            let Some(mut buf) = bufs.next() else { break };
+            let fits = buf.len_in_slots(filler.space());
+            if fits < buf.len() {
+                buf.truncate(fits);
+            }
+            // The buffer takes no more slots than are free, so this does not fail.
+            let _ = filler.push(buf);
         }
         filler.commit()
     }
@@ -270,17 +276,6 @@ impl Filler<'_> {
         self.space = self.space.wrapping_sub(added);
         self.buffers = self.buffers.wrapping_add(added as usize);
         self.bytes = self.bytes.wrapping_add(bytes);
-    }
-
-    /// Adds `buf` if there is a free slot, and releases it otherwise. A buffer that takes more
-    /// slots than are free counts as one slot.
-    #[inline]
-    fn push_or_count_as_one(&mut self, mut buf: PipeBuffer) {
-        if buf.slots() > self.space {
-            buf.count_as_one();
-        }
-        // If no slot is free, this drops the buffer, which releases it.
-        let _ = self.push(buf);
     }
 
     /// Makes the buffers visible in the ring. Returns the number of buffers and of bytes.

@@ -292,6 +292,49 @@ TEST_F(folio, to_unix)
 	move_to(_metadata, self, sv[0], sv[1], self->page);
 }
 
+/*
+ * A pipe takes from a socket as many pages of a folio as it has slots, however
+ * many of them are in one fragment.
+ */
+static void through_socket(struct __test_metadata *_metadata,
+			   struct _test_data_folio *self, int out, int in)
+{
+	ssize_t sent, moved, n;
+	loff_t off = 5;
+
+	ASSERT_EQ(4 * self->page, fcntl(self->q[1], F_SETPIPE_SZ,
+					4 * self->page));
+	sent = xsplice(self->fd, &off, self->p[1], NULL, 16 * self->page - 5,
+		       0);
+	ASSERT_EQ(16 * self->page - 5, sent);
+	ASSERT_EQ(sent, xsplice(self->p[0], NULL, out, NULL, sent, 0));
+	for (moved = 0; moved < sent; moved += n) {
+		n = xsplice(in, NULL, self->q[1], NULL, MEMORY_SIZE, 0);
+		ASSERT_LT(0, n);
+		EXPECT_GE(4 * self->page, n);
+		EXPECT_EQ(n, pipe_bytes(self->q[0]));
+		if (!moved)
+			EXPECT_EQ(4 * self->page - 5, n);
+		ASSERT_EQ(n, read_pattern(self->q[0], n, OLD, 5 + moved));
+	}
+}
+
+TEST_F(folio, tcp_to_pipe)
+{
+	int sv[2];
+
+	make_tcp_pair(_metadata, sv);
+	through_socket(_metadata, self, sv[0], sv[1]);
+}
+
+TEST_F(folio, unix_to_pipe)
+{
+	int sv[2];
+
+	make_unix_pair(_metadata, sv);
+	through_socket(_metadata, self, sv[0], sv[1]);
+}
+
 TEST_F(folio, to_file)
 {
 	int fd = make_file(_metadata, end_dir(_metadata, END_EXT4));
