@@ -46,6 +46,13 @@ cargo_build() {
 		cargo build -q --locked --release "${@/#/-p}"
 }
 
+# on_host PROGRAM ARGUMENT...: runs a program of tools/splice outside of the tool root,
+# where it can start guests, but with the libraries of the tool root.
+on_host() {
+	local libs=${TOOLROOT:-$root}/usr/lib/x86_64-linux-gnu
+	"$libs/ld-linux-x86-64.so.2" --library-path "$libs" "$@"
+}
+
 # hash_of FILE...: a name for a result that depends on the content of these
 # files.
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }

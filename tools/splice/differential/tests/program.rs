@@ -119,16 +119,16 @@ fn a_changed_result_is_found_and_is_all_that_is_left() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(
-        text.ends_with("ok 2 seeds 3 to 4\n2 passed, 0 failed, 0 skipped\n"),
+        text.ends_with("ok 2 SEED=3 COUNT=2\n2 passed, 0 failed, 0 skipped\n"),
         "{text}"
     );
 
     let output = compare(&same, &changed);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("\nok 1 seeds 1 to 2\n# seed 3: "), "{text}");
+    assert!(text.contains("\nok 1 SEED=1 COUNT=2\n# seed 3: "), "{text}");
     assert!(
-        text.ends_with("not ok 2 seeds 3 to 4\n1 passed, 1 failed, 0 skipped\n"),
+        text.ends_with("not ok 2 SEED=3 COUNT=2\n1 passed, 1 failed, 0 skipped\n"),
         "{text}"
     );
 
