@@ -28,21 +28,21 @@ run-drm: tools ## Shows a picture from spliced pages on emulated displays, and c
 	@scripts/kernel drm
 	@scripts/run-drm
 
-bench: tools ## Counts instructions per operation, for Rust and stock C
+bench: tools ## Counts instructions per operation, for Rust and stock C; WRITE=1 updates README.md
 	@scripts/kernel c
 	@scripts/kernel rust
-	@scripts/bench
+	@WRITE=$(WRITE) scripts/bench
 
-bench-native: tools ## Measures GiB/s at native speed, for Rust and stock C, in PAIRS=12 pairs of runs
+bench-native: tools ## Measures GiB/s at native speed, for Rust and stock C, in PAIRS=12 pairs; WRITE=1
 	@scripts/kernel um-c
 	@scripts/kernel um-rust
-	@PAIRS=$(PAIRS) scripts/bench-native
+	@PAIRS=$(PAIRS) WRITE=$(WRITE) scripts/bench-native
 
-check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential, RDMA; or TEST=tee_test
+check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential, RDMA; or TEST=tee_test[:NAME]
 	@TEST=$(TEST) scripts/check
 
-check-host: tools ## Runs the tests that need no kernel
-	@scripts/check host
+check-host: tools ## Runs the tests that need no kernel; or TEST=docs
+	@TEST=$(TEST) scripts/check host
 
 check-debian: tools ## Runs make tools and its tests as an ordinary user of a fresh Debian 13; needs root
 	@scripts/check debian
@@ -75,8 +75,8 @@ programs: tools ## Runs tests and programs of other projects on Rust and stock C
 	@scripts/kernel full
 	@scripts/programs
 
-kunit: tools ## Boots the Rust kernel and runs KUnit and documentation tests
-	@scripts/check kunit
+kunit: tools ## Boots the Rust kernel and runs KUnit and documentation tests; or TEST=SUITE.TEST
+	@TEST=$(TEST) scripts/check kunit
 
 shell: tools ## Boots KERNEL=rust|c|debug and opens a shell in it
 	@scripts/kernel $(KERNEL)

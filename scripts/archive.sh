@@ -138,12 +138,23 @@ look_for() {
 	fi
 }
 
+fetch_packages() { (cd "$archives" && apt get -q download "${packages[@]}") 2>&1; }
+
+# downloaded START: shows which part of total, in MiB, is in the folder of archives.
+downloaded() {
+	local size
+	size=$(du -sm "$archives" | cut -f 1)
+	progress "$((size < total ? size : total))" "$total" MiB "$1"
+}
+
 # download PACKAGES: fetches these to the folder of archives, and verifies them.
 download() {
-	local packages bad
+	local packages bad total
 	mapfile -t packages < <(awk '{ print $1 "=" $2 }' <<<"$1")
 	rm -f "$archives"/*.deb
-	(cd "$archives" && apt get -q download "${packages[@]}") >"$apt_dir/log" 2>&1 || {
+	total=$(cd "$archives" && apt get -q --print-uris download "${packages[@]}" 2>/dev/null |
+		awk '{ bytes += $3 } END { print int(bytes / 1048576) + 1 }')
+	watched 5 downloaded fetch_packages >"$apt_dir/log" || {
 		bad=$(sed -nE '/Failed to fetch .*Hash Sum mismatch/ s,.*/([^/_]+)_.*,\1,p' "$apt_dir/log")
 		[ -z "$bad" ] || die "${bad//$'\n'/, }: the archive's file has a wrong checksum: use another mirror"
 		tail -n 20 "$apt_dir/log" >&2

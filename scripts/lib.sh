@@ -29,6 +29,58 @@ step() {
 	say "$what: done in $((SECONDS - start)) s"
 }
 
+# progress DONE TOTAL UNIT START: shows what is done of what there is, and the time that
+# is left; START is the value of SECONDS at the start. TOTAL is empty if it is not known.
+progress() {
+	local seconds=$((SECONDS - $4)) of='' left=''
+	if [ -n "$2" ]; then
+		of=" of $2"
+		[ "$1" -eq 0 ] || [ "$1" -gt "$2" ] ||
+			left=", about $((seconds * ($2 - $1) / $1)) s left"
+	fi
+	printf '  %d%s %s, %d s%s\n' "$1" "$of" "$3" "$seconds" "$left" >&2
+}
+
+# watched SECONDS SHOW COMMAND...: runs COMMAND, and calls SHOW START in each interval of
+# that many seconds until COMMAND ends.
+watched() {
+	local rc=0 watch start=$SECONDS
+	(
+		# No sleep may be left, which would hold the locks of this script.
+		trap 'kill "$nap" 2>/dev/null; exit 0' TERM
+		while true; do
+			sleep "$1" &
+			nap=$!
+			wait "$nap"
+			"$2" "$start"
+		done
+	) &
+	watch=$!
+	"${@:3}" || rc=$?
+	kill "$watch" 2>/dev/null || true
+	wait "$watch" 2>/dev/null || true
+	return "$rc"
+}
+
+# cargo_watched COMMAND...: runs cargo in the tool root, and shows which part of the
+# crates is built. The log is build/cargo.log.
+cargo_watched() {
+	local rc=0
+	mkdir -p "$build"
+	watched 10 cargo_progress "$top/scripts/in-root" env CARGO_TERM_PROGRESS_WHEN=always \
+		CARGO_TERM_PROGRESS_WIDTH=80 "$@" 3>&2 >"$build/cargo.log" 2>&1 || rc=$?
+	[ "$rc" -eq 0 ] || tr '\r' '\n' <"$build/cargo.log" | tail -n 60 >&2
+	return "$rc"
+}
+
+# Cargo redraws a line that ends with "37/112: syn, libc".
+cargo_progress() {
+	local number total
+	IFS=/ read -r number total < <(tail -c 2000 "$build/cargo.log" | tr '\r' '\n' |
+		sed -nE 's,.*[] ]([0-9]+/[0-9]+)(:.*)?$,\1,p' | tail -n 1) || true
+	[ -z "$number" ] || progress "$number" "$total" crates "$1" 2>&3
+}
+
 # hold FILE [-s]: takes a lock (with -s a shared one) until this script ends.
 hold() {
 	local fd
@@ -42,8 +94,7 @@ hold() {
 
 # cargo_build PACKAGE...: builds programs of tools/splice, into build/cargo/release.
 cargo_build() {
-	"$top/scripts/in-root" env -C "$top/tools/splice" \
-		cargo build -q --locked --release "${@/#/-p}"
+	cargo_watched env -C "$top/tools/splice" cargo build --locked --release "${@/#/-p}"
 }
 
 # on_host PROGRAM ARGUMENT...: runs a program of tools/splice outside of the tool root,

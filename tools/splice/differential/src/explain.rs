@@ -68,7 +68,13 @@ pub fn compare(left: &str, right: &str, first: u64, count: u64, batch: u64) -> C
         }
         let not = if bad { "not " } else { "" };
         // The name is what repeats these seeds: make differential SEED=1 COUNT=20.
-        let _ = writeln!(report, "{not}ok {} SEED={} COUNT={}", number + 1, seeds[0], seeds.len());
+        let _ = writeln!(
+            report,
+            "{not}ok {} SEED={} COUNT={}",
+            number + 1,
+            seeds[0],
+            seeds.len()
+        );
         if bad {
             failed += 1;
         } else {

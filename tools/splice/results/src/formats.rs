@@ -116,7 +116,11 @@ impl Reader for Kselftest {
             .and_then(|rest| rest.rsplit_once(' '))
         {
             let end = code.parse().map_or(End::Lost, End::Exit);
-            if self.program.as_ref().is_some_and(|program| program.name == name) {
+            if self
+                .program
+                .as_ref()
+                .is_some_and(|program| program.name == name)
+            {
                 self.missing.remove(name);
                 self.end_program(end, outcomes);
             }
@@ -178,7 +182,11 @@ impl Reader for Kunit {
             }
         } else if self.planned.is_none() && plan(line).is_some() {
             self.planned = plan(line);
-        } else if self.suite.as_ref().is_some_and(|suite| ends(line, &suite.name)) {
+        } else if self
+            .suite
+            .as_ref()
+            .is_some_and(|suite| ends(line, &suite.name))
+        {
             self.done += 1;
             self.end_suite(End::Exit(0), outcomes);
         }
@@ -187,7 +195,11 @@ impl Reader for Kunit {
     fn end(&mut self, _code: i32, outcomes: &mut Vec<Outcome>) {
         self.end_suite(End::Lost, outcomes);
         if self.planned.is_none_or(|planned| planned != self.done) {
-            let reason = format!("{} of {} suites ended", self.done, self.planned.unwrap_or(0));
+            let reason = format!(
+                "{} of {} suites ended",
+                self.done,
+                self.planned.unwrap_or(0)
+            );
             outcomes.push(Outcome::new(Verdict::Fail, "suites", "", &reason));
         }
     }
@@ -287,7 +299,13 @@ impl Reader for Cargo {
 mod tests {
     use super::*;
 
-    fn read(format: Format, program: &str, expected: &[&str], text: &str, code: i32) -> Vec<String> {
+    fn read(
+        format: Format,
+        program: &str,
+        expected: &[&str],
+        text: &str,
+        code: i32,
+    ) -> Vec<String> {
         let expected: Vec<_> = expected.iter().map(|&name| name.to_owned()).collect();
         let mut reader = reader(format, program, &expected);
         let mut outcomes = Vec::new();
@@ -298,7 +316,12 @@ mod tests {
         outcomes
             .iter()
             .map(|outcome| {
-                format!("{} {}: {}", outcome.verdict.word(), outcome.name(), outcome.reason)
+                format!(
+                    "{} {}: {}",
+                    outcome.verdict.word(),
+                    outcome.name(),
+                    outcome.reason
+                )
             })
             .collect()
     }
@@ -354,18 +377,26 @@ mod tests {
 ";
         assert_eq!(
             read(Format::Kunit, "", &[], text, 0),
-            ["pass ring wraps: ", "skip ring masks: no memory", "fail pipe drops: failed"]
+            [
+                "pass ring wraps: ",
+                "skip ring masks: no memory",
+                "fail pipe drops: failed"
+            ]
         );
     }
 
     #[test]
     fn kunit_without_all_suites_fails() {
-        let text = "KTAP version 1\n1..2\n    # Subtest: ring\n    1..1\n    ok 1 wraps\nok 1 ring\n";
+        let text =
+            "KTAP version 1\n1..2\n    # Subtest: ring\n    1..1\n    ok 1 wraps\nok 1 ring\n";
         assert_eq!(
             read(Format::Kunit, "", &[], text, 0),
             ["pass ring wraps: ", "fail suites: 1 of 2 suites ended"]
         );
-        assert_eq!(read(Format::Kunit, "", &[], "", 0), ["fail suites: 0 of 0 suites ended"]);
+        assert_eq!(
+            read(Format::Kunit, "", &[], "", 0),
+            ["fail suites: 0 of 0 suites ended"]
+        );
     }
 
     #[test]
@@ -373,7 +404,11 @@ mod tests {
         let text = "running 3 tests\ntest ring::wraps ... ok\ntest slow ... ignored, takes an hour\ntest ring::masks ... FAILED\n";
         assert_eq!(
             read(Format::Cargo, "cargo test", &[], text, 101),
-            ["pass ring::wraps: ", "skip slow: takes an hour", "fail ring::masks: failed"]
+            [
+                "pass ring::wraps: ",
+                "skip slow: takes an hour",
+                "fail ring::masks: failed"
+            ]
         );
     }
 

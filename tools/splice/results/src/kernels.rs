@@ -80,7 +80,10 @@ impl Ran {
     }
 
     fn count(&self, kind: Kind) -> usize {
-        self.outcomes.iter().filter(|outcome| Kind::of(outcome) == kind).count()
+        self.outcomes
+            .iter()
+            .filter(|outcome| Kind::of(outcome) == kind)
+            .count()
     }
 
     /// The numbers of test cases: "3 pass, 1 skip".
@@ -139,7 +142,8 @@ impl Log {
             } else {
                 continue;
             };
-            ran.outcomes.push(Outcome::new(Verdict::Fail, &name, "", &reason));
+            ran.outcomes
+                .push(Outcome::new(Verdict::Fail, &name, "", &reason));
         }
     }
 
@@ -261,7 +265,10 @@ enum Relation {
 fn relate(c: &Ran, rust: &Ran, problems: &mut Vec<String>, both: &mut String) -> Relation {
     let (c_cases, rust_cases) = (cases(c), cases(rust));
     let find = |cases: &[((String, usize), Kind)], which: &(String, usize)| {
-        cases.iter().find(|(case, _)| case == which).map(|(_, kind)| *kind)
+        cases
+            .iter()
+            .find(|(case, _)| case == which)
+            .map(|(_, kind)| *kind)
     };
     let word = |kind: Option<Kind>| kind.map_or("nothing", Kind::word);
     let mut differs = false;
@@ -307,7 +314,7 @@ fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -339,7 +346,10 @@ fn results(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
     let nothing = Ran::default();
     let problems = &mut comparison.problems;
     let table = &mut comparison.tables;
-    row(table, ["program", "C", "Rust", "same", "system call", "C", "Rust"]);
+    row(
+        table,
+        ["program", "C", "Rust", "same", "system call", "C", "Rust"],
+    );
     let _ = writeln!(table, "{}", "-".repeat(120));
 
     let names = c.0.iter().chain(&rust.0).map(|ran| ran.name.as_str());
@@ -367,14 +377,28 @@ fn results(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
         };
         equal += usize::from(relation != Relation::Differs);
         let mut first = [name, &on_c.summary(), &on_rust.summary(), same];
-        let number = |ran: &Ran, call| ran.call(call).map_or("-".to_owned(), |made| grouped(made.number));
+        let number = |ran: &Ran, call| {
+            ran.call(call)
+                .map_or("-".to_owned(), |made| grouped(made.number))
+        };
         let mut written = false;
         for call in CALLS {
             if on_c.call(call).is_none() && on_rust.call(call).is_none() {
                 continue;
             }
             let [program, c, rust, same] = first;
-            row(table, [program, c, rust, same, call, &number(on_c, call), &number(on_rust, call)]);
+            row(
+                table,
+                [
+                    program,
+                    c,
+                    rust,
+                    same,
+                    call,
+                    &number(on_c, call),
+                    &number(on_rust, call),
+                ],
+            );
             first = [""; 4];
             written = true;
         }
@@ -383,14 +407,23 @@ fn results(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
             row(table, [program, c, rust, same, "", "", ""]);
         }
     }
-    let _ = writeln!(table, "\n{both}{programs} programs, {equal} with the same results, or better");
+    let _ = writeln!(
+        table,
+        "\n{both}{programs} programs, {equal} with the same results, or better"
+    );
     if programs == 0 {
         problems.push("no program ran".to_owned());
     }
 }
 
 /// Rust may cost a tenth more than C, or the amount that is measured with any certainty.
-fn ratio(name: &str, kind: &str, pair: Option<(f64, f64)>, floor: f64, problems: &mut Vec<String>) -> String {
+fn ratio(
+    name: &str,
+    kind: &str,
+    pair: Option<(f64, f64)>,
+    floor: f64,
+    problems: &mut Vec<String>,
+) -> String {
     match pair {
         Some((c, rust)) if c > 0.0 => {
             if rust > 1.1 * c && rust - c > floor {
@@ -412,13 +445,23 @@ fn costs(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
     let mut header = false;
     let mut known = BTreeSet::new();
     let measured = c.0.iter().chain(&rust.0).filter(|ran| ran.cost.is_some());
-    for name in measured.map(|ran| ran.name.as_str()).filter(|name| known.insert(*name)) {
+    for name in measured
+        .map(|ran| ran.name.as_str())
+        .filter(|name| known.insert(*name))
+    {
         if !header {
             header = true;
             let _ = writeln!(
                 table,
                 "\n{:<27}  {:>9}  {:>9}  {:>6}  {:>9}  {:>9}  {:>6}\n{}",
-                "program", "C, ms", "Rust, ms", "ratio", "C, KiB", "Rust, KiB", "ratio", "-".repeat(87)
+                "program",
+                "C, ms",
+                "Rust, ms",
+                "ratio",
+                "C, KiB",
+                "Rust, KiB",
+                "ratio",
+                "-".repeat(87)
             );
         }
         let on_c = c.ran(name).unwrap_or(&nothing).cost;
@@ -444,7 +487,10 @@ fn costs(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
 fn values(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
     let find = |kernel: &Kernel, name: &str, key: &str| {
         let ran = kernel.ran(name)?;
-        ran.values.iter().find(|(of, _)| of == key).map(|(_, value)| *value)
+        ran.values
+            .iter()
+            .find(|(of, _)| of == key)
+            .map(|(_, value)| *value)
     };
     let mut known = BTreeSet::new();
     let mut first = true;
@@ -459,7 +505,12 @@ fn values(c: &Kernel, rust: &Kernel, comparison: &mut Comparison) {
             }
             let (on_c, on_rust) = (find(c, &ran.name, key), find(rust, &ran.name, key));
             let text = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
-            let line = format!("{}: {key}: C {}, Rust {}", ran.name, text(on_c), text(on_rust));
+            let line = format!(
+                "{}: {key}: C {}, Rust {}",
+                ran.name,
+                text(on_c),
+                text(on_rust)
+            );
             let _ = writeln!(comparison.tables, "{line}");
             // A few pages differ from boot to boot.
             if on_c.zip(on_rust).is_none_or(|(c, rust)| rust > c + 8.0) {
@@ -501,7 +552,9 @@ ok 1 same data
         assert_eq!(same.problems, Vec::<String>::new());
         assert!(same.tables.contains("pv, socat                    1 pass"));
         assert!(same.tables.contains("1,234,567  1,234,567"));
-        assert!(same.tables.ends_with("\n1 programs, 1 with the same results, or better\n"));
+        assert!(same
+            .tables
+            .ends_with("\n1 programs, 1 with the same results, or better\n"));
     }
 
     #[test]
@@ -517,11 +570,17 @@ ok 1 same data
         let nothing = PV.replace("\t99", "\t0");
         assert_eq!(
             compared(&none, &none).problems,
-            ["pv, socat: on C it did not call splice", "pv, socat: on Rust it did not call splice"]
+            [
+                "pv, socat: on C it did not call splice",
+                "pv, socat: on Rust it did not call splice"
+            ]
         );
         assert_eq!(
             compared(PV, &nothing).problems,
-            ["pv, socat: on Rust it moved nothing by splice", "pv, socat: C nothing, Rust fail"]
+            [
+                "pv, socat: on Rust it moved nothing by splice",
+                "pv, socat: C nothing, Rust fail"
+            ]
         );
         let refused = nothing.replace("\tsplice\n1..", "\tsplice-refused\n1..");
         assert_eq!(compared(&refused, &refused).problems, Vec::<String>::new());
@@ -549,13 +608,26 @@ ok 1 same data
     #[test]
     fn costs_have_a_bound() {
         let cost = |time: u32, memory: u32| format!("{PV}# cost pv, socat\t{time}\t{memory}\n");
-        assert_eq!(compared(&cost(100_000, 0x1000_0000), &cost(109_000, 0x1000_0000)).problems.len(), 0);
+        assert_eq!(
+            compared(&cost(100_000, 0x1000_0000), &cost(109_000, 0x1000_0000))
+                .problems
+                .len(),
+            0
+        );
         assert_eq!(
             compared(&cost(100_000, 0x1000_0000), &cost(120_000, 0x1400_0000)).problems,
-            ["pv, socat: time: Rust : C = 1.200", "pv, socat: memory: Rust : C = 1.250"]
+            [
+                "pv, socat: time: Rust : C = 1.200",
+                "pv, socat: memory: Rust : C = 1.250"
+            ]
         );
         // Less than 10 ms and 1 MiB more.
-        assert_eq!(compared(&cost(1_000, 1024), &cost(9_000, 4096)).problems.len(), 0);
+        assert_eq!(
+            compared(&cost(1_000, 1024), &cost(9_000, 4096))
+                .problems
+                .len(),
+            0
+        );
         assert_eq!(
             compared(&cost(1_000, 1024), PV).problems,
             ["pv, socat: no time", "pv, socat: no memory"]

@@ -188,12 +188,20 @@ fn execute(options: Options) -> Result<ExitCode> {
             name,
             reason,
         } => {
-            append(&results, &origin, &[Outcome::new(verdict, &name, "", &reason)])?;
+            append(
+                &results,
+                &origin,
+                &[Outcome::new(verdict, &name, "", &reason)],
+            )?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Expect { origin, name } => {
             if !has_run(&results, &origin.stage, &name)? {
-                let name = if name.is_empty() { &origin.stage } else { &name };
+                let name = if name.is_empty() {
+                    &origin.stage
+                } else {
+                    &name
+                };
                 let outcome = Outcome::new(Verdict::Fail, name, "", "did not run");
                 append(&results, &origin, &[outcome])?;
             }

@@ -201,7 +201,10 @@ mod tests {
     fn a_reason_cannot_forge_a_field() {
         let outcome = Outcome::new(Verdict::Skip, "a", "b", "one\ttwo\nthree");
         let line = Record::line(&outcome, &origin(""));
-        assert_eq!(Record::parse(line.trim_end_matches('\n')).unwrap().reason, "one two three");
+        assert_eq!(
+            Record::parse(line.trim_end_matches('\n')).unwrap().reason,
+            "one two three"
+        );
     }
 
     #[test]
@@ -209,7 +212,12 @@ mod tests {
         let origin = origin("make check TEST={program}:{test}");
         let program = Outcome::new(Verdict::Fail, "tee_test", "", "did not run to its end");
         assert_eq!(origin.repeat(&program), "make check TEST=tee_test");
-        let script = Outcome::new(Verdict::Fail, "notify_example.sh", "notify_example.sh", "failed");
+        let script = Outcome::new(
+            Verdict::Fail,
+            "notify_example.sh",
+            "notify_example.sh",
+            "failed",
+        );
         assert_eq!(origin.repeat(&script), "make check TEST=notify_example.sh");
     }
 

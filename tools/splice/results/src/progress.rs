@@ -93,7 +93,8 @@ impl Progress {
     /// The test has ended, `elapsed` after the start of the run.
     pub fn end(&mut self, test: &str, elapsed: Duration) {
         self.expected.remove(test);
-        self.ended.push((test.to_owned(), elapsed.saturating_sub(self.last)));
+        self.ended
+            .push((test.to_owned(), elapsed.saturating_sub(self.last)));
         self.last = elapsed;
     }
 
@@ -147,8 +148,16 @@ mod tests {
 
     #[test]
     fn the_first_run_uses_the_mean() {
-        let mut progress = Progress::new("guest", "programs", &Times::default(), &names(&["a", "b", "c"]));
-        assert_eq!(progress.line(None, seconds(5)), "  guest: 0 of 3 programs, 5 s");
+        let mut progress = Progress::new(
+            "guest",
+            "programs",
+            &Times::default(),
+            &names(&["a", "b", "c"]),
+        );
+        assert_eq!(
+            progress.line(None, seconds(5)),
+            "  guest: 0 of 3 programs, 5 s"
+        );
         progress.end("a", seconds(10));
         assert_eq!(
             progress.line(None, seconds(12)),
@@ -184,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_test_that_takes_longer_than_expected_leaves_no_negative_time() {
-        let mut progress = Progress::new("guest", "programs", &Times::default(), &names(&["a", "b"]));
+        let mut progress =
+            Progress::new("guest", "programs", &Times::default(), &names(&["a", "b"]));
         progress.end("a", seconds(1));
         assert_eq!(
             progress.line(None, seconds(500)),

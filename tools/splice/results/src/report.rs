@@ -52,7 +52,12 @@ pub fn not_passed(records: &[Record]) -> String {
         records
             .iter()
             .filter(move |record| record.verdict == verdict)
-            .map(|record| format!("{word}: {}: {}: {}\n", record.stage, record.name, record.reason))
+            .map(|record| {
+                format!(
+                    "{word}: {}: {}: {}\n",
+                    record.stage, record.name, record.reason
+                )
+            })
             .collect::<String>()
     };
     lines(Verdict::Skip, "skipped") + &lines(Verdict::Fail, "FAILED")
@@ -112,7 +117,10 @@ mod tests {
 
     #[test]
     fn a_skip_without_a_reason_is_a_failure() {
-        let mut records = [record(Verdict::Pass, "a", ""), record(Verdict::Skip, "b", "")];
+        let mut records = [
+            record(Verdict::Pass, "a", ""),
+            record(Verdict::Skip, "b", ""),
+        ];
         assert_eq!(totals(&mut records).failed, 1);
         assert_eq!(records[1].reason, "skipped without a reason");
     }

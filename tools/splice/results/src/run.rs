@@ -119,7 +119,10 @@ mod tests {
         let input = b"ok 1 a\r\n\xff\xfe\nlast";
         let (mut one, mut two) = (Vec::new(), Vec::new());
         let mut lines = Vec::new();
-        read_lines(&input[..], &mut [&mut one, &mut two], |line| lines.push(line.to_owned())).unwrap();
+        read_lines(&input[..], &mut [&mut one, &mut two], |line| {
+            lines.push(line.to_owned())
+        })
+        .unwrap();
         assert_eq!(one, input);
         assert_eq!(two, input);
         assert_eq!(lines, ["ok 1 a", "\u{fffd}\u{fffd}", "last"]);

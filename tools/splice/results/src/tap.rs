@@ -151,26 +151,55 @@ mod tests {
 
     #[test]
     fn results_with_directives() {
-        assert_eq!(run("1..1\nok 1 tee.empty", End::Exit(0)), one(Verdict::Pass, "tee.empty", ""));
-        assert_eq!(run("1..1\nok 1 - a b", End::Exit(0)), one(Verdict::Pass, "a b", ""));
-        assert_eq!(run("1..1\nok 1 a # SKIP no swap", End::Exit(4)), one(Verdict::Skip, "a", "no swap"));
-        assert_eq!(run("1..1\nok 1 # SKIP no swap", End::Exit(4)), one(Verdict::Skip, "", "no swap"));
+        assert_eq!(
+            run("1..1\nok 1 tee.empty", End::Exit(0)),
+            one(Verdict::Pass, "tee.empty", "")
+        );
+        assert_eq!(
+            run("1..1\nok 1 - a b", End::Exit(0)),
+            one(Verdict::Pass, "a b", "")
+        );
+        assert_eq!(
+            run("1..1\nok 1 a # SKIP no swap", End::Exit(4)),
+            one(Verdict::Skip, "a", "no swap")
+        );
+        assert_eq!(
+            run("1..1\nok 1 # SKIP no swap", End::Exit(4)),
+            one(Verdict::Skip, "", "no swap")
+        );
         assert_eq!(
             run("1..1\nok 1 # XFAIL a leaks", End::Exit(0)),
             one(Verdict::Pass, "", "as expected, it fails: a leaks")
         );
-        assert_eq!(run("1..1\nnot ok 1 a # 12 s", End::Exit(1)), one(Verdict::Fail, "a", "failed"));
+        assert_eq!(
+            run("1..1\nnot ok 1 a # 12 s", End::Exit(1)),
+            one(Verdict::Fail, "a", "failed")
+        );
     }
 
     #[test]
     fn a_directive_does_not_hide_a_failure() {
-        assert_eq!(run("1..1\nnot ok 1 a # SKIP", End::Exit(1)), one(Verdict::Fail, "a", "failed"));
-        assert_eq!(run("1..1\nnot ok 1 a # XFAIL", End::Exit(1)), one(Verdict::Fail, "a", "failed"));
+        assert_eq!(
+            run("1..1\nnot ok 1 a # SKIP", End::Exit(1)),
+            one(Verdict::Fail, "a", "failed")
+        );
+        assert_eq!(
+            run("1..1\nnot ok 1 a # XFAIL", End::Exit(1)),
+            one(Verdict::Fail, "a", "failed")
+        );
     }
 
     #[test]
     fn other_lines_are_no_results() {
-        for line in ["ok", "okay 1 a", "ok a", "    ok 1 nested", "# ok 1 a", "ok 1a", "not okay 1"] {
+        for line in [
+            "ok",
+            "okay 1 a",
+            "ok a",
+            "    ok 1 nested",
+            "# ok 1 a",
+            "ok 1a",
+            "not okay 1",
+        ] {
             assert_eq!(ResultLine::parse(line), None, "{line}");
         }
     }
@@ -179,17 +208,35 @@ mod tests {
     fn incomplete_results_are_a_failure() {
         let problem = |text, end| run(text, end).pop().unwrap();
         let fail = |reason: &str| (Verdict::Fail, String::new(), reason.to_owned());
-        assert_eq!(problem("ok 1 a", End::Exit(0)), fail("no test plan in its output"));
-        assert_eq!(problem("", End::Exit(0)), fail("no test plan in its output"));
-        assert_eq!(problem("1..2\nok 1 a", End::Exit(0)), fail("1 results of 2 planned tests"));
-        assert_eq!(problem("1..1\nok 1 a\nok 2 b", End::Exit(0)), fail("2 results of 1 planned tests"));
+        assert_eq!(
+            problem("ok 1 a", End::Exit(0)),
+            fail("no test plan in its output")
+        );
+        assert_eq!(
+            problem("", End::Exit(0)),
+            fail("no test plan in its output")
+        );
+        assert_eq!(
+            problem("1..2\nok 1 a", End::Exit(0)),
+            fail("1 results of 2 planned tests")
+        );
+        assert_eq!(
+            problem("1..1\nok 1 a\nok 2 b", End::Exit(0)),
+            fail("2 results of 1 planned tests")
+        );
         assert_eq!(problem("1..0", End::Exit(0)), fail("it plans no test"));
-        assert_eq!(problem("1..1\nok 1 a", End::Exit(139)), fail("exit code 139"));
+        assert_eq!(
+            problem("1..1\nok 1 a", End::Exit(139)),
+            fail("exit code 139")
+        );
         assert_eq!(problem("1..1\nok 1 a", End::Lost), fail("it did not end"));
     }
 
     #[test]
     fn the_plan_may_come_last() {
-        assert_eq!(run("ok 1 a\n1..1", End::Exit(0)), one(Verdict::Pass, "a", ""));
+        assert_eq!(
+            run("ok 1 a\n1..1", End::Exit(0)),
+            one(Verdict::Pass, "a", "")
+        );
     }
 }
