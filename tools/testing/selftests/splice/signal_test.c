@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Signals for a task that waits in splice, tee, vmsplice or sendfile, at every
- * place where these wait: the call is interrupted, continues, stops, or the
- * task dies. Afterwards the pipes contain the same data and can be used.
+ * A splice, tee, vmsplice or sendfile that waits, at every place where these
+ * wait: what it waits for, and what else ends the wait. The call is woken,
+ * interrupted or restarted, stops, or its task dies; the pipe is enlarged, or
+ * its other end is closed; or the call does not wait at all. Afterwards the
+ * pipes contain the same data and can be used.
  */
 #include "splice_common.h"
 
@@ -20,24 +22,14 @@ enum call {
 	CALL_SENDFILE,
 };
 
-enum place {
-	PIPE,
-	TMPFS,
-	TCP,
-	UNIX,
-	DEV_NULL,
-	MEMORY,
-};
+/* Memory of the process is one end of vmsplice, beside those of end_kind. */
+#define MEMORY (END_ZERO + 1)
 
 /* A call that waits: for room if the target is full, and for data otherwise. */
 FIXTURE(waiting) {
 	struct job job;
-	int p[2];		/* the source, if a pipe */
-	int q[2];		/* the target, if a pipe */
-	int in[2];		/* the same for sockets */
-	int out[2];
-	int file;
-	int null;
+	struct end in;
+	struct end out;
 	char *mem;		/* shared with children */
 	struct iovec iov;
 	ssize_t have;		/* bytes of data in the source */
@@ -47,231 +39,190 @@ FIXTURE(waiting) {
 
 FIXTURE_VARIANT(waiting) {
 	enum call call;
-	enum place from;
-	enum place to;
+	int from;		/* an end_kind, or MEMORY */
+	int to;
 	bool full;
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_pipe) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = PIPE,
+	CALL_SPLICE, END_PIPE, END_PIPE, false,
 };
 
-FIXTURE_VARIANT_ADD(waiting, splice_pipe_to_full_pipe) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = PIPE,
-	.full = true,
-};
-
-FIXTURE_VARIANT_ADD(waiting, splice_file_to_full_pipe) {
-	.call = CALL_SPLICE,
-	.from = TMPFS,
-	.to = PIPE,
-	.full = true,
+FIXTURE_VARIANT_ADD(waiting, splice_empty_fifo_to_pipe) {
+	CALL_SPLICE, END_FIFO, END_PIPE, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_empty_tcp_to_pipe) {
-	.call = CALL_SPLICE,
-	.from = TCP,
-	.to = PIPE,
-};
-
-FIXTURE_VARIANT_ADD(waiting, splice_tcp_to_full_pipe) {
-	.call = CALL_SPLICE,
-	.from = TCP,
-	.to = PIPE,
-	.full = true,
+	CALL_SPLICE, END_TCP, END_PIPE, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_empty_unix_to_pipe) {
-	.call = CALL_SPLICE,
-	.from = UNIX,
-	.to = PIPE,
+	CALL_SPLICE, END_UNIX, END_PIPE, false,
 };
 
-FIXTURE_VARIANT_ADD(waiting, splice_unix_to_full_pipe) {
-	.call = CALL_SPLICE,
-	.from = UNIX,
-	.to = PIPE,
-	.full = true,
+FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_ext4) {
+	CALL_SPLICE, END_PIPE, END_EXT4, false,
 };
 
-FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_file) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = TMPFS,
+FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_tmpfs) {
+	CALL_SPLICE, END_PIPE, END_TMPFS, false,
 };
 
-FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_null) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = DEV_NULL,
+FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_fifo) {
+	CALL_SPLICE, END_PIPE, END_FIFO, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_tcp) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = TCP,
+	CALL_SPLICE, END_PIPE, END_TCP, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_unix) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = UNIX,
+	CALL_SPLICE, END_PIPE, END_UNIX, false,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_empty_pipe_to_null) {
+	CALL_SPLICE, END_PIPE, END_NULL, false,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_ext4_to_full_pipe) {
+	CALL_SPLICE, END_EXT4, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_tmpfs_to_full_pipe) {
+	CALL_SPLICE, END_TMPFS, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_pipe_to_full_pipe) {
+	CALL_SPLICE, END_PIPE, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_fifo_to_full_pipe) {
+	CALL_SPLICE, END_FIFO, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_tcp_to_full_pipe) {
+	CALL_SPLICE, END_TCP, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_unix_to_full_pipe) {
+	CALL_SPLICE, END_UNIX, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_zero_to_full_pipe) {
+	CALL_SPLICE, END_ZERO, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_pipe_to_full_fifo) {
+	CALL_SPLICE, END_PIPE, END_FIFO, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, splice_pipe_to_full_tcp) {
+	CALL_SPLICE, END_PIPE, END_TCP, true,
 };
 
 FIXTURE_VARIANT_ADD(waiting, splice_pipe_to_full_unix) {
-	.call = CALL_SPLICE,
-	.from = PIPE,
-	.to = UNIX,
-	.full = true,
+	CALL_SPLICE, END_PIPE, END_UNIX, true,
 };
 
 FIXTURE_VARIANT_ADD(waiting, tee_empty_pipe) {
-	.call = CALL_TEE,
-	.from = PIPE,
-	.to = PIPE,
+	CALL_TEE, END_PIPE, END_PIPE, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, tee_full_pipe) {
-	.call = CALL_TEE,
-	.from = PIPE,
-	.to = PIPE,
-	.full = true,
+	CALL_TEE, END_PIPE, END_PIPE, true,
 };
 
 FIXTURE_VARIANT_ADD(waiting, vmsplice_to_full_pipe) {
-	.call = CALL_VMSPLICE,
-	.from = MEMORY,
-	.to = PIPE,
-	.full = true,
+	CALL_VMSPLICE, MEMORY, END_PIPE, true,
 };
 
 FIXTURE_VARIANT_ADD(waiting, vmsplice_from_empty_pipe) {
-	.call = CALL_VMSPLICE,
-	.from = PIPE,
-	.to = MEMORY,
+	CALL_VMSPLICE, END_PIPE, MEMORY, false,
 };
 
 FIXTURE_VARIANT_ADD(waiting, sendfile_to_full_pipe) {
-	.call = CALL_SENDFILE,
-	.from = TMPFS,
-	.to = PIPE,
-	.full = true,
+	CALL_SENDFILE, END_TMPFS, END_PIPE, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, sendfile_to_full_fifo) {
+	CALL_SENDFILE, END_TMPFS, END_FIFO, true,
+};
+
+FIXTURE_VARIANT_ADD(waiting, sendfile_to_full_tcp) {
+	CALL_SENDFILE, END_TMPFS, END_TCP, true,
 };
 
 FIXTURE_VARIANT_ADD(waiting, sendfile_to_full_unix) {
-	.call = CALL_SENDFILE,
-	.from = TMPFS,
-	.to = UNIX,
-	.full = true,
+	CALL_SENDFILE, END_TMPFS, END_UNIX, true,
 };
 
-static void make_pair(struct __test_metadata *_metadata, enum place place,
-		      int sv[2])
+/* Puts @len bytes of data into the source. */
+static void supply(struct __test_metadata *_metadata,
+		   struct _test_data_waiting *self,
+		   const struct _fixture_variant_waiting *variant, ssize_t len)
 {
-	if (place == TCP)
-		make_tcp_pair(_metadata, sv);
-	if (place == UNIX)
-		make_unix_pair(_metadata, sv);
+	if (variant->from == MEMORY)
+		fill_pattern(self->mem, len, DATA, 0);
+	else if (variant->from != END_ZERO)
+		ASSERT_EQ(len, write_pattern(self->in.peer, len, DATA, 0));
 }
 
-/* Writes until the descriptor takes no more; returns how much it took. */
-static ssize_t fill_socket(struct __test_metadata *_metadata, int fd)
+/* Fills the target. */
+static ssize_t fill(struct __test_metadata *_metadata, int kind,
+		    struct end *end)
 {
-	ssize_t sum = 0, ret;
+	int size = 16384;
 
-	set_nonblock(_metadata, fd, true);
-	for (;;) {
-		ret = write_pattern(fd, 1000, FILLER, sum);
-		if (ret <= 0)
-			break;
-		sum += ret;
-	}
-	ASSERT_EQ(-EAGAIN, ret);
-	set_nonblock(_metadata, fd, false);
-	return sum;
+	if (!end_is_socket(kind))
+		return fill_pipe(_metadata, end->fd, FILLER);
+	ASSERT_EQ(0, setsockopt(end->fd, SOL_SOCKET, SO_SNDBUF, &size,
+				sizeof(size)));
+	ASSERT_EQ(0, setsockopt(end->peer, SOL_SOCKET, SO_RCVBUF, &size,
+				sizeof(size)));
+	return fill_socket(_metadata, end->fd, FILLER);
 }
 
 FIXTURE_SETUP(waiting)
 {
-	const char *missing = end_missing(END_TMPFS);
-	bool from_socket = variant->from == TCP || variant->from == UNIX;
-	int in, out;
+	const int kinds[] = { variant->from, variant->to };
+	struct end *ends[] = { &self->in, &self->out };
+	bool few = !variant->full || end_is_socket(variant->from);
+	int i;
 
-	if (missing)
-		SKIP(return, "%s is not set", missing);
-	make_pipe(_metadata, self->p);
-	make_pipe(_metadata, self->q);
-	make_pair(_metadata, variant->from, self->in);
-	make_pair(_metadata, variant->to, self->out);
-	self->file = make_file(_metadata, end_dir(_metadata, END_TMPFS));
-	self->null = open("/dev/null", O_WRONLY);
-	ASSERT_LE(0, self->null);
+	for (i = 0; i < ARRAY_LEN(kinds); i++) {
+		*ends[i] = (struct end) { -1, -1 };
+		if (kinds[i] == MEMORY)
+			continue;
+		if (end_missing(kinds[i]))
+			SKIP(return, "%s is not set", end_missing(kinds[i]));
+		end_open(_metadata, kinds[i], !i, ends[i]);
+	}
 	self->mem = mmap(NULL, 2 * page_size(), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, self->mem);
 	self->iov = (struct iovec) { self->mem, SOME };
 
-	if (variant->full)
-		self->have = from_socket ? FEW : SOME;
-	switch (variant->from) {
-	case PIPE:
-		in = self->p[0];
-		ASSERT_EQ(self->have, write_pattern(self->p[1], self->have,
-						    DATA, 0));
-		break;
-	case TMPFS:
-		in = self->file;
-		ASSERT_EQ(SOME, write_pattern(in, SOME, DATA, 0));
-		ASSERT_EQ(0, lseek(in, 0, SEEK_SET));
-		break;
-	case MEMORY:
-		in = -1;
-		fill_pattern(self->mem, SOME, DATA, 0);
-		break;
-	default:
-		in = self->in[1];
-		ASSERT_EQ(self->have, write_pattern(self->in[0], self->have,
-						    DATA, 0));
+	self->expected = few ? FEW :
+			 end_is_pipe(variant->to) ? page_size() : SOME;
+	if (variant->full) {
+		self->have = few ? FEW : SOME;
+		supply(_metadata, self, variant, self->have);
+		self->filler = fill(_metadata, variant->to, &self->out);
 	}
-	switch (variant->to) {
-	case PIPE:
-		out = self->q[1];
-		if (variant->full)
-			self->filler = fill_pipe(_metadata, out, FILLER);
-		break;
-	case TMPFS:
-		out = self->file;
-		break;
-	case DEV_NULL:
-		out = self->null;
-		break;
-	case MEMORY:
-		out = -1;
-		break;
-	default:
-		out = self->out[0];
-		if (variant->full)
-			self->filler = fill_socket(_metadata, out);
-	}
-	self->expected = !variant->full || from_socket ? FEW :
-			 variant->to == PIPE ? page_size() : SOME;
 
 	switch (variant->call) {
 	case CALL_SPLICE:
-		self->job = job_splice(in, out, SOME);
+		self->job = job_splice(self->in.fd, self->out.fd, SOME);
 		break;
 	case CALL_TEE:
-		self->job = job_tee(in, out, SOME);
+		self->job = job_tee(self->in.fd, self->out.fd, SOME);
 		break;
 	case CALL_VMSPLICE:
-		self->job = job_vmsplice(in < 0 ? out : in, &self->iov);
+		self->job = job_vmsplice(variant->from == MEMORY ?
+					 self->out.fd : self->in.fd, &self->iov);
 		break;
 	case CALL_SENDFILE:
-		self->job = job_sendfile(out, in, SOME);
+		self->job = job_sendfile(self->out.fd, self->in.fd, SOME);
 		break;
 	}
 }
@@ -280,16 +231,27 @@ FIXTURE_TEARDOWN(waiting)
 {
 }
 
+/* The source has all of its data. */
+static void check_source(struct __test_metadata *_metadata,
+			 struct _test_data_waiting *self,
+			 const struct _fixture_variant_waiting *variant)
+{
+	if (end_is_stream(variant->from))
+		EXPECT_EQ(self->have, pipe_bytes(self->in.fd));
+	if (end_is_file(variant->from))
+		EXPECT_EQ(0, lseek(self->in.fd, 0, SEEK_CUR));
+}
+
 /* Nothing has moved. */
 static void check_unmoved(struct __test_metadata *_metadata,
 			  struct _test_data_waiting *self,
 			  const struct _fixture_variant_waiting *variant)
 {
-	EXPECT_EQ(variant->from == PIPE ? self->have : 0,
-		  pipe_bytes(self->p[0]));
-	EXPECT_EQ(variant->to == PIPE ? self->filler : 0,
-		  pipe_bytes(self->q[0]));
-	EXPECT_EQ(0, lseek(self->file, 0, SEEK_CUR));
+	check_source(_metadata, self, variant);
+	if (end_is_pipe(variant->to))
+		EXPECT_EQ(self->filler, pipe_bytes(self->out.fd));
+	if (end_is_file(variant->to))
+		EXPECT_EQ(0, lseek(self->out.fd, 0, SEEK_CUR));
 }
 
 /* Ends the wait of the call: supplies data, or makes room. */
@@ -297,17 +259,27 @@ static void let_go_on(struct __test_metadata *_metadata,
 		      struct _test_data_waiting *self,
 		      const struct _fixture_variant_waiting *variant)
 {
-	ssize_t len;
+	ssize_t len = end_is_pipe(variant->to) ? page_size() : self->filler;
 
-	if (!variant->full) {
-		ASSERT_EQ(FEW, write_pattern(variant->from == PIPE ?
-					     self->p[1] : self->in[0], FEW,
-					     DATA, 0));
+	if (!variant->full)
+		supply(_metadata, self, variant, FEW);
+	if (variant->full)
+		ASSERT_EQ(len, read_pattern(self->out.peer, len, FILLER, 0));
+}
+
+/* The next @len bytes of @fd are the data of the source. */
+static void check_data(struct __test_metadata *_metadata,
+		       const struct _fixture_variant_waiting *variant, int fd,
+		       ssize_t len)
+{
+	char buf[SOME];
+
+	if (variant->from != END_ZERO) {
+		EXPECT_EQ(len, read_pattern(fd, len, DATA, 0));
 		return;
 	}
-	len = variant->to == PIPE ? page_size() : self->filler;
-	ASSERT_EQ(len, read_pattern(variant->to == PIPE ? self->q[0] :
-				    self->out[1], len, FILLER, 0));
+	EXPECT_EQ(len, read_full(fd, buf, len));
+	EXPECT_EQ(len, match_byte(buf, len, 0));
 }
 
 /* The expected data has arrived, after the filler. */
@@ -317,34 +289,30 @@ static void check_moved(struct __test_metadata *_metadata,
 {
 	ssize_t page = page_size(), len = self->expected, rest;
 
-	switch (variant->to) {
-	case PIPE:
-		rest = self->filler ? self->filler - page : 0;
-		if (rest)
-			EXPECT_EQ(rest, read_pattern(self->q[0], rest, FILLER,
-						     page));
-		EXPECT_EQ(len, read_pattern(self->q[0], len, DATA, 0));
-		EXPECT_EQ(0, pipe_bytes(self->q[0]));
-		break;
-	case TMPFS:
-		ASSERT_EQ(0, lseek(self->file, 0, SEEK_SET));
-		EXPECT_EQ(len, read_pattern(self->file, len, DATA, 0));
-		break;
-	case DEV_NULL:
-		break;
-	case MEMORY:
+	if (variant->to == MEMORY) {
 		EXPECT_EQ(len, match_pattern(self->mem, len, DATA, 0));
-		break;
-	default:
-		EXPECT_EQ(len, read_pattern(self->out[1], len, DATA, 0));
+		/* And no more than the result says. */
+		EXPECT_EQ(SOME - len,
+			  match_byte(self->mem + len, SOME - len, 0));
+	} else if (variant->to != END_NULL) {
+		if (end_is_pipe(variant->to) && self->filler > page)
+			EXPECT_EQ(self->filler - page,
+				  read_pattern(self->out.peer,
+					       self->filler - page, FILLER,
+					       page));
+		check_data(_metadata, variant, self->out.peer, len);
 	}
-	if (variant->from == PIPE) {
+	if (end_is_pipe(variant->to))
+		EXPECT_EQ(0, pipe_bytes(self->out.peer));
+	if (end_is_file(variant->from))
+		EXPECT_EQ(len, lseek(self->in.fd, 0, SEEK_CUR));
+	if (end_is_pipe(variant->from)) {
 		rest = variant->full ? self->have : FEW;
 		if (variant->call != CALL_TEE)
 			rest -= len;
-		EXPECT_EQ(rest, pipe_bytes(self->p[0]));
+		EXPECT_EQ(rest, pipe_bytes(self->in.fd));
 		if (rest)
-			EXPECT_EQ(rest, read_pattern(self->p[0], rest, DATA,
+			EXPECT_EQ(rest, read_pattern(self->in.fd, rest, DATA,
 						     variant->call == CALL_TEE ?
 						     0 : len));
 	}
@@ -360,6 +328,141 @@ static void check_works(struct __test_metadata *_metadata,
 	let_go_on(_metadata, self, variant);
 	EXPECT_EQ(self->expected, job_finish(_metadata, &self->job));
 	check_moved(_metadata, self, variant);
+}
+
+/* As soon as there is data, or one free buffer. */
+TEST_F(waiting, woken)
+{
+	check_works(_metadata, self, variant);
+}
+
+/*
+ * Whether the call fails with EAGAIN instead of waiting: with SPLICE_F_NONBLOCK,
+ * and with O_NONBLOCK of the source or of the target.
+ */
+struct nonblock {
+	bool flag;
+	bool in;
+	bool out;
+};
+
+static struct nonblock
+expected_nonblock(const struct _fixture_variant_waiting *variant)
+{
+	bool pipes = end_is_pipe(variant->from) && end_is_pipe(variant->to);
+
+	/* It ignores O_NONBLOCK. */
+	if (variant->call == CALL_VMSPLICE)
+		return (struct nonblock) { .flag = true };
+	/* It has no flags. */
+	if (variant->call == CALL_SENDFILE)
+		return (struct nonblock) { .out = true };
+	/* SPLICE_F_NONBLOCK is for the pipe: it must be drained. */
+	if (variant->full && end_is_socket(variant->to))
+		return (struct nonblock) { .out = true };
+	/* TCP ignores SPLICE_F_NONBLOCK. */
+	if (!variant->full && variant->from == END_TCP)
+		return (struct nonblock) { .in = true };
+	return (struct nonblock) {
+		.flag = true,
+		.in = pipes || !variant->full,
+		.out = end_is_pipe(variant->to),
+	};
+}
+
+/* The call fails with EAGAIN, or waits. */
+static void check_nonblock(struct __test_metadata *_metadata,
+			   const struct job *job, bool nonblock)
+{
+	if (!nonblock)
+		kill_waiting(_metadata, job_fork_waiting(_metadata, job));
+	if (nonblock)
+		EXPECT_EQ(-EAGAIN, job_call(job));
+}
+
+/* Neither end loses data if the call does not wait. */
+TEST_F(waiting, nonblock)
+{
+	struct nonblock expected = expected_nonblock(variant);
+	struct job job = self->job;
+
+	if (variant->call != CALL_SENDFILE) {
+		/* The flags are the last argument. */
+		job.arg[variant->call == CALL_SPLICE ? 5 : 3] =
+			SPLICE_F_NONBLOCK;
+		check_nonblock(_metadata, &job, expected.flag);
+	}
+	if (self->in.fd >= 0) {
+		set_nonblock(_metadata, self->in.fd, true);
+		check_nonblock(_metadata, &self->job, expected.in);
+		set_nonblock(_metadata, self->in.fd, false);
+	}
+	if (self->out.fd >= 0) {
+		set_nonblock(_metadata, self->out.fd, true);
+		check_nonblock(_metadata, &self->job, expected.out);
+		set_nonblock(_metadata, self->out.fd, false);
+	}
+	check_unmoved(_metadata, self, variant);
+	check_works(_metadata, self, variant);
+}
+
+/* Whether the call waits for a socket: stock C holds the lock of the pipe then. */
+static bool for_socket(const struct _fixture_variant_waiting *variant)
+{
+	return variant->call == CALL_SPLICE &&
+	       end_is_socket(variant->full ? variant->to : variant->from);
+}
+
+/* A larger pipe makes room, and does not disturb a wait for anything else. */
+TEST_F(waiting, enlarged)
+{
+	bool target = end_is_pipe(variant->to) && variant->full;
+	int pipe = end_is_pipe(variant->to) ? self->out.fd : self->in.fd;
+	ssize_t capacity, len;
+
+	if (!end_is_pipe(variant->to) && !end_is_pipe(variant->from))
+		SKIP(return, "no end is a pipe");
+	if (for_socket(variant) && !have_counters())
+		XFAIL(return, "stock C: the call waits with the pipe locked");
+	capacity = pipe_capacity(pipe);
+	job_start(_metadata, &self->job);
+	job_wait_blocked(&self->job);
+	ASSERT_EQ(2 * capacity, fcntl(pipe, F_SETPIPE_SZ, 2 * capacity));
+	if (!target) {
+		job_wait_blocked(&self->job);
+		let_go_on(_metadata, self, variant);
+		EXPECT_EQ(self->expected, job_finish(_metadata, &self->job));
+		check_moved(_metadata, self, variant);
+		return;
+	}
+	len = job_finish(_metadata, &self->job);
+	EXPECT_EQ(self->have, len);
+	EXPECT_EQ(capacity,
+		  read_pattern(self->out.peer, capacity, FILLER, 0));
+	check_data(_metadata, variant, self->out.peer, self->have);
+	EXPECT_EQ(0, pipe_bytes(self->out.peer));
+}
+
+/* The last writer of the source, or the last reader of the target, leaves. */
+TEST_F(waiting, other_end_closed)
+{
+	bool pipe = end_is_pipe(variant->to);
+
+	catch_signal(_metadata, SIGPIPE, 0);
+	job_start(_metadata, &self->job);
+	job_wait_blocked(&self->job);
+	ASSERT_EQ(0, close(variant->full ? self->out.peer : self->in.peer));
+	if (!variant->full) {
+		EXPECT_EQ(0, job_finish(_metadata, &self->job));
+		EXPECT_EQ(0, signal_count(SIGPIPE));
+		check_unmoved(_metadata, self, variant);
+		return;
+	}
+	/* The peer of a socket has not read all of the data. */
+	EXPECT_EQ(pipe ? -EPIPE : -ECONNRESET,
+		  job_finish(_metadata, &self->job));
+	EXPECT_EQ(pipe, signal_count(SIGPIPE));
+	check_source(_metadata, self, variant);
 }
 
 TEST_F(waiting, interrupted)
@@ -457,8 +560,8 @@ TEST_F(waiting, others_killed)
 {
 	/* Waiting for a socket, the first task holds the lock of the pipe. */
 	bool locked = variant->call == CALL_SPLICE &&
-		      (variant->from == TCP || variant->from == UNIX ||
-		       (variant->to == UNIX && variant->full));
+		      (end_is_socket(variant->from) ||
+		       (end_is_socket(variant->to) && variant->full));
 	pid_t before, after;
 
 	before = job_fork_waiting(_metadata, &self->job);
@@ -490,30 +593,30 @@ TEST_F(waiting, others_killed)
  */
 FIXTURE(progress) {
 	int p[2];
-	int sv[2];
+	struct end end;
 	ssize_t size;
 };
 
 FIXTURE_VARIANT(progress) {
-	enum place to;
+	enum end_kind to;
 	int flags;
 };
 
 FIXTURE_VARIANT_ADD(progress, unix_interrupted) {
-	.to = UNIX,
+	.to = END_UNIX,
 };
 
 FIXTURE_VARIANT_ADD(progress, unix_restarted) {
-	.to = UNIX,
+	.to = END_UNIX,
 	.flags = SA_RESTART,
 };
 
 FIXTURE_VARIANT_ADD(progress, tcp_interrupted) {
-	.to = TCP,
+	.to = END_TCP,
 };
 
 FIXTURE_VARIANT_ADD(progress, tcp_restarted) {
-	.to = TCP,
+	.to = END_TCP,
 	.flags = SA_RESTART,
 };
 
@@ -521,10 +624,10 @@ FIXTURE_SETUP(progress)
 {
 	int size = 16384;
 
-	make_pair(_metadata, variant->to, self->sv);
-	ASSERT_EQ(0, setsockopt(self->sv[0], SOL_SOCKET, SO_SNDBUF, &size,
+	end_open(_metadata, variant->to, false, &self->end);
+	ASSERT_EQ(0, setsockopt(self->end.fd, SOL_SOCKET, SO_SNDBUF, &size,
 				sizeof(size)));
-	ASSERT_EQ(0, setsockopt(self->sv[1], SOL_SOCKET, SO_RCVBUF, &size,
+	ASSERT_EQ(0, setsockopt(self->end.peer, SOL_SOCKET, SO_RCVBUF, &size,
 				sizeof(size)));
 	make_pipe(_metadata, self->p);
 	self->size = fcntl(self->p[1], F_SETPIPE_SZ, 1 << 20);
@@ -538,7 +641,7 @@ FIXTURE_TEARDOWN(progress)
 
 TEST_F_TIMEOUT(progress, short_count, 60)
 {
-	struct job job = job_splice(self->p[0], self->sv[0], self->size);
+	struct job job = job_splice(self->p[0], self->end.fd, self->size);
 	struct job reader;
 	ssize_t sent;
 	char *got = malloc(self->size);
@@ -553,10 +656,10 @@ TEST_F_TIMEOUT(progress, short_count, 60)
 	ASSERT_GT(self->size, sent);
 	EXPECT_EQ(self->size - sent, pipe_bytes(self->p[0]));
 
-	reader = job_reader(self->sv[1], got, self->size);
+	reader = job_reader(self->end.peer, got, self->size);
 	job_start(_metadata, &reader);
 	EXPECT_EQ(self->size - sent,
-		  splice_full(self->p[0], self->sv[0], self->size - sent));
+		  splice_full(self->p[0], self->end.fd, self->size - sent));
 	EXPECT_EQ(self->size, job_finish(_metadata, &reader));
 	EXPECT_EQ(self->size, match_pattern(got, self->size, DATA, 0));
 	free(got);
@@ -568,7 +671,7 @@ TEST_F_TIMEOUT(progress, short_count, 60)
  */
 TEST_F_TIMEOUT(progress, killed, 60)
 {
-	struct job job = job_splice(self->p[0], self->sv[0], self->size);
+	struct job job = job_splice(self->p[0], self->end.fd, self->size);
 	char *got = malloc(self->size);
 	struct job reader;
 	ssize_t rest;
@@ -578,9 +681,9 @@ TEST_F_TIMEOUT(progress, killed, 60)
 	rest = pipe_bytes(self->p[0]);
 	ASSERT_LT(0, rest);
 	ASSERT_GT(self->size, rest);
-	reader = job_reader(self->sv[1], got, self->size);
+	reader = job_reader(self->end.peer, got, self->size);
 	job_start(_metadata, &reader);
-	EXPECT_EQ(rest, splice_full(self->p[0], self->sv[0], rest));
+	EXPECT_EQ(rest, splice_full(self->p[0], self->end.fd, rest));
 	EXPECT_EQ(self->size, job_finish(_metadata, &reader));
 	EXPECT_EQ(self->size, match_pattern(got, self->size, DATA, 0));
 	free(got);

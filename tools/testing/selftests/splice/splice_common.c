@@ -457,6 +457,25 @@ ssize_t fill_pipe(struct __test_metadata *_metadata, int wfd, unsigned int seed)
 	return capacity;
 }
 
+ssize_t fill_socket(struct __test_metadata *_metadata, int fd,
+		    unsigned int seed)
+{
+	ssize_t sum = 0, ret;
+	int idle;
+
+	set_nonblock(_metadata, fd, true);
+	for (idle = 0; idle < 40; idle++) {
+		while ((ret = write_pattern(fd, 1000, seed, sum)) > 0) {
+			sum += ret;
+			idle = 0;
+		}
+		ASSERT_EQ(-EAGAIN, ret);
+		usleep(10000);
+	}
+	set_nonblock(_metadata, fd, false);
+	return sum;
+}
+
 int poll_now(int fd, int events)
 {
 	struct pollfd pfd = { .fd = fd, .events = events };

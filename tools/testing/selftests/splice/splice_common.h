@@ -44,6 +44,15 @@
 /* O_NOTIFICATION_PIPE of linux/watch_queue.h, which clashes with fcntl.h. */
 #define NOTIFICATION_PIPE O_EXCL
 
+/* Reports a known failure of this kernel, and runs @statement. */
+#define XFAIL(statement, fmt, ...) do { \
+	snprintf(_metadata->results->reason, \
+		 sizeof(_metadata->results->reason), fmt, ##__VA_ARGS__); \
+	_metadata->exit_code = KSFT_XFAIL; \
+	_metadata->trigger = 0; \
+	statement; \
+} while (0)
+
 #define ARRAY_LEN(a) ((int)(sizeof(a) / sizeof((a)[0])))
 
 /*
@@ -154,6 +163,14 @@ void set_nonblock(struct __test_metadata *_metadata, int fd, bool on);
 /* Fills a pipe to its last byte with the pattern; returns its capacity. */
 ssize_t fill_pipe(struct __test_metadata *_metadata, int wfd,
 		  unsigned int seed);
+
+/*
+ * Writes the pattern until @fd, a socket or a terminal, takes no more; returns how
+ * much it took. TCP moves data to the receiver meanwhile, so it is full only if it
+ * takes nothing for a while.
+ */
+ssize_t fill_socket(struct __test_metadata *_metadata, int fd,
+		    unsigned int seed);
 
 /* Returns the events that poll() reports for @fd without waiting. */
 int poll_now(int fd, int events);

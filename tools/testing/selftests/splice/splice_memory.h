@@ -33,15 +33,6 @@
 #define FREE_HUGEPAGES	"/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages"
 #define KSM		"/sys/kernel/mm/ksm/"
 
-/* Reports a known failure of this kernel, and runs @statement. */
-#define XFAIL(statement, fmt, ...) do { \
-	snprintf(_metadata->results->reason, \
-		 sizeof(_metadata->results->reason), fmt, ##__VA_ARGS__); \
-	_metadata->exit_code = KSFT_XFAIL; \
-	_metadata->trigger = 0; \
-	statement; \
-} while (0)
-
 #ifndef MADV_PAGEOUT
 #define MADV_PAGEOUT 21
 #endif

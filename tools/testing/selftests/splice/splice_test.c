@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * splice(2) between a pipe and every kind of source and sink: which data
- * arrives, how much one call moves, what the call waits for, and which tasks it
- * wakes.
+ * arrives, how much one call moves, and which tasks it wakes. signal_test has
+ * the calls that wait.
  */
 #include "splice_common.h"
 
@@ -187,92 +187,6 @@ TEST_F(source, write_does_not_merge)
 	EXPECT_EQ(99, read_data(variant->kind, self->p[0], 99, 1));
 }
 
-/* A full pipe takes no data, and the source loses none. */
-TEST_F(source, full_pipe_nonblock)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL, SOME,
-				   SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->p[1], true);
-	EXPECT_EQ(-EAGAIN,
-		  xsplice(self->end.fd, NULL, self->p[1], NULL, SOME, 0));
-	set_nonblock(_metadata, self->p[1], false);
-	EXPECT_EQ(capacity, pipe_bytes(self->p[0]));
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-
-	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
-	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
-}
-
-/* A splice that waits for room continues as soon as one buffer is free. */
-TEST_F(source, full_pipe_blocks)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-	ssize_t page = page_size(), ret;
-
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	EXPECT_EQ(page, read_pattern(self->p[0], page, FILLER, 0));
-
-	ret = job_finish(_metadata, &job);
-	ASSERT_LT(0, ret);
-	ASSERT_GE(page, ret);
-	if (!end_is_socket(variant->kind))
-		EXPECT_EQ(page, ret);
-	EXPECT_EQ(capacity - page,
-		  read_pattern(self->p[0], capacity - page, FILLER, page));
-	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-	EXPECT_EQ(0, pipe_bytes(self->p[0]));
-}
-
-/* A larger pipe size makes room, too. */
-TEST_F(source, full_pipe_enlarged)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER), ret;
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(2 * capacity, fcntl(self->p[0], F_SETPIPE_SZ, 2 * capacity));
-	ret = job_finish(_metadata, &job);
-	ASSERT_LT(0, ret);
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-}
-
-TEST_F(source, full_pipe_interrupted)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
-	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
-}
-
-TEST_F(source, full_pipe_restarted)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-	ssize_t ret;
-
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	job_restart(_metadata, &job);
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-
-	ret = job_finish(_metadata, &job);
-	ASSERT_LT(0, ret);
-	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-}
-
 /* Without a reader: EPIPE, one SIGPIPE, and the source keeps its data. */
 TEST_F(source, no_reader)
 {
@@ -288,21 +202,6 @@ TEST_F(source, no_reader)
 	make_pipe(_metadata, q);
 	EXPECT_EQ(SOME, splice_full(self->end.fd, q[1], SOME));
 	EXPECT_EQ(SOME, read_data(variant->kind, q[0], SOME, 0));
-}
-
-/* The last reader closes the pipe while a splice waits for room. */
-TEST_F(source, reader_leaves)
-{
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-
-	fill_pipe(_metadata, self->p[1], FILLER);
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	catch_signal(_metadata, SIGPIPE, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->p[0]);
-	EXPECT_EQ(-EPIPE, job_finish(_metadata, &job));
-	EXPECT_EQ(1, signal_count(SIGPIPE));
 }
 
 /* Both ends of the pipe are ready at the right times, step by step. */
@@ -412,105 +311,6 @@ TEST_F(source, length_of_4g)
 	ret = xsplice(self->end.fd, NULL, self->p[1], NULL, 1UL << 32, 0);
 	EXPECT_EQ(variant->kind == END_ZERO ? capacity : SOME, ret);
 	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-}
-
-/* A source that can be empty without being at the end of file. */
-FIXTURE(stream_source) {
-	struct end end;
-	int p[2];
-};
-
-FIXTURE_VARIANT(stream_source) {
-	enum end_kind kind;
-};
-
-FIXTURE_VARIANT_ADD(stream_source, pipe) {
-	.kind = END_PIPE,
-};
-
-FIXTURE_VARIANT_ADD(stream_source, fifo) {
-	.kind = END_FIFO,
-};
-
-FIXTURE_VARIANT_ADD(stream_source, tcp) {
-	.kind = END_TCP,
-};
-
-FIXTURE_VARIANT_ADD(stream_source, unix_stream) {
-	.kind = END_UNIX,
-};
-
-FIXTURE_SETUP(stream_source)
-{
-	end_open(_metadata, variant->kind, true, &self->end);
-	make_pipe(_metadata, self->p);
-}
-
-FIXTURE_TEARDOWN(stream_source)
-{
-}
-
-TEST_F(stream_source, empty_nonblock)
-{
-	unsigned int flags = SPLICE_F_NONBLOCK;
-
-	/* TCP uses O_NONBLOCK of the socket only. */
-	if (variant->kind != END_TCP)
-		EXPECT_EQ(-EAGAIN, xsplice(self->end.fd, NULL, self->p[1], NULL,
-					   SOME, flags));
-	set_nonblock(_metadata, self->end.fd, true);
-	EXPECT_EQ(-EAGAIN,
-		  xsplice(self->end.fd, NULL, self->p[1], NULL, SOME, 0));
-	EXPECT_EQ(0, pipe_bytes(self->p[0]));
-
-	set_nonblock(_metadata, self->end.fd, false);
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	EXPECT_EQ(SOME, splice_full(self->end.fd, self->p[1], SOME));
-	EXPECT_EQ(SOME, read_data(variant->kind, self->p[0], SOME, 0));
-}
-
-TEST_F(stream_source, empty_blocks)
-{
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-	ssize_t ret;
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	ret = job_finish(_metadata, &job);
-	ASSERT_LT(0, ret);
-	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-}
-
-TEST_F(stream_source, empty_interrupted)
-{
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-	EXPECT_EQ(0, pipe_bytes(self->p[0]));
-}
-
-TEST_F(stream_source, empty_restarted)
-{
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-	ssize_t ret;
-
-	job_restart(_metadata, &job);
-	ASSERT_EQ(SOME, supply(&self->end, SOME));
-	ret = job_finish(_metadata, &job);
-	ASSERT_LT(0, ret);
-	EXPECT_EQ(ret, read_data(variant->kind, self->p[0], ret, 0));
-}
-
-/* The last writer closes the source while a splice waits for data. */
-TEST_F(stream_source, writer_leaves)
-{
-	struct job job = job_splice(self->end.fd, self->p[1], SOME);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->end.peer);
-	EXPECT_EQ(0, job_finish(_metadata, &job));
 }
 
 /* From a pipe to every kind of sink. */
@@ -717,52 +517,6 @@ TEST_F(sink, mixed_buffers)
 	free(mem);
 }
 
-TEST_F(sink, empty_pipe_nonblock)
-{
-	EXPECT_EQ(-EAGAIN, xsplice(self->p[0], NULL, self->end.fd, NULL, SOME,
-				   SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->p[0], true);
-	EXPECT_EQ(-EAGAIN,
-		  xsplice(self->p[0], NULL, self->end.fd, NULL, SOME, 0));
-
-	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
-	EXPECT_EQ(SOME, xsplice(self->p[0], NULL, self->end.fd, NULL, 2 * SOME,
-				0));
-	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
-}
-
-TEST_F(sink, empty_pipe_blocks)
-{
-	struct job job = job_splice(self->p[0], self->end.fd, SOME);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
-	EXPECT_EQ(100, job_finish(_metadata, &job));
-	EXPECT_EQ(100, arrived(&self->end, 100, 0));
-}
-
-TEST_F(sink, empty_pipe_interrupted)
-{
-	struct job job = job_splice(self->p[0], self->end.fd, SOME);
-
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-
-	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
-	EXPECT_EQ(SOME, splice_full(self->p[0], self->end.fd, SOME));
-	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
-}
-
-TEST_F(sink, empty_pipe_restarted)
-{
-	struct job job = job_splice(self->p[0], self->end.fd, SOME);
-
-	job_restart(_metadata, &job);
-	ASSERT_EQ(100, write_pattern(self->p[1], 100, DATA, 0));
-	EXPECT_EQ(100, job_finish(_metadata, &job));
-	EXPECT_EQ(100, arrived(&self->end, 100, 0));
-}
-
 /* Without a writer: the data in the pipe, then end of file. */
 TEST_F(sink, no_writer)
 {
@@ -774,17 +528,6 @@ TEST_F(sink, no_writer)
 	EXPECT_EQ(0, xsplice(self->p[0], NULL, self->end.fd, NULL, SOME,
 			     SPLICE_F_NONBLOCK));
 	EXPECT_EQ(SOME, arrived(&self->end, SOME, 0));
-}
-
-/* The last writer closes the pipe while a splice waits for data. */
-TEST_F(sink, writer_leaves)
-{
-	struct job job = job_splice(self->p[0], self->end.fd, SOME);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->p[1]);
-	EXPECT_EQ(0, job_finish(_metadata, &job));
 }
 
 TEST_F(sink, poll)
@@ -1459,20 +1202,6 @@ TEST_F(pipes, target_smaller)
 	EXPECT_EQ(capacity - 2 * page,
 		  read_pattern(self->a[0], capacity - 2 * page, DATA,
 			       2 * page));
-}
-
-/* O_NONBLOCK on either pipe is enough. */
-TEST_F(pipes, nonblock_either_end)
-{
-	set_nonblock(_metadata, self->b[1], true);
-	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
-	set_nonblock(_metadata, self->b[1], false);
-
-	fill_pipe(_metadata, self->b[1], FILLER);
-	ASSERT_EQ(10, write_pattern(self->a[1], 10, DATA, 0));
-	set_nonblock(_metadata, self->a[0], true);
-	EXPECT_EQ(-EAGAIN, xsplice(self->a[0], NULL, self->b[1], NULL, 10, 0));
-	EXPECT_EQ(10, pipe_bytes(self->a[0]));
 }
 
 /*

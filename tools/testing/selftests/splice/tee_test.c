@@ -197,109 +197,6 @@ TEST_F(tee, many)
 	EXPECT_EQ(SOME, read_pattern(p[i][0], SOME, DATA, 0));
 }
 
-TEST_F(tee, empty_nonblock)
-{
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME,
-				SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->a[0], true);
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME, 0));
-	set_nonblock(_metadata, self->a[0], false);
-	set_nonblock(_metadata, self->b[1], true);
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME, 0));
-
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	EXPECT_EQ(SOME, xtee(self->a[0], self->b[1], SOME, 0));
-	EXPECT_EQ(SOME, read_pattern(self->b[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, full_nonblock)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->b[1], FILLER);
-
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME,
-				SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->a[0], true);
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME, 0));
-	set_nonblock(_metadata, self->a[0], false);
-	set_nonblock(_metadata, self->b[1], true);
-	EXPECT_EQ(-EAGAIN, xtee(self->a[0], self->b[1], SOME, 0));
-
-	EXPECT_EQ(capacity, read_pattern(self->b[0], capacity, FILLER, 0));
-	EXPECT_EQ(SOME, xtee(self->a[0], self->b[1], SOME, 0));
-	EXPECT_EQ(SOME, read_pattern(self->b[0], SOME, DATA, 0));
-	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, empty_blocks)
-{
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(100, write_pattern(self->a[1], 100, DATA, 0));
-	EXPECT_EQ(100, job_finish(_metadata, &job));
-	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));
-	EXPECT_EQ(100, read_pattern(self->a[0], 100, DATA, 0));
-}
-
-TEST_F(tee, full_blocks)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->b[1], FILLER);
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-	ssize_t page = page_size();
-
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	EXPECT_EQ(page, read_pattern(self->b[0], page, FILLER, 0));
-	EXPECT_EQ(page, job_finish(_metadata, &job));
-	EXPECT_EQ(capacity - page,
-		  read_pattern(self->b[0], capacity - page, FILLER, page));
-	EXPECT_EQ(page, read_pattern(self->b[0], page, DATA, 0));
-	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, full_enlarged)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->b[1], FILLER);
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(2 * capacity, fcntl(self->b[0], F_SETPIPE_SZ, 2 * capacity));
-	EXPECT_EQ(SOME, job_finish(_metadata, &job));
-	EXPECT_EQ(capacity, read_pattern(self->b[0], capacity, FILLER, 0));
-	EXPECT_EQ(SOME, read_pattern(self->b[0], SOME, DATA, 0));
-	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, interrupted)
-{
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-
-	fill_pipe(_metadata, self->b[1], FILLER);
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	job_signal(_metadata, &job, SIGUSR1);
-	EXPECT_EQ(-EINTR, job_finish(_metadata, &job));
-	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, restarted)
-{
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	job_restart(_metadata, &job);
-	ASSERT_EQ(100, write_pattern(self->a[1], 100, DATA, 0));
-	EXPECT_EQ(100, job_finish(_metadata, &job));
-	EXPECT_EQ(100, read_pattern(self->b[0], 100, DATA, 0));
-}
-
 /* Without a writer: the data of the source each time, then 0. */
 TEST_F(tee, no_writer)
 {
@@ -313,37 +210,12 @@ TEST_F(tee, no_writer)
 	EXPECT_EQ(20, pipe_bytes(self->b[0]));
 }
 
-TEST_F(tee, writer_leaves)
-{
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->a[1]);
-	EXPECT_EQ(0, job_finish(_metadata, &job));
-}
-
 TEST_F(tee, no_reader)
 {
 	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
 	catch_signal(_metadata, SIGPIPE, 0);
 	close(self->b[0]);
 	EXPECT_EQ(-EPIPE, xtee(self->a[0], self->b[1], SOME, 0));
-	EXPECT_EQ(1, signal_count(SIGPIPE));
-	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
-}
-
-TEST_F(tee, reader_leaves)
-{
-	struct job job = job_tee(self->a[0], self->b[1], SOME);
-
-	fill_pipe(_metadata, self->b[1], FILLER);
-	ASSERT_EQ(SOME, write_pattern(self->a[1], SOME, DATA, 0));
-	catch_signal(_metadata, SIGPIPE, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->b[0]);
-	EXPECT_EQ(-EPIPE, job_finish(_metadata, &job));
 	EXPECT_EQ(1, signal_count(SIGPIPE));
 	EXPECT_EQ(SOME, read_pattern(self->a[0], SOME, DATA, 0));
 }

@@ -130,73 +130,11 @@ TEST_F(vmsplice, longer_than_pipe)
 		  read_pattern(self->p[0], capacity, DATA, 4 * self->page));
 }
 
-/* vmsplice() ignores O_NONBLOCK, and uses SPLICE_F_NONBLOCK only. */
-TEST_F(vmsplice, full_pipe)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[1], &iov);
-
-	EXPECT_EQ(-EAGAIN, xvmsplice1(self->p[1], self->mem, SOME,
-				      SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->p[1], true);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, FILLER, 0));
-	EXPECT_EQ(self->page, job_finish(_metadata, &job));
-	EXPECT_EQ(capacity - self->page,
-		  read_pattern(self->p[0], capacity - self->page, FILLER,
-			       self->page));
-	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, DATA, 0));
-}
-
-TEST_F(vmsplice, full_pipe_enlarged)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[1], &iov);
-
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(2 * capacity, fcntl(self->p[0], F_SETPIPE_SZ, 2 * capacity));
-	EXPECT_EQ(SOME, job_finish(_metadata, &job));
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-	EXPECT_EQ(SOME, read_pattern(self->p[0], SOME, DATA, 0));
-}
-
-TEST_F(vmsplice, full_pipe_interrupted)
-{
-	ssize_t capacity = fill_pipe(_metadata, self->p[1], FILLER);
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[1], &iov);
-
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-
-	job_restart(_metadata, &job);
-	EXPECT_EQ(capacity, read_pattern(self->p[0], capacity, FILLER, 0));
-	EXPECT_LT(0, job_finish(_metadata, &job));
-	EXPECT_EQ(self->page, read_pattern(self->p[0], self->page, DATA, 0));
-}
-
 TEST_F(vmsplice, no_reader)
 {
 	catch_signal(_metadata, SIGPIPE, 0);
 	close(self->p[0]);
 	EXPECT_EQ(-EPIPE, xvmsplice1(self->p[1], self->mem, SOME, 0));
-	EXPECT_EQ(1, signal_count(SIGPIPE));
-}
-
-TEST_F(vmsplice, reader_leaves)
-{
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[1], &iov);
-
-	fill_pipe(_metadata, self->p[1], FILLER);
-	catch_signal(_metadata, SIGPIPE, 0);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	close(self->p[0]);
-	EXPECT_EQ(-EPIPE, job_finish(_metadata, &job));
 	EXPECT_EQ(1, signal_count(SIGPIPE));
 }
 
@@ -423,34 +361,6 @@ TEST_F(vmsplice, from_pipe_ranges)
 				    10 + self->page));
 	EXPECT_EQ(SOME - sum, read_pattern(self->p[0], SOME - sum, FILLER,
 					   sum));
-}
-
-TEST_F(vmsplice, from_empty_pipe)
-{
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[0], &iov);
-
-	EXPECT_EQ(-EAGAIN, xvmsplice1(self->p[0], self->mem, SOME,
-				      SPLICE_F_NONBLOCK));
-	set_nonblock(_metadata, self->p[0], true);
-	job_start(_metadata, &job);
-	job_wait_blocked(&job);
-	ASSERT_EQ(100, write_pattern(self->p[1], 100, FILLER, 0));
-	EXPECT_EQ(100, job_finish(_metadata, &job));
-	EXPECT_EQ(100, match_pattern(self->mem, 100, FILLER, 0));
-	EXPECT_EQ(100, match_pattern(self->mem + 100, 100, DATA, 100));
-}
-
-TEST_F(vmsplice, from_empty_pipe_interrupted)
-{
-	struct iovec iov = { self->mem, SOME };
-	struct job job = job_vmsplice(self->p[0], &iov);
-
-	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &job));
-
-	job_restart(_metadata, &job);
-	close(self->p[1]);
-	EXPECT_EQ(0, job_finish(_metadata, &job));
 }
 
 TEST_F(vmsplice, from_pipe_wakes_writer)

@@ -75,28 +75,6 @@ static int open_terminal(struct __test_metadata *_metadata, int tty[2])
 	return 0;
 }
 
-/*
- * Writes until the descriptor takes no more; returns how much it took. TCP moves
- * data to the receiver meanwhile, so it is full only after a while.
- */
-static ssize_t fill_end(struct __test_metadata *_metadata, int fd)
-{
-	ssize_t sum = 0, ret;
-	int idle;
-
-	set_nonblock(_metadata, fd, true);
-	for (idle = 0; idle < 40; idle++) {
-		while ((ret = write_pattern(fd, 1000, FILLER, sum)) > 0) {
-			sum += ret;
-			idle = 0;
-		}
-		ASSERT_EQ(-EAGAIN, ret);
-		usleep(10000);
-	}
-	set_nonblock(_metadata, fd, false);
-	return sum;
-}
-
 /* Whether the call waits for room in a socket or a terminal. */
 static bool fills(enum waiter_kind kind)
 {
@@ -123,7 +101,7 @@ static void waiter_open(struct __test_metadata *_metadata, struct waiter *w,
 	if (kind == TO_FILE)
 		w->file = make_file(_metadata, getenv("SPLICE_TMPFS_DIR") ?: "/tmp");
 	if (fills(kind))
-		fill_end(_metadata, w->end[0]);
+		fill_socket(_metadata, w->end[0], FILLER);
 	if (kind == PIPE_FULL || kind == TEE_FULL)
 		fill_pipe(_metadata, w->q[1], FILLER);
 	if (kind == VMSPLICE_FULL) {
@@ -913,7 +891,7 @@ TEST_F(socket_wait, pipe_broken_meanwhile)
 static ssize_t send_setup(struct __test_metadata *_metadata,
 			  struct _test_data_socket_wait *self)
 {
-	ssize_t filler = fill_end(_metadata, self->sv[0]);
+	ssize_t filler = fill_socket(_metadata, self->sv[0], FILLER);
 
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
 	return filler;
@@ -1016,7 +994,7 @@ TEST_F_TIMEOUT(socket_wait, send_timeout_after_progress, 60)
 	ASSERT_EQ(256 * page, fcntl(self->p[1], F_SETPIPE_SZ, 256 * page));
 	set_int(_metadata, self->sv[0], SO_SNDBUF, 65536);
 	set_int(_metadata, self->sv[1], SO_RCVBUF, 65536);
-	filler = fill_end(_metadata, self->sv[0]);
+	filler = fill_socket(_metadata, self->sv[0], FILLER);
 	capacity = fill_pipe(_metadata, self->p[1], DATA);
 	job = job_splice(self->p[0], self->sv[0], capacity);
 	set_timeout(_metadata, self->sv[0], SO_SNDTIMEO, 1000);
@@ -1255,7 +1233,7 @@ TEST_F(stream_wait, terminal_hang_up)
 	struct job out;
 
 	make_pipe(_metadata, q);
-	fill_end(_metadata, self->tty[0]);
+	fill_socket(_metadata, self->tty[0], FILLER);
 	ASSERT_EQ(SOME, write_pattern(q[1], SOME, DATA, 0));
 	out = job_splice(q[0], self->tty[0], SOME);
 	job_start(_metadata, &in);
@@ -1278,7 +1256,7 @@ TEST_F(stream_wait, terminal_signal)
 	EXPECT_EQ(pipe_capacity(self->p[1]),
 		  fill_pipe(_metadata, self->p[1], FILLER));
 	make_pipe(_metadata, q);
-	fill_end(_metadata, self->tty[0]);
+	fill_socket(_metadata, self->tty[0], FILLER);
 	ASSERT_EQ(SOME, write_pattern(q[1], SOME, DATA, 0));
 	out = job_splice(q[0], self->tty[0], SOME);
 	EXPECT_EQ(-EINTR, job_interrupt(_metadata, &out));
@@ -1288,7 +1266,7 @@ TEST_F(stream_wait, terminal_signal)
 /* The terminal takes the rest when it has room again. */
 TEST_F(stream_wait, terminal_full)
 {
-	ssize_t filler = fill_end(_metadata, self->tty[0]);
+	ssize_t filler = fill_socket(_metadata, self->tty[0], FILLER);
 	struct job job = job_splice(self->p[0], self->tty[0], SOME);
 
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
