@@ -38,7 +38,7 @@ bench-native: tools ## Measures GiB/s at native speed, for Rust and stock C, in 
 	@scripts/kernel um-rust
 	@PAIRS=$(PAIRS) WRITE=$(WRITE) scripts/bench-native
 
-check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential, RDMA; or TEST=tee_test[:NAME]
+check: tools ## Runs all tests: host, KUnit, kselftests, drivers, differential, RDMA, DRM; or TEST=tee_test[:NAME]
 	@TEST=$(TEST) scripts/check
 
 check-host: tools ## Runs the tests that need no kernel; or TEST=docs

@@ -118,7 +118,9 @@ impl ExportedSet {
     /// Returns the position of the first byte of data.
     pub(crate) fn start(&self) -> Cursor {
         let held = self.held.lock();
-        held.as_ref().map(|held| held.pages().start()).unwrap_or_default()
+        held.as_ref()
+            .map(|held| held.pages().start())
+            .unwrap_or_default()
     }
 
     /// Puts data into a pipe by reference, and moves the cursor behind it. Returns [`ENODATA`] if

@@ -17,9 +17,7 @@ use kernel::{
     prelude::*,
     seq_file::SeqFile,
     seq_print,
-    splice::driver::{
-        Cursor, FromPipe, SpliceDevice, SpliceOperations, Taken, ToPipe, WholePages,
-    },
+    splice::driver::{Cursor, FromPipe, SpliceDevice, SpliceOperations, Taken, ToPipe, WholePages},
     sync::{
         poll::{PollEvent, PollEvents, PollTable},
         Arc, Mutex,
@@ -229,7 +227,9 @@ impl SpliceDevice for Device {
 
     fn splice_out(this: Pin<&Self>, _file: &File, bufs: &mut FromPipe<'_>) -> Result {
         let taken = loop {
-            bufs.wait(&this.state, this.watch.changed(), |state| state.set.is_some())?;
+            bufs.wait(&this.state, this.watch.changed(), |state| {
+                state.set.is_some()
+            })?;
             let mut state = this.state.lock();
             if let Some(Set { pages, charge }) = &mut state.set {
                 break pages.take(bufs, most_bytes(), |bytes| charge.add(bytes))?;

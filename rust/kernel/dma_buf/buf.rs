@@ -18,7 +18,15 @@ use core::{mem::ManuallyDrop, ptr::NonNull};
 
 /// A dma-buf. C: `struct dma_buf`.
 ///
-/// It is a file. Its memory is valid as long as a reference exists.
+/// It is a file. Its memory is valid as long as a reference exists. References are counted by the
+/// file, so one that is dropped last is released when the task returns to user space, or by a
+/// worker, and not in the drop: any lock may be held when a reference is dropped.
+///
+/// A dma-buf is of any exporter, also one in C. What this module promises about [`Shared`] and
+/// [`Private`] memory is true for those of [`Self::export`] only.
+///
+/// [`Shared`]: super::Shared
+/// [`Private`]: super::Private
 ///
 /// # Invariants
 ///
@@ -133,6 +141,10 @@ impl Drop for Locked<'_> {
 }
 
 /// An access of the CPU to a dma-buf. Dropping this ends it. C: `dma_buf_end_cpu_access`.
+///
+/// It keeps nobody from using the memory meanwhile: devices and tasks that do not follow fences see
+/// a mixture of old and new data. It has one use: on a machine whose devices do not see the caches
+/// of the CPU, or with bounce buffers, the data gets to the other side here.
 pub struct CpuAccess<'a> {
     buf: &'a DmaBuf,
     access: Access,

@@ -46,7 +46,8 @@ impl Access {
 }
 
 /// The operations of a mapping. It has all of its page table entries from the beginning, so there
-/// are no faults to handle. They replace the operations that an importer has set.
+/// are no faults to handle. They replace the operations that an importer has set, which would find
+/// objects of the importer behind the mapping.
 static MAPPED: Operations = Operations(bindings::vm_operations_struct {
     ..pin_init::zeroed()
 });
@@ -57,7 +58,14 @@ struct Operations(bindings::vm_operations_struct);
 unsafe impl Sync for Operations {}
 
 /// Maps the memory for user space, by page frames: others cannot take references to the pages from
-/// the mapping.
+/// the mapping. `process_vm_readv(2)` and direct I/O fail with `EFAULT` for it.
+///
+/// The caller is C's `dma_buf_mmap_internal` for the file of the dma-buf, or `dma_buf_mmap` for the
+/// file of an importer. The mode of that file decides nothing: the flags of `vma` come from it, and
+/// the kind of memory limits them here.
+///
+/// The mapping holds the file of the dma-buf, which keeps the memory. A fork copies the page table
+/// entries, and `mremap(2)` moves them.
 ///
 /// # Errors
 ///
@@ -110,7 +118,15 @@ pub(super) unsafe fn mmap<T: Sealed>(memory: &T, vma: *mut bindings::vm_area_str
 }
 
 /// Maps the memory for the kernel, read-only if it is for reading only. Returns [`ENOMEM`] if there
-/// is no memory, and never fails because of what the caller wants to do.
+/// is no memory, and never fails because of what the caller wants to do: C does not tell that, and
+/// warns if this fails.
+///
+/// An importer that writes to memory that is for reading only gets a page fault in the kernel. So C
+/// code that writes to what user space passes asks `dma_buf_is_read_only()` before, and returns
+/// `EACCES`; see `dma_buf_ops::read_only`. These importers are writeback connectors of DRM, capture
+/// queues of V4L2, and the drivers vmwgfx and amdxdna.
+///
+/// All importers share one mapping, which C counts. It is unmapped by `->vunmap`.
 pub(super) fn vmap<T: Sealed>(memory: &T) -> Result<NonNull<c_void>> {
     let bytes: usize = memory.owner().segments().map(|segment| segment.len()).sum();
     let mut pages = KVVec::with_capacity(bytes / PAGE_SIZE, GFP_KERNEL)?;

@@ -46,7 +46,11 @@ impl<M: AsSegments> Shared<M> {
     }
 }
 
-/// Memory that nothing but the dma-buf refers to, so that devices and the CPU may write to it.
+/// Memory that belongs to the dma-buf, so that devices and the CPU may write to it.
+///
+/// Others may still read it: the device file gives buffers of it to pipes. Such buffers are
+/// [`Provenance::Lent`](crate::pipe::Provenance::Lent), which tells their readers that the contents
+/// change.
 ///
 /// Only memory that implements [`AsSegmentsMut`] can be private. Buffers of a pipe do not, so this
 /// does not compile:

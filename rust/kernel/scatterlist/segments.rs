@@ -481,7 +481,13 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     where
         P: AsSegmentsMut,
     {
-        Self::map_for(dev, source, DataDirection::FromDevice, Limits::of(dev), flags)
+        Self::map_for(
+            dev,
+            source,
+            DataDirection::FromDevice,
+            Limits::of(dev),
+            flags,
+        )
     }
 
     /// Maps the memory of `source`, so that `dev` can both read it and write to it by DMA.
@@ -513,7 +519,13 @@ impl<P: AsSegments + Send + 'static> SGTable<Owned<P>> {
     where
         P: AsSegmentsMut,
     {
-        Self::map_for(dev, source, DataDirection::Bidirectional, Limits::of(dev), flags)
+        Self::map_for(
+            dev,
+            source,
+            DataDirection::Bidirectional,
+            Limits::of(dev),
+            flags,
+        )
     }
 
     /// Makes the CPU see what the device has written. Does nothing if the device has lost its

@@ -184,7 +184,8 @@ impl WholePages {
         self.items.reserve(count, flags)?;
         let before = self.items.len();
         for _ in 0..count {
-            let page = whole_page(|_| Ok(()), flags).inspect_err(|_| self.items.truncate(before))?;
+            let page =
+                whole_page(|_| Ok(()), flags).inspect_err(|_| self.items.truncate(before))?;
             self.add(page);
         }
         self.bytes += count * PAGE_SIZE;

@@ -35,8 +35,6 @@
 
 #define USER_PAGES "/proc/sys/fs/pipe-user-memory-pages"
 
-#define DEVICE "SPLICE_DAX_DEVICE"
-
 #define WAITS_FOR_READER "truncate() waits for readers: " NO_COUNTERS
 
 struct state {
@@ -49,66 +47,6 @@ struct state {
 	int p[2];		/* capacity for the whole file */
 	int q[2];
 };
-
-/* Mounts @device on @dir, with DAX for all files. */
-static int mount_dax(const char *device, const char *dir)
-{
-	return mount(device, dir, "ext4", 0, "dax=always") ? -errno : 0;
-}
-
-/*
- * Creates a file without a name on a file system that is unmounted when the
- * file is closed. Returns the reason for failure, or NULL.
- */
-static const char *open_dax(struct __test_metadata *_metadata, int *fd)
-{
-	const char *device = getenv(DEVICE);
-	static char reason[PATH_MAX + 64];
-	char dir[] = "/tmp/splice.XXXXXX";
-	char command[PATH_MAX + 64];
-	struct statx stx;
-	int ret;
-
-	if (!device)
-		return DEVICE " is not set";
-	if (access(device, F_OK)) {
-		snprintf(reason, sizeof(reason), "%s: %s", device,
-			 strerror(errno));
-		return reason;
-	}
-	if (geteuid())
-		return "only root may mount";
-	ASSERT_TRUE(private_mounts());
-	ASSERT_NE(NULL, mkdtemp(dir));
-	ret = mount_dax(device, dir);
-	if (ret == -EINVAL) {
-		/*
-		 * Blocks have the size of pages, and files start at multiples
-		 * of 2 MiB.
-		 */
-		snprintf(command, sizeof(command),
-			 "mkfs.ext4 -q -F -b %zd -E stride=%zd,stripe_width=%zd %s",
-			 page_size(), MEMORY_SIZE / page_size(),
-			 MEMORY_SIZE / page_size(), device);
-		ASSERT_EQ(0, system(command)) {
-			TH_LOG("%s", command);
-		}
-		ret = mount_dax(device, dir);
-	}
-	ASSERT_EQ(0, ret) {
-		TH_LOG("%s: %s", device, strerror(-ret));
-	}
-	*fd = make_file(_metadata, dir);
-	/* The file system stays mounted until the file is closed. */
-	EXPECT_EQ(0, umount2(dir, MNT_DETACH));
-	EXPECT_EQ(0, rmdir(dir));
-	ASSERT_EQ(0, statx(*fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
-	ASSERT_NE(0, stx.stx_attributes_mask & STATX_ATTR_DAX);
-	ASSERT_NE(0, stx.stx_attributes & STATX_ATTR_DAX) {
-		TH_LOG("%s: a file that is not on DAX", device);
-	}
-	return NULL;
-}
 
 /* Whether all of the memory is present and mapped by entries for 2 MiB each. */
 static bool is_mapped_huge(const char *m, ssize_t size)
@@ -155,7 +93,7 @@ static const char *set_up(struct __test_metadata *_metadata, struct state *s,
 	make_pipe(_metadata, s->p);
 	make_pipe(_metadata, s->q);
 	s->mem.fd = -1;
-	missing = open_dax(_metadata, &s->mem.fd);
+	missing = dax_open(_metadata, &s->mem.fd);
 	if (missing)
 		return missing;
 	s->size = MEMORY_SIZE;
@@ -749,7 +687,7 @@ TEST_F(dax, close_in_flight)
 	put1(_metadata, s, 0, s->size);
 	memory_unmap(&s->mem);
 	s->mem.area = NULL;
-	ASSERT_EQ(NULL, open_dax(_metadata, &s->mem.fd));
+	ASSERT_EQ(NULL, dax_open(_metadata, &s->mem.fd));
 	ASSERT_EQ(s->size, write_pattern(s->mem.fd, s->size, OTHER, 0));
 	expect_data(_metadata, s->p[0], s->size, DATA, 0);
 }

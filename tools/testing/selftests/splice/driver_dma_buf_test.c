@@ -480,6 +480,45 @@ TEST_F(file, caches_dropped)
 	dma_buf_expect_data(_metadata, &self->exp, DATA, 0);
 }
 
+/*
+ * A file system that truncates a file on DAX waits for its pages. So none of them
+ * is in a dma-buf: the data is copied when it goes into the pipe.
+ */
+TEST_F(dma_buf, dax)
+{
+	ssize_t len = 4 * self->page;
+	const char *missing;
+	char *mem, *map;
+	int file, i;
+
+	missing = dax_open(_metadata, &file);
+	if (missing)
+		SKIP(return, "%s", missing);
+	ASSERT_EQ(len, write_pattern(file, len, DATA, 0));
+	mem = mmap(NULL, len, PROT_READ, MAP_SHARED, file, 0);
+	ASSERT_NE(MAP_FAILED, mem);
+	for (i = 0; i < 2; i++) {
+		if (i == 0) {
+			ASSERT_EQ(0, lseek(file, 0, SEEK_SET));
+			ASSERT_EQ(len, xsendfile(self->dev, file, NULL, len));
+		} else {
+			ASSERT_EQ(len, xvmsplice1(self->p[1], mem, len, 0));
+			ASSERT_EQ(len, xsplice(self->p[0], NULL, self->dev,
+					       NULL, len, 0));
+		}
+		dma_buf_expect(_metadata, self->dev, &self->exp, len, 0, true);
+		map = dma_buf_map(&self->exp, PROT_READ | PROT_WRITE);
+		ASSERT_NE(NULL, map);
+		EXPECT_EQ(len, match_pattern(map, len, DATA, 0));
+		fill_pattern(map, len, DATA + 1, 0);
+		munmap(map, len);
+		expect_file(_metadata, file, len, DATA, 0);
+	}
+	munmap(mem, len);
+	EXPECT_EQ(0, ftruncate(file, 0));
+	dma_buf_expect_data(_metadata, &self->exp, DATA + 1, 0);
+}
+
 /* Nothing but zeroes around the data, for any length. */
 enum source {
 	PAGE_CACHE,		/* a page cache with more data than is taken */

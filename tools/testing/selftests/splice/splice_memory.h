@@ -814,4 +814,67 @@ static inline void become(struct __test_metadata *_metadata, uid_t uid)
 	ASSERT_EQ(0, setresuid(uid, uid, 0));
 }
 
+/* The environment variable with the block device for files on DAX. */
+#define DAX_DEVICE "SPLICE_DAX_DEVICE"
+
+/* Mounts @device on @dir, with DAX for all files. */
+static inline int dax_mount(const char *device, const char *dir)
+{
+	return mount(device, dir, "ext4", 0, "dax=always") ? -errno : 0;
+}
+
+/*
+ * Creates a file without a name on a file system that is unmounted when the
+ * file is closed. Returns the reason for failure, or NULL.
+ */
+static inline const char *dax_open(struct __test_metadata *_metadata, int *fd)
+{
+	const char *device = getenv(DAX_DEVICE);
+	static char reason[PATH_MAX + 64];
+	char dir[] = "/tmp/splice.XXXXXX";
+	char command[PATH_MAX + 64];
+	struct statx stx;
+	int ret;
+
+	if (!device)
+		return DAX_DEVICE " is not set";
+	if (access(device, F_OK)) {
+		snprintf(reason, sizeof(reason), "%s: %s", device,
+			 strerror(errno));
+		return reason;
+	}
+	if (geteuid())
+		return "only root may mount";
+	ASSERT_TRUE(private_mounts());
+	ASSERT_NE(NULL, mkdtemp(dir));
+	ret = dax_mount(device, dir);
+	if (ret == -EINVAL) {
+		/*
+		 * Blocks have the size of pages, and files start at multiples
+		 * of 2 MiB.
+		 */
+		snprintf(command, sizeof(command),
+			 "mkfs.ext4 -q -F -b %zd -E stride=%zd,stripe_width=%zd %s",
+			 page_size(), MEMORY_SIZE / page_size(),
+			 MEMORY_SIZE / page_size(), device);
+		ASSERT_EQ(0, system(command)) {
+			TH_LOG("%s", command);
+		}
+		ret = dax_mount(device, dir);
+	}
+	ASSERT_EQ(0, ret) {
+		TH_LOG("%s: %s", device, strerror(-ret));
+	}
+	*fd = make_file(_metadata, dir);
+	/* The file system stays mounted until the file is closed. */
+	EXPECT_EQ(0, umount2(dir, MNT_DETACH));
+	EXPECT_EQ(0, rmdir(dir));
+	ASSERT_EQ(0, statx(*fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, &stx));
+	ASSERT_NE(0, stx.stx_attributes_mask & STATX_ATTR_DAX);
+	ASSERT_NE(0, stx.stx_attributes & STATX_ATTR_DAX) {
+		TH_LOG("%s: a file that is not on DAX", device);
+	}
+	return NULL;
+}
+
 #endif /* SPLICE_MEMORY_H */
