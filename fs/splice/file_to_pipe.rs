@@ -187,7 +187,7 @@ pub(crate) fn read(
     if bypasses_splice_read(file) {
         return copy_splice_read(file, pos, ring, len);
     }
-    if policy::must_copy_sources() {
+    if policy::copies_all() {
         return read_copy(file, pos, ring, len, flags);
     }
     file.call_splice_read(pos, ring, len, flags)

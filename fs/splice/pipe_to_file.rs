@@ -104,19 +104,24 @@ pub(crate) fn write(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
-    if policy::is_active() && !file.splice_write_asks() {
-        match policy::must_copy(|| file.is_audited()) {
-            // An audited file system passes the pipe on to `iter_file_splice_write`, or to another
-            // file by `splice_write_file`. Both ask, with the locks of the file system held.
-            Some(policy::Reason::Setting) if file.is_audited() && file.is_regular() => (),
-            Some(reason) => return write_from_copy(pipe, file, pos, len, flags, reason),
-            None => (),
+    if let Some(reason) = policy::must_copy(|| file.is_audited()) {
+        if needs_private_pipe(file) {
+            return write_from_copy(pipe, file, pos, len, flags, reason);
         }
     }
     if check::is_on() && !file.splice_write_asks() {
         check::watch_ring(&mut pipe.lock().ring(), file.splice_write_function());
     }
     file.call_splice_write(pipe, pos, len, flags)
+}
+
+/// Returns whether a file that may not have references gets the data in a private pipe, because its
+/// `->splice_write` does not ask for the policy.
+#[cold]
+fn needs_private_pipe(file: &LocalFile) -> bool {
+    // An audited file system passes the pipe on to `iter_file_splice_write`, or to another file by
+    // `splice_write_file`. Both ask, with the locks of the file system held.
+    !file.splice_write_asks() && !(file.is_audited() && file.is_regular())
 }
 
 /// Copies the data of `pipe` to a private pipe, and calls the file's `->splice_write` with that

@@ -24,6 +24,7 @@
 
 struct splice_policy splice_policy __read_mostly = {
 	.active = STATIC_KEY_FALSE_INIT,
+	.none = STATIC_KEY_FALSE_INIT,
 	.checking = STATIC_KEY_FALSE_INIT,
 	.value = CONFIG_SPLICE_ZEROCOPY_DEFAULT,
 };
@@ -34,6 +35,10 @@ static DEFINE_MUTEX(splice_policy_mutex);
 
 static void apply(void)
 {
+	if (splice_policy.value == SPLICE_ZEROCOPY_NONE)
+		static_branch_enable(&splice_policy.none);
+	else
+		static_branch_disable(&splice_policy.none);
 	if (splice_policy.value == SPLICE_ZEROCOPY_ALL)
 		static_branch_disable(&splice_policy.active);
 	else

@@ -40,12 +40,14 @@ extern unsigned int skb_test_ignore_frags;
 
 /*
  * @active: there is a question to ask: @value is not SPLICE_ZEROCOPY_ALL
+ * @none: the answer is no for all: @value is SPLICE_ZEROCOPY_NONE
  * @value: fs.splice_zerocopy
  * @checking: @check is not 0
  * @check: fs.splice_check
  */
 struct splice_policy {
 	struct static_key_false active;
+	struct static_key_false none;
 	int value;
 	struct static_key_false checking;
 	int check;

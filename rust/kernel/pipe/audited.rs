@@ -49,9 +49,11 @@ impl core::fmt::Display for FunctionAddr {
         let mut name = [0; bindings::KSYM_NAME_LEN as usize];
         // SAFETY: The pointer is valid for as many bytes. The function only looks up which symbol
         // the address belongs to.
-        let len =
-            unsafe { bindings::splice_sink_name(self.as_ptr(), name.as_mut_ptr().cast(), name.len()) };
-        f.write_str(name.get(..len).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or("?"))
+        let len = unsafe {
+            bindings::splice_sink_name(self.as_ptr(), name.as_mut_ptr().cast(), name.len())
+        };
+        let name = name.get(..len).unwrap_or_default();
+        f.write_str(core::str::from_utf8(name).unwrap_or("?"))
     }
 }
 

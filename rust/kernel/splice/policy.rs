@@ -60,12 +60,12 @@ pub fn is_active() -> bool {
     unsafe { static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, active) }
 }
 
-/// Returns the value of `fs.splice_zerocopy`.
-#[inline]
-fn value() -> c_int {
-    // SAFETY: The variable is always valid. The sysctl may change it at any time, hence the
-    // volatile load.
-    unsafe { (&raw const bindings::splice_policy.value).read_volatile() }
+/// Returns whether `fs.splice_zerocopy` is 0, that is, whether all consumers get copies, and data of
+/// the page cache is copied where files put it into pipes. This is a static branch as well.
+#[inline(always)]
+pub fn copies_all() -> bool {
+    // SAFETY: `splice_policy` has a real static key, which C defines.
+    unsafe { static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, none) }
 }
 
 /// Returns the reason why a consumer must not get references to pages that others can see, or
@@ -85,19 +85,14 @@ fn value() -> c_int {
 #[inline(always)]
 pub fn must_copy(is_audited: impl FnOnce() -> bool) -> Option<Reason> {
     if !is_active() {
-        return None;
+        None
+    } else if copies_all() {
+        Some(Reason::Setting)
+    } else if !is_audited() {
+        Some(Reason::Unaudited)
+    } else {
+        None
     }
-    match value() {
-        0 => Some(Reason::Setting),
-        1 if !is_audited() => Some(Reason::Unaudited),
-        _ => None,
-    }
-}
-
-/// Returns whether all data in pipes that files put there is copied: `fs.splice_zerocopy` is 0.
-#[inline(always)]
-pub fn must_copy_sources() -> bool {
-    is_active() && value() == 0
 }
 
 /// Counts and reports `bytes` that were copied for `sink`, a function.
