@@ -78,6 +78,23 @@ pub(crate) unsafe extern "C" fn splice_to_pipe(
     from_size(c_buffers_to_pipe::splice_to_pipe(&mut ring, &mut bufs))
 }
 
+/// Does the same as [`splice_to_pipe`] for the pages of a socket buffer of which some may have been
+/// sent by splice: see [`PipeBuffer::with_slots_of_shared_pages`].
+///
+/// # Safety
+///
+/// That of [`splice_to_pipe`]. The pages of an element are contiguous and belong to one folio.
+#[export]
+pub(crate) unsafe extern "C" fn splice_shared_to_pipe(
+    pipe: *mut bindings::pipe_inode_info,
+    spd: *mut bindings::splice_pipe_desc,
+) -> isize {
+    // SAFETY: The caller guarantees what `splice_to_pipe` requires.
+    let (mut ring, bufs) = unsafe { (PipeRing::from_raw(pipe), SplicePipeDesc::from_raw(spd)) };
+    let mut bufs = bufs.map(PipeBuffer::with_slots_of_shared_pages);
+    from_size(c_buffers_to_pipe::splice_to_pipe(&mut ring, &mut bufs))
+}
+
 /// C: `add_to_pipe`.
 ///
 /// # Safety

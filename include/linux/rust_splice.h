@@ -20,6 +20,7 @@ struct page;
 struct pipe_inode_info;
 struct poll_wqueues;
 struct seq_file;
+struct sk_buff;
 
 /* The size of the array for the counters of rust/kernel/splice/counters.rs. */
 #define SPLICE_NR_COUNTERS 40
@@ -132,6 +133,14 @@ enum splice_attempt_next rust_uring_tee(struct splice_attempt *attempt);
 long rust_pipe_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 void rust_pipe_show_fdinfo(struct seq_file *m, struct file *file);
 void rust_pipe_free(struct pipe_inode_info *pipe);
+
+/* Implemented in fs/splice/ffi.rs. */
+ssize_t splice_shared_to_pipe(struct pipe_inode_info *pipe,
+			      struct splice_pipe_desc *spd);
+
+/* Implemented in net/core/skb_splice.c. */
+ssize_t skb_splice_from_bvec(struct sk_buff *skb, struct iov_iter *iter,
+			     ssize_t maxsize);
 
 /* Implemented in mm/vmsplice/user_memory.c. */
 ssize_t import_user_iov(int type, const struct iovec __user *uvec,

@@ -6,6 +6,7 @@
 
 #include <linux/bvec.h>
 #include <linux/mm.h>
+#include <linux/rust_splice.h>
 #include <linux/skbuff.h>
 #include <linux/uio.h>
 #include <net/hotdata.h>

@@ -78,10 +78,15 @@ impl Folio {
     #[inline]
     pub fn can_be_on_lru(&self) -> bool {
         // SAFETY: The folio is valid by the type invariant.
-        unsafe {
-            bindings::folio_test_lru(self.as_ptr())
-                || !bindings::folio_raw_mapping(self.as_ptr()).is_null()
-        }
+        unsafe { bindings::folio_test_lru(self.as_ptr()) || self.has_mapping() }
+    }
+
+    /// Returns whether the folio belongs to a file or to anonymous memory. This may change at any
+    /// time. C: `folio->mapping`.
+    #[inline]
+    pub fn has_mapping(&self) -> bool {
+        // SAFETY: The folio is valid by the type invariant.
+        unsafe { !bindings::folio_raw_mapping(self.as_ptr()).is_null() }
     }
 
     /// Returns whether the folio consists of several pages. C: `folio_test_large`.

@@ -116,7 +116,7 @@ impl Iterator for SplicePipeDesc<'_> {
         // SAFETY: By the type invariant the page comes with a reference that was not taken; `next`
         // was increased, so it is not taken twice. The caller of `from_raw` guarantees that the
         // operations fit the page.
-        let mut buf = unsafe {
+        Some(unsafe {
             PipeBuffer::from_raw(bindings::pipe_buffer {
                 page,
                 offset: partial.offset,
@@ -128,9 +128,7 @@ impl Iterator for SplicePipeDesc<'_> {
                 flags: 0,
                 private: partial.private,
             })
-        };
-        buf.take_slots_of_shared_pages();
-        Some(buf)
+        })
     }
 
     #[inline]

@@ -161,18 +161,19 @@ impl PipeBuffer {
         self.0.flags &= !(BufferFlag::Pages as u32);
     }
 
-    /// Makes a buffer of several pages of a file, or of user memory, take one slot for each page.
+    /// Makes a buffer of several pages of a file, or of user memory, take one slot for each page. A
+    /// buffer of other pages stays as it is.
     ///
     /// C code that splices from a socket makes one buffer of each fragment of a socket buffer. If
     /// such pages were sent by splice, C would have made a fragment of each. So the pipe is full at
-    /// the same number of bytes. Fragments that a driver received, of pages that belong to no file
-    /// and to no user memory, take one slot here as they do in C.
+    /// the same number of bytes. A fragment of pages that a driver received takes one slot, as in C.
     #[inline]
-    pub fn take_slots_of_shared_pages(&mut self) {
-        if self.offset() + self.len() > PAGE_SIZE && self.folio().can_be_on_lru() {
+    pub fn with_slots_of_shared_pages(mut self) -> Self {
+        if self.offset() + self.len() > PAGE_SIZE && self.folio().has_mapping() {
             self.0.flags |= BufferFlag::Pages as u32;
             self.normalize();
         }
+        self
     }
 
     /// Returns the number of slots that the buffer takes in a ring, at least 1.

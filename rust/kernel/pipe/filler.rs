@@ -45,9 +45,8 @@ impl PipeRing<'_> {
         let mut filler = self.filler();
         while filler.space() > 0 {
             let Some(mut buf) = bufs.next() else { break };
-            let fits = buf.len_in_slots(filler.space());
-            if fits < buf.len() {
-                buf.truncate(fits);
+            if buf.slots() > filler.space() {
+                buf.truncate(buf.len_in_slots(filler.space()));
             }
             // The buffer takes no more slots than are free, so this does not fail.
             let _ = filler.push(buf);

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{sockopt, RecvFlags, SendFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
 
-use crate::memory::{Kind, Memory, Source};
+use crate::memory::{self, Kind, Memory, Source};
 
 /// Room in a socket for the largest amount, and for the overhead of the kernel.
 const SOCKET_ROOM: usize = 16 << 20;
@@ -150,6 +150,15 @@ fn pattern(bytes: usize, start: u64) -> Vec<u8> {
         .collect()
 }
 
+/// The folios of the files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Folios {
+    /// Of one page each.
+    Small,
+    /// Of the size of a huge page.
+    Huge,
+}
+
 /// The endpoints of all operations, for `bytes` bytes at a time.
 pub struct Endpoints {
     bytes: usize,
@@ -174,13 +183,25 @@ const NOTIFY: SpliceFlags = SpliceFlags::from_bits_retain(0x10);
 impl Endpoints {
     /// Creates the endpoints, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
-        Self::with_memory(dir, bytes, Kind::Ordinary, Source::Any)
+        Self::with_memory(dir, bytes, Kind::Ordinary, Folios::Small, Source::Any)
     }
 
-    /// The same, with memory of a certain kind.
-    pub fn with_memory(dir: &Path, bytes: usize, kind: Kind, source: Source) -> Result<Self> {
+    /// The same, with memory and files of a certain kind.
+    pub fn with_memory(
+        dir: &Path,
+        bytes: usize,
+        kind: Kind,
+        folios: Folios,
+        source: Source,
+    ) -> Result<Self> {
         let data = pattern(bytes, 1);
         let file = |name: &str| -> Result<File> {
+            if folios == Folios::Huge {
+                let mut file = memory::huge_file(bytes, source)?;
+                file.write_all(&data)?;
+                file.rewind()?;
+                return Ok(file);
+            }
             let path = dir.join(name);
             let mut file = OpenOptions::new()
                 .read(true)

@@ -106,7 +106,7 @@ fn cost(
 /// Returns the medians of one round.
 fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<Cost> {
     let expected = operation.error.map_or(Ok(bytes), Err);
-    let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, source)?;
+    let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, operation.folios, source)?;
     let mut costs = Vec::with_capacity(WARM_UP + ROUND);
     for _ in 0..WARM_UP + ROUND {
         (operation.before)(&mut endpoints)?;

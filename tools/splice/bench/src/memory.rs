@@ -2,13 +2,14 @@
 
 //! The program's memory that data is moved from and to.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use anyhow::{ensure, Context, Result};
 use rustix::fs::{ftruncate, memfd_create, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
-use splice_memory::{huge_file, hugetlb, noncontiguous, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
+use splice_memory::{hugetlb, noncontiguous, thp, Mapping, Reserve, HUGE_PAGE, PAGE};
 
 /// A kind of memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,6 +41,15 @@ pub enum Source {
     Any,
 }
 
+impl Source {
+    fn reserve(self) -> Reserve {
+        match self {
+            Source::Required => Reserve::Missing,
+            Source::Any => Reserve::No,
+        }
+    }
+}
+
 /// Memory of `len` bytes from the start of a page on, all of them written to.
 pub struct Memory {
     mapping: Mapping,
@@ -54,10 +64,7 @@ impl Memory {
         let (small, huge) = (len.div_ceil(PAGE), len.div_ceil(HUGE_PAGE));
         let ordinary = || Mapping::anonymous(small * PAGE, MapFlags::PRIVATE);
         let small_file = || file(small * PAGE);
-        let reserve = match source {
-            Source::Required => Reserve::Missing,
-            Source::Any => Reserve::No,
-        };
+        let reserve = source.reserve();
         let mapping = match kind {
             Kind::Ordinary => ordinary(),
             Kind::Noncontiguous => noncontiguous(small),
@@ -70,7 +77,7 @@ impl Memory {
                 small_file().and_then(|file| of_file(&file, small * PAGE, content))
             }
             Kind::PrivateHugeFile => {
-                huge_file(huge, reserve).and_then(|file| of_file(&file, huge * HUGE_PAGE, content))
+                splice_memory::huge_file(huge, reserve).and_then(|file| of_file(&file, huge * HUGE_PAGE, content))
             }
             Kind::Forked => ordinary(),
         };
@@ -111,6 +118,11 @@ impl Memory {
         // is borrowed exclusively.
         unsafe { &mut self.mapping.bytes_mut()[..self.len] }
     }
+}
+
+/// Returns a file with room for `len` bytes in folios of the size of a huge page.
+pub fn huge_file(len: usize, source: Source) -> Result<File> {
+    splice_memory::huge_file(len.div_ceil(HUGE_PAGE), source.reserve()).map(File::from)
 }
 
 /// Returns a file of small pages in memory.

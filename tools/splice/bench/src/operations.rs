@@ -6,7 +6,7 @@ use anyhow::Result;
 use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
 
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Endpoints, Folios};
 use crate::memory::{fork_and_wait, Kind};
 
 /// One operation: the system call that is measured, and functions that run before and after it so
@@ -17,6 +17,8 @@ pub struct Operation {
     pub error: Option<Errno>,
     /// The kind of the program's memory.
     pub memory: Kind,
+    /// The folios of the files.
+    pub folios: Folios,
     /// The smallest number of bytes for which the operation is measured.
     pub least: usize,
     /// The maximum cost for this number of bytes, as a multiple of the cost in C.
@@ -34,6 +36,7 @@ const MOVES: Operation = Operation {
     name: "",
     error: None,
     memory: Kind::Ordinary,
+    folios: Folios::Small,
     least: 0,
     bound: |_| BOUND,
     before: nothing,
@@ -74,6 +77,13 @@ const DROP: Operation = Operation {
 const DROP_HUGE: Operation = Operation {
     least: 64 << 10,
     ..DROP
+};
+
+/// From a file of huge folios, of which one buffer and one reference stand for all pages.
+const HUGE: Operation = Operation {
+    folios: Folios::Huge,
+    least: 64 << 10,
+    ..MOVES
 };
 
 /// Returns the maximum cost of the operation `name` for `bytes` bytes, as a multiple of the cost in
@@ -264,6 +274,59 @@ pub const OPERATIONS: &[Operation] = &[
         ..MOVES
     },
     Operation {
+        name: "file to pipe (huge)",
+        bound: |bytes| if bytes < 1 << 20 { 0.70 } else { 0.14 },
+        call: |endpoints| endpoints.splice_from_start(&endpoints.source, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
+        ..HUGE
+    },
+    Operation {
+        name: "pipe to /dev/null (huge)",
+        bound: |bytes| if bytes < 1 << 20 { BOUND } else { 0.04 },
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.null),
+        ..HUGE
+    },
+    Operation {
+        name: "pipe to pipe (huge)",
+        bound: |bytes| if bytes < 1 << 20 { BOUND } else { 0.06 },
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.other_pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.other_pipe),
+        ..HUGE
+    },
+    Operation {
+        name: "tee (huge)",
+        bound: |bytes| if bytes < 1 << 20 { BOUND } else { 0.04 },
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.tee(),
+        after: |endpoints| {
+            endpoints.drain(&endpoints.pipe)?;
+            endpoints.drain(&endpoints.other_pipe)
+        },
+        ..HUGE
+    },
+    Operation {
+        name: "sendfile to TCP (huge)",
+        bound: |bytes| if bytes < 1 << 20 { 0.70 } else { 0.48 },
+        call: |endpoints| endpoints.sendfile(&endpoints.tcp.near),
+        after: |endpoints| endpoints.drain_tcp(),
+        ..HUGE
+    },
+    Operation {
+        name: "sendfile to AF_UNIX (huge)",
+        bound: |bytes| if bytes < 1 << 20 { 0.35 } else { 0.03 },
+        call: |endpoints| endpoints.sendfile(&endpoints.unix.near),
+        after: |endpoints| endpoints.drain_unix(),
+        ..HUGE
+    },
+    Operation {
+        name: "sendfile to /dev/null (huge)",
+        bound: |bytes| if bytes < 1 << 20 { BOUND } else { 0.04 },
+        call: |endpoints| endpoints.sendfile(&endpoints.null),
+        ..HUGE
+    },
+    Operation {
         name: "EAGAIN: splice from empty",
         call: |endpoints| endpoints.splice(&endpoints.pipe.read, &endpoints.null),
         ..FAILS
@@ -303,6 +366,8 @@ mod tests {
             ("vmsplice of THP", 64 << 10, 0.35),
             ("vmsplice of hugetlb", 1 << 20, 0.05),
             ("drop of THP", 1 << 20, 1.02),
+            ("file to pipe (huge)", 64 << 10, 0.70),
+            ("file to pipe (huge)", 1 << 20, 0.14),
             ("nothing of that name", 4096, 1.02),
         ] {
             assert_eq!(bound(name, bytes), most, "{name}");
