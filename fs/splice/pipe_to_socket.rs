@@ -45,7 +45,7 @@ pub(crate) fn splice_to_socket(
         match next {
             Ok(Next::Wait) => (),
             Ok(_) => break Ok(0),
-            Err(err) => break Err(err),
+            Err(err) => break Err(sender.error(err)),
         }
         if let Err(err) = sender.wait(file, pipe) {
             break Err(err);
@@ -337,6 +337,16 @@ impl<'a> Sender<'a> {
         } else {
             // The rest is not in the pipe any more, or is another kind of buffer.
             Next::More
+        }
+    }
+
+    /// Returns the error of the call for `err`: a signal that arrives after a wait for the socket
+    /// still interrupts that wait, see [`Self::wait`].
+    #[cold]
+    fn error(&self, err: Error) -> Error {
+        match &self.waiting {
+            Some(waiting) if err == ERESTARTSYS => waiting.deadline.interrupted(),
+            _ => err,
         }
     }
 

@@ -100,6 +100,10 @@ fn wait_and_fill(
                     tries = Tries::default();
                 }
             }
+            // A signal during a wait for room, after that for the socket.
+            Err(err) if err == ERESTARTSYS => {
+                return moved_or(bytes, Err(deadline.interrupted()));
+            }
             Err(err) => return moved_or(bytes, Err(err)),
         }
         if waited == Waited::TimedOut {
