@@ -102,11 +102,26 @@ pub(crate) fn fill(
     flags: SpliceFlags,
     read_flags: SpliceFlags,
 ) -> Result<Filled> {
+    let wait = |ring: &mut PipeRing<'_>| wait_for_room(ring, flags);
+    fill_after(wait, file, pipe, pos, len, read_flags)
+}
+
+/// Does the same as [`fill`], but waits for room by `wait`, which is called with the pipe locked,
+/// and unlocks it while it sleeps.
+#[inline(always)]
+pub(crate) fn fill_after(
+    wait: impl FnOnce(&mut PipeRing<'_>) -> Result,
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    read_flags: SpliceFlags,
+) -> Result<Filled> {
     let mut guard = pipe.lock();
     let mut ring = guard.ring();
     // Wait for room before the read, and not during it: a stream, such as a socket, cannot take
     // back data that was read from it.
-    wait_for_room(&mut ring, flags)?;
+    wait(&mut ring)?;
     let before = ring.indices();
     let filled = match read(file, pos, &mut ring, len, read_flags) {
         Ok(bytes) => Filled::Done(bytes),

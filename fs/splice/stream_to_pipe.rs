@@ -13,9 +13,10 @@
 use crate::file_to_pipe::{
     bypasses_splice_read,
     count,
-    fill_once,
+    fill_after,
     read,
     read_pages,
+    Filled,
     MAX_RW_COUNT, //
 };
 use kernel::{
@@ -66,14 +67,14 @@ pub(crate) fn splice_stream_to_pipe(
     }
     // The file fills a pipe itself, and finds out from that how much room there is.
     let Ok(mut private) = PrivatePipe::take_from_current() else {
-        return fill_once(file, pipe, pos, len, flags);
+        return fill_locked(file, pipe, pos, len, flags);
     };
     let room = ReservedRoom::take(pipe, u32::MAX, false, |ring| wait(ring, flags))?;
     if private.ring().max_usage() < room.slots() {
         // It must not read less than there is room for, so read with the pipe locked.
         drop(room);
         private.keep_for_current();
-        return fill_once(file, pipe, pos, len, flags);
+        return fill_locked(file, pipe, pos, len, flags);
     }
     let ret = link_stream(file, room, &mut private, pos, len, flags);
     private.keep_for_current();
@@ -92,6 +93,22 @@ fn wait(ring: &mut PipeRing<'_>, flags: SpliceFlags) -> Result {
         ring.wait_unreserved();
     }
     wait_for_room(ring, flags)
+}
+
+/// Reads with the pipe locked, when no other task has reserved room in it: the data of that task
+/// was read before.
+fn fill_locked(
+    file: &LocalFile,
+    pipe: &mut Pipe<'_>,
+    pos: &mut Offset,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
+    let wait = |ring: &mut PipeRing<'_>| wait(ring, flags);
+    // Only a call with `SpliceFlags::no_wait` stops before it waits.
+    let (Filled::Done(bytes) | Filled::WouldWait { moved: bytes, .. }) =
+        fill_after(wait, file, pipe, pos, len, flags)?;
+    Ok(bytes)
 }
 
 /// Reads into new pages, and puts these into the pipe.
