@@ -36,6 +36,7 @@
 #ifdef CONFIG_SWIOTLB
 #include "splice/swiotlb.c"
 #endif
+#include "splice/uaccess.c"
 #include "splice/user.c"
 #include "splice/user_ranges.c"
 #include "splice/wait.c"

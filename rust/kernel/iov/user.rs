@@ -362,6 +362,92 @@ pub fn copy_from_iter(source: &mut IovIterSource<'_>, max: usize) -> Result<Pipe
     PipeBuffer::from_page(page, 0, copied as u32)
 }
 
+/// While this value exists, the current task takes no page faults: a copy from or to user memory
+/// that is not mapped is short instead. The task may sleep otherwise. C: `pagefault_disable`.
+///
+/// # Examples
+///
+/// ```
+/// use kernel::{
+///     iov::{
+///         user::{copy_to_iter, fault_in, NoFaults},
+///         IovIterDest, //
+///     },
+///     pipe::Pipe,
+///     prelude::*, //
+/// };
+///
+/// /// Copies the oldest buffer of a pipe. Nobody waits for a page fault with the pipe locked.
+/// fn copy_out(pipe: &mut Pipe<'_>, dest: &mut IovIterDest<'_>) -> Result<usize> {
+///     loop {
+///         let mut guard = pipe.lock();
+///         let mut ring = guard.ring();
+///         let Some(buf) = ring.front() else {
+///             return Ok(0);
+///         };
+///         let len = buf.len();
+///         let no_faults = NoFaults::new();
+///         let copied = copy_to_iter(buf, len, dest);
+///         drop(no_faults);
+///         if copied > 0 {
+///             ring.consume(copied);
+///             return Ok(copied);
+///         }
+///         drop(guard);
+///         if fault_in(dest, len) == 0 {
+///             return Err(EFAULT);
+///         }
+///     }
+/// }
+/// ```
+pub struct NoFaults(PhantomData<*mut ()>);
+
+impl NoFaults {
+    /// Disables page faults. Calls may nest.
+    #[expect(clippy::new_without_default)]
+    #[inline]
+    pub fn new() -> Self {
+        // SAFETY: Page faults are enabled again when the value is dropped, in the same task: the
+        // type is not `Send`.
+        unsafe { bindings::pagefault_disable() };
+        Self(PhantomData)
+    }
+}
+
+impl Drop for NoFaults {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `new` has disabled page faults in this task.
+        unsafe { bindings::pagefault_enable() };
+    }
+}
+
+/// Faults the next `len` bytes of `dest` in, so that they can be written to. Returns the number of
+/// bytes in front of the first page for which that is not possible. May sleep. C:
+/// `fault_in_iov_iter_writeable`.
+///
+/// The pages may be gone again when this returns.
+pub fn fault_in(dest: &mut IovIterDest<'_>, len: usize) -> usize {
+    let len = len.min(dest.len());
+    // SAFETY: `dest` is a valid destination.
+    let failed = unsafe { bindings::fault_in_iov_iter_writeable(dest.as_raw(), len) };
+    len.saturating_sub(failed)
+}
+
+/// Copies the first `len` bytes of `buf` to `dest`, as [`copy_to_iter`] does, but all or none: if
+/// not all can be copied, `dest` does not advance, and this returns `false`. Some of the bytes may
+/// have been written to the memory.
+#[inline]
+pub fn copy_whole_to_iter(buf: &PipeBuffer, len: usize, dest: &mut IovIterDest<'_>) -> bool {
+    let copied = copy_to_iter(buf, len, dest);
+    if copied == len {
+        return true;
+    }
+    // SAFETY: The copy has advanced `dest` by as many bytes.
+    unsafe { dest.revert(copied) };
+    false
+}
+
 /// Copies the first `len` bytes of `buf` to `dest`. Returns the number of bytes that were copied,
 /// which is smaller if a page of `dest` cannot be written to. May sleep.
 #[inline]

@@ -20,6 +20,9 @@
 
 #define SOME 5000
 
+/* Less than a page. */
+#define LESS 1000
+
 #define DATA 1
 #define FILLER 2
 
@@ -513,6 +516,59 @@ static void file_waiter(struct __test_metadata *_metadata, struct waiter *w)
 	ASSERT_LE(0, w->file);
 	job = job_splice(w->p[0], w->file, SOME);
 	w->pid = job_fork_waiting(_metadata, &job);
+}
+
+/*
+ * A page fault of vmsplice, into the pipe or out of it, that another process
+ * answers: that one can use the pipe meanwhile.
+ */
+TEST_F_TIMEOUT(waits, page_fault, 60)
+{
+	struct waiter w = { .end = { -1, -1 }, .file = -1 };
+	struct stuck stuck;
+	struct iovec iov;
+	struct job job;
+	pid_t blocked;
+	int i, out, ret;
+	bool locked = false;
+
+	for (out = 0; out < 2; out++) {
+		ret = stuck_map(&stuck);
+		if (ret < 0)
+			SKIP(return, "no userfaultfd: %s", strerror(-ret));
+		make_pipe(_metadata, w.p);
+		make_pipe(_metadata, w.q);
+		iov = (struct iovec) { stuck.mem, LESS };
+		ASSERT_EQ(SOME, write_pattern(w.p[1], SOME, DATA, 0));
+		job = job_vmsplice(w.p[out ? 0 : 1], &iov);
+		job_start(_metadata, &job);
+		stuck_wait(_metadata, &stuck);
+		for (i = 0; i < ARRAY_LEN(operations) && !locked; i++) {
+			if (others_can(_metadata, &w, operations[i].run,
+				       &blocked))
+				continue;
+			TH_LOG("%s: %s is blocked", out ? "out" : "in",
+			       operations[i].name);
+			locked = true;
+		}
+		set_nonblock(_metadata, w.p[0], false);
+		set_nonblock(_metadata, w.p[1], false);
+		stuck_resolve(_metadata, &stuck);
+		ret = job_finish(_metadata, &job);
+		if (locked) {
+			ASSERT_EQ(blocked, waitpid(blocked, NULL, 0));
+			ASSERT_FALSE(have_counters());
+			XFAIL(return, LOCKED);
+		}
+		EXPECT_EQ(LESS, ret);
+		/* A read and a splice of others have taken a byte each. */
+		if (out)
+			EXPECT_EQ(LESS, match_pattern(stuck.mem, LESS, DATA, 2));
+		for (i = 0; i < 2; i++) {
+			close(w.p[i]);
+			close(w.q[i]);
+		}
+	}
 }
 
 /* The file system can be frozen, so that a snapshot can be taken. */
