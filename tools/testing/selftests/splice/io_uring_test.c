@@ -945,6 +945,39 @@ TEST_F(ring, cold_file_little_room)
 	close(file);
 }
 
+/*
+ * A request that is cancelled while it waits for a worker: its result is what it has
+ * moved, from the part of a file that is in the page cache.
+ */
+TEST_F(ring, cold_file_cancelled)
+{
+	const ssize_t page = page_size(), len = pipe_capacity(self->p[0]);
+	const char *missing = end_missing(END_EXT4);
+	unsigned int workers[] = { 1, 1 };
+	int file, ret, res = 1, other[2];
+
+	if (missing)
+		SKIP(return, "%s is not set", missing);
+	make_pipe(_metadata, other);
+	ASSERT_EQ(0, syscall(SYS_io_uring_register, self->fd,
+			     IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2));
+	/* The only worker waits. */
+	push_splice(self, other[0], NO_OFF, self->q[1], NO_OFF, 1,
+		    0)->flags = IOSQE_ASYNC;
+	submit(_metadata, self, 1);
+	file = make_cold_file(_metadata, len, page);
+	push_splice(self, file, 0, self->p[1], NO_OFF, len, 0);
+	submit(_metadata, self, 1);
+	ret = cancel(_metadata, self, -1, &res);
+	/* Unless the disk has answered during the attempt. */
+	if (ret != -ENOENT) {
+		EXPECT_EQ(0, ret);
+		EXPECT_EQ(have_counters() ? page : -ECANCELED, res);
+	}
+	EXPECT_EQ(res < 0 ? 0 : res, pipe_bytes(self->p[0]));
+	close(file);
+}
+
 /* What runs in the submitting task, what waits by poll, and what in a worker. */
 TEST_F(ring, counters)
 {
