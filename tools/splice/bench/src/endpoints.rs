@@ -16,6 +16,7 @@ use rustix::net::{sockopt, RecvFlags, SendFlags};
 use rustix::pipe::{IoSliceRaw, SpliceFlags};
 
 use crate::memory::{self, Kind, Memory, Source};
+use crate::uring::{Request, Ring};
 
 /// Room in a socket for the largest amount, and for the overhead of the kernel.
 const SOCKET_ROOM: usize = 16 << 20;
@@ -150,7 +151,7 @@ fn pattern(bytes: usize, start: u64) -> Vec<u8> {
         .collect()
 }
 
-/// The folios of the files.
+/// The folios of the files on tmpfs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Folios {
     /// Of one page each.
@@ -159,9 +160,30 @@ pub enum Folios {
     Huge,
 }
 
+/// Where the files are, and how much is moved.
+#[derive(Clone, Copy)]
+pub struct Amount<'a> {
+    /// A folder on a tmpfs.
+    pub dir: &'a Path,
+    /// The folios of the files there.
+    pub folios: Folios,
+    /// A folder on a file system that can read without a wait.
+    pub disk: &'a Path,
+    /// The number of bytes of one transfer.
+    pub bytes: usize,
+    /// The number of requests of io_uring in one call; 0 for a plain system call. The pipes have
+    /// room for all of them.
+    pub batch: usize,
+}
+
 /// The endpoints of all operations, for `bytes` bytes at a time.
 pub struct Endpoints {
     bytes: usize,
+    /// The number of transfers in one call.
+    batch: usize,
+    ring: Option<Ring>,
+    /// A file on a disk that contains data, all of which is in the page cache.
+    pub cached: File,
     /// A file on tmpfs that contains data.
     pub source: File,
     /// A file on tmpfs that is overwritten.
@@ -183,25 +205,23 @@ const NOTIFY: SpliceFlags = SpliceFlags::from_bits_retain(0x10);
 impl Endpoints {
     /// Creates the endpoints, with the files in `dir`.
     pub fn new(dir: &Path, bytes: usize) -> Result<Self> {
-        Self::with_memory(dir, bytes, Kind::Ordinary, Folios::Small, Source::Any)
+        let amount = Amount {
+            dir,
+            folios: Folios::Small,
+            disk: dir,
+            bytes,
+            batch: 0,
+        };
+        Self::with_memory(amount, Kind::Ordinary, Source::Any)
     }
 
-    /// The same, with memory and files of a certain kind.
-    pub fn with_memory(
-        dir: &Path,
-        bytes: usize,
-        kind: Kind,
-        folios: Folios,
-        source: Source,
-    ) -> Result<Self> {
+    /// The same, with memory of a certain kind.
+    pub fn with_memory(amount: Amount, kind: Kind, source: Source) -> Result<Self> {
+        let Amount { bytes, .. } = amount;
+        let ring = (amount.batch > 0).then(|| Ring::new(amount.batch));
+        let batch = amount.batch.max(1);
         let data = pattern(bytes, 1);
-        let file = |name: &str| -> Result<File> {
-            if folios == Folios::Huge {
-                let mut file = memory::huge_file(bytes, source)?;
-                file.write_all(&data)?;
-                file.rewind()?;
-                return Ok(file);
-            }
+        let file = |dir: &Path, name: &str| -> Result<File> {
             let path = dir.join(name);
             let mut file = OpenOptions::new()
                 .read(true)
@@ -216,19 +236,31 @@ impl Endpoints {
             std::fs::remove_file(&path)?;
             Ok(file)
         };
-        let pipe = Pipe::new(bytes)?;
+        let on_tmpfs = |name: &str| -> Result<File> {
+            if amount.folios == Folios::Small {
+                return file(amount.dir, name);
+            }
+            let mut file = memory::huge_file(bytes, source)?;
+            file.write_all(&data)?;
+            file.rewind()?;
+            Ok(file)
+        };
+        let pipe = Pipe::new(bytes * batch)?;
         // SAFETY: The call refers to no memory.
         let notified = unsafe { rustix::pipe::vmsplice(&pipe.write, &[], NOTIFY) };
         let notify = notified.map_or(SpliceFlags::empty(), |_| NOTIFY);
         Ok(Self {
             notify,
             bytes,
-            source: file("source")?,
-            target: file("target")?,
+            batch,
+            ring: ring.transpose().context("io_uring")?,
+            cached: file(amount.disk, "cached")?,
+            source: on_tmpfs("source")?,
+            target: on_tmpfs("target")?,
             null: OpenOptions::new().write(true).open("/dev/null")?,
             zero: File::open("/dev/zero")?,
             pipe,
-            other_pipe: Pipe::new(bytes)?,
+            other_pipe: Pipe::new(bytes * batch)?,
             tcp: Sockets::tcp().context("TCP on the loopback device")?,
             unix: Sockets::unix().context("AF_UNIX")?,
             // Every page is written to, so that it is mapped.
@@ -304,16 +336,48 @@ impl Endpoints {
         rustix::fs::sendfile(to, &self.source, Some(&mut 0), self.bytes)
     }
 
-    /// Puts the content of the source file into the pipe.
-    pub fn fill_pipe(&self) -> Result<()> {
-        self.all(self.splice_from_start(&self.source, &self.pipe.write))
-            .context("filling a pipe")
+    /// Splices a batch by io_uring, `request` each time. All of its requests move all bytes of a
+    /// transfer, or the result is the one of another request.
+    #[inline(always)]
+    fn submit(&mut self, request: Request) -> rustix::io::Result<usize> {
+        let ring = self.ring.as_mut().ok_or(Errno::NOSYS)?;
+        ring.run(request, self.batch, self.bytes)
     }
 
-    /// Drains `pipe`.
+    /// [`Self::splice`] between the pipes by io_uring, as a batch.
+    #[inline(always)]
+    pub fn submit_splice(&mut self) -> rustix::io::Result<usize> {
+        let request = Request::splice(&self.pipe.read, None, &self.other_pipe.write);
+        self.submit(request)
+    }
+
+    /// [`Self::splice_from_start`] from the cached file by io_uring, as a batch.
+    #[inline(always)]
+    pub fn submit_splice_from_start(&mut self) -> rustix::io::Result<usize> {
+        let request = Request::splice(&self.cached, Some(0), &self.pipe.write);
+        self.submit(request)
+    }
+
+    /// [`Self::tee`] by io_uring, as a batch.
+    #[inline(always)]
+    pub fn submit_tee(&mut self) -> rustix::io::Result<usize> {
+        let request = Request::tee(&self.pipe.read, &self.other_pipe.write);
+        self.submit(request)
+    }
+
+    /// Puts the content of the source file into the pipe, once for each transfer.
+    pub fn fill_pipe(&self) -> Result<()> {
+        for _ in 0..self.batch {
+            self.all(self.splice_from_start(&self.source, &self.pipe.write))
+                .context("filling a pipe")?;
+        }
+        Ok(())
+    }
+
+    /// Drains `pipe`, which has the data of all transfers.
     pub fn drain(&self, pipe: &Pipe) -> Result<()> {
         let mut taken = 0;
-        while taken < self.bytes {
+        while taken < self.bytes * self.batch {
             taken += self
                 .splice(&pipe.read, &self.null)
                 .context("draining a pipe")?;

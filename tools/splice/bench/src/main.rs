@@ -17,6 +17,7 @@ mod report;
 mod throughput;
 mod throughput_report;
 mod transfers;
+mod uring;
 
 use std::fs;
 use std::io::{self, Write};
@@ -47,6 +48,10 @@ enum Command {
         #[arg(long)]
         dir: PathBuf,
 
+        /// A folder on ext4, for a file.
+        #[arg(long)]
+        disk: PathBuf,
+
         /// The number of bytes to move at a time.
         #[arg(long, value_delimiter = ',', default_values_t = [4096, 65_536, 1 << 20])]
         bytes: Vec<usize>,
@@ -62,6 +67,22 @@ enum Command {
         /// Uses other memory if the kind to measure is not available.
         #[arg(long)]
         any_memory: bool,
+    },
+
+    /// Measures the running kernel; prints lines `operation,bytes,requests_per_second` for the
+    /// operations of io_uring.
+    Rate {
+        /// A folder on a tmpfs, for two files.
+        #[arg(long)]
+        dir: PathBuf,
+
+        /// A folder on ext4, for a file.
+        #[arg(long)]
+        disk: PathBuf,
+
+        /// How long to measure each operation.
+        #[arg(long, default_value_t = 1000)]
+        milliseconds: u64,
     },
 
     /// Joins measurements of two kernels: a table, a CSV file, and a chart.
@@ -142,6 +163,7 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
     match options.command {
         Command::Measure {
             dir,
+            disk,
             bytes,
             only,
             any_clock,
@@ -156,7 +178,16 @@ fn run(options: Options, out: &mut impl Write) -> Result<bool> {
             } else {
                 Source::Required
             };
-            measure::measure(&dir, &bytes, &only, source, out)?;
+            measure::measure([&dir, &disk], &bytes, &only, source, out)?;
+            Ok(true)
+        }
+        Command::Rate {
+            dir,
+            disk,
+            milliseconds,
+        } => {
+            let time = Duration::from_millis(milliseconds);
+            measure::rates([&dir, &disk], time, out)?;
             Ok(true)
         }
         Command::Report {

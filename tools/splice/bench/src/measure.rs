@@ -4,14 +4,16 @@
 
 use std::io::Write;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{bail, Context, Result};
 
 use crate::classes::Classes;
 use crate::clock::{self, Cost};
-use crate::endpoints::Endpoints;
+use crate::endpoints::{Amount, Endpoints};
 use crate::memory::Source;
 use crate::operations::{Operation, OPERATIONS};
+use crate::uring::Ring;
 
 /// The default capacity of a pipe.
 const DEFAULT_PIPE: usize = 64 << 10;
@@ -35,8 +37,11 @@ const PRECISION: u64 = 200;
 pub const HEADINGS: &str = "operation,bytes,instructions,locked,indirect,copying";
 
 /// Writes [`HEADINGS`], and a line for every operation.
+///
+/// The folders are those of [`Amount`]. Requests of io_uring are left out if there is no io_uring,
+/// and `source` accepts other memory as well.
 pub fn measure(
-    dir: &Path,
+    dirs: [&Path; 2],
     amounts: &[usize],
     only: &str,
     source: Source,
@@ -44,15 +49,49 @@ pub fn measure(
 ) -> Result<()> {
     let overhead = clock::overhead();
     writeln!(out, "{HEADINGS}")?;
+    let has_rings = Ring::new(1).is_ok();
     for operation in OPERATIONS.iter().filter(|o| o.name.contains(only)) {
+        if operation.batch > 0 && !has_rings && matches!(source, Source::Any) {
+            continue;
+        }
         if operation.error.is_some() {
-            let cost = cost(operation, dir, DEFAULT_PIPE, source, overhead)?;
+            let cost = cost(operation, dirs, DEFAULT_PIPE, source, overhead)?;
             write_line(out, operation.name, 0, cost)?;
             continue;
         }
-        for &bytes in amounts.iter().filter(|bytes| **bytes >= operation.least) {
-            let cost = cost(operation, dir, bytes, source, overhead)?;
+        let amounts = amounts
+            .iter()
+            .filter(|bytes| operation.sizes().contains(bytes));
+        for &bytes in amounts {
+            let cost = cost(operation, dirs, bytes, source, overhead)?;
             write_line(out, operation.name, bytes, cost)?;
+            out.flush()?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a line for every operation of io_uring: how many requests complete in a second. Only the
+/// time in [`Operation::call`] counts.
+pub fn rates(dirs: [&Path; 2], time: Duration, out: &mut impl Write) -> Result<()> {
+    for operation in OPERATIONS.iter().filter(|o| o.batch > 0) {
+        for bytes in [4 << 10, 64 << 10] {
+            let mut endpoints = endpoints(operation, dirs, bytes, Source::Any)?;
+            let mut spent = Duration::ZERO;
+            let mut requests = 0;
+            while spent < time {
+                (operation.before)(&mut endpoints)?;
+                let start = Instant::now();
+                let result = (operation.call)(&mut endpoints);
+                spent += start.elapsed();
+                if result != Ok(bytes) {
+                    bail!("{}: {result:?} instead of {bytes}", operation.name);
+                }
+                (operation.after)(&mut endpoints)?;
+                requests += operation.batch;
+            }
+            let rate = requests as f64 / spent.as_secs_f64();
+            writeln!(out, "{},{bytes},{rate:.0}", operation.name)?;
             out.flush()?;
         }
     }
@@ -75,7 +114,7 @@ fn write_line(out: &mut impl Write, name: &str, bytes: usize, cost: Cost) -> Res
 
 fn cost(
     operation: &Operation,
-    dir: &Path,
+    dirs: [&Path; 2],
     bytes: usize,
     source: Source,
     overhead: u64,
@@ -89,7 +128,7 @@ fn cost(
         next.instructions - least.instructions <= least.instructions / PRECISION
     };
     while medians.len() < *ROUNDS.end() && !(medians.len() >= *ROUNDS.start() && near(&medians)) {
-        medians.push(round(operation, dir, bytes, source).with_context(what)?);
+        medians.push(round(operation, dirs, bytes, source).with_context(what)?);
         medians.sort_unstable_by_key(|cost| cost.instructions);
     }
     if !near(&medians) {
@@ -97,16 +136,39 @@ fn cost(
         eprintln!("warning: {}: medians differ: {medians:?}", what());
     }
     let least = medians[0];
+    let each = |sum: u64| sum / operation.batch.max(1) as u64;
     Ok(Cost {
-        instructions: least.instructions.saturating_sub(overhead),
-        ..least
+        instructions: each(least.instructions.saturating_sub(overhead)),
+        classes: Classes {
+            locked: each(least.classes.locked),
+            indirect: each(least.classes.indirect),
+            copying: each(least.classes.copying),
+        },
     })
 }
 
+/// Makes the endpoints of an operation.
+fn endpoints(
+    operation: &Operation,
+    dirs: [&Path; 2],
+    bytes: usize,
+    source: Source,
+) -> Result<Endpoints> {
+    let [dir, disk] = dirs;
+    let amount = Amount {
+        dir,
+        folios: operation.folios,
+        disk,
+        bytes,
+        batch: operation.batch,
+    };
+    Endpoints::with_memory(amount, operation.memory, source)
+}
+
 /// Returns the medians of one round.
-fn round(operation: &Operation, dir: &Path, bytes: usize, source: Source) -> Result<Cost> {
+fn round(operation: &Operation, dirs: [&Path; 2], bytes: usize, source: Source) -> Result<Cost> {
     let expected = operation.error.map_or(Ok(bytes), Err);
-    let mut endpoints = Endpoints::with_memory(dir, bytes, operation.memory, operation.folios, source)?;
+    let mut endpoints = endpoints(operation, dirs, bytes, source)?;
     let mut costs = Vec::with_capacity(WARM_UP + ROUND);
     for _ in 0..WARM_UP + ROUND {
         (operation.before)(&mut endpoints)?;

@@ -21,8 +21,16 @@ pub struct Operation {
     pub folios: Folios,
     /// The smallest number of bytes for which the operation is measured.
     pub least: usize,
+    /// The largest number of bytes for which the operation is measured.
+    pub most: usize,
+    /// The number of requests of io_uring in one call, or 0 for a plain system call. The cost is
+    /// that of one request.
+    pub batch: usize,
     /// The maximum cost for this number of bytes, as a multiple of the cost in C.
     pub bound: fn(u64) -> f64,
+    /// The operation that is the same without io_uring, if the maximum cost is [`MORE`]
+    /// instructions above the cost of that one, instead of `bound`.
+    pub plain: Option<&'static str>,
     pub before: fn(&mut Endpoints) -> Result<()>,
     pub call: fn(&mut Endpoints) -> rustix::io::Result<usize>,
     pub after: fn(&mut Endpoints) -> Result<()>,
@@ -38,7 +46,10 @@ const MOVES: Operation = Operation {
     memory: Kind::Ordinary,
     folios: Folios::Small,
     least: 0,
+    most: usize::MAX,
+    batch: 0,
     bound: |_| BOUND,
+    plain: None,
     before: nothing,
     call: |_| Ok(0),
     after: nothing,
@@ -85,6 +96,39 @@ const HUGE: Operation = Operation {
     least: 64 << 10,
     ..MOVES
 };
+
+/// How much a request of io_uring may cost above the system call, if many are submitted at once.
+pub const MORE: u64 = 300;
+
+/// A single request of io_uring, for which C wakes a worker.
+const ALONE: Operation = Operation {
+    most: 64 << 10,
+    batch: 1,
+    bound: |_| 0.30,
+    ..MOVES
+};
+
+/// Many requests of io_uring in one system call.
+const TOGETHER: Operation = Operation {
+    most: 64 << 10,
+    batch: 32,
+    ..MOVES
+};
+
+impl Operation {
+    /// The numbers of bytes for which the operation is measured.
+    pub fn sizes(&self) -> std::ops::RangeInclusive<usize> {
+        self.least..=self.most
+    }
+}
+
+/// Returns the operation that [`Operation::plain`] of the operation `name` names.
+pub fn plain(name: &str) -> Option<&'static str> {
+    OPERATIONS
+        .iter()
+        .find(|operation| operation.name == name)?
+        .plain
+}
 
 /// Returns the maximum cost of the operation `name` for `bytes` bytes, as a multiple of the cost in
 /// C.
@@ -274,6 +318,62 @@ pub const OPERATIONS: &[Operation] = &[
         ..MOVES
     },
     Operation {
+        name: "cached file to pipe",
+        most: 64 << 10,
+        call: |endpoints| endpoints.splice_from_start(&endpoints.cached, &endpoints.pipe.write),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
+        ..MOVES
+    },
+    Operation {
+        name: "io_uring: pipe to pipe",
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.submit_splice(),
+        after: |endpoints| endpoints.drain(&endpoints.other_pipe),
+        ..ALONE
+    },
+    Operation {
+        name: "io_uring: cached file to pipe",
+        call: |endpoints| endpoints.submit_splice_from_start(),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
+        ..ALONE
+    },
+    Operation {
+        name: "io_uring: tee",
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.submit_tee(),
+        after: |endpoints| {
+            endpoints.drain(&endpoints.pipe)?;
+            endpoints.drain(&endpoints.other_pipe)
+        },
+        ..ALONE
+    },
+    Operation {
+        name: "io_uring: 32 times pipe to pipe",
+        plain: Some("pipe to pipe"),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.submit_splice(),
+        after: |endpoints| endpoints.drain(&endpoints.other_pipe),
+        ..TOGETHER
+    },
+    Operation {
+        name: "io_uring: 32 times cached file to pipe",
+        plain: Some("cached file to pipe"),
+        call: |endpoints| endpoints.submit_splice_from_start(),
+        after: |endpoints| endpoints.drain(&endpoints.pipe),
+        ..TOGETHER
+    },
+    Operation {
+        name: "io_uring: 32 times tee",
+        plain: Some("tee"),
+        before: |endpoints| endpoints.fill_pipe(),
+        call: |endpoints| endpoints.submit_tee(),
+        after: |endpoints| {
+            endpoints.drain(&endpoints.pipe)?;
+            endpoints.drain(&endpoints.other_pipe)
+        },
+        ..TOGETHER
+    },
+    Operation {
         name: "file to pipe (huge)",
         bound: |bytes| if bytes < 1 << 20 { 0.70 } else { 0.14 },
         call: |endpoints| endpoints.splice_from_start(&endpoints.source, &endpoints.pipe.write),
@@ -372,6 +472,16 @@ mod tests {
         ] {
             assert_eq!(bound(name, bytes), most, "{name}");
         }
+    }
+
+    #[test]
+    fn the_plain_operations_exist() {
+        for name in OPERATIONS.iter().filter_map(|operation| operation.plain) {
+            let plain = OPERATIONS.iter().find(|operation| operation.name == name);
+            assert_eq!(plain.unwrap().batch, 0, "{name}");
+        }
+        assert_eq!(plain("io_uring: 32 times tee"), Some("tee"));
+        assert_eq!(plain("tee"), None);
     }
 
     /// Names are a column of a CSV file, and a report looks up the bounds by name.

@@ -32,7 +32,15 @@ fn what_was_measured_can_be_reported() {
     let bytes = ["--bytes", "4096,65536"];
     let measured = bench(
         &[
-            &["measure", "--any-clock", "--any-memory", "--dir", dir],
+            &[
+                "measure",
+                "--any-clock",
+                "--any-memory",
+                "--dir",
+                dir,
+                "--disk",
+                dir,
+            ],
             &bytes[..],
         ]
         .concat(),
@@ -135,7 +143,8 @@ fn one_that_costs_too_much_fails_only_if_asked_to() {
 #[test]
 fn a_clock_that_counts_something_else_is_refused() {
     let folder = folder("clock");
-    let output = bench(&["measure", "--dir", folder.to_str().unwrap()]);
+    let dir = folder.to_str().unwrap();
+    let output = bench(&["measure", "--dir", dir, "--disk", dir]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("-icount shift=0"));
     fs::remove_dir_all(folder).unwrap();
