@@ -76,9 +76,8 @@ impl Memory {
             Kind::PrivateFile => {
                 small_file().and_then(|file| of_file(&file, small * PAGE, content))
             }
-            Kind::PrivateHugeFile => {
-                splice_memory::huge_file(huge, reserve).and_then(|file| of_file(&file, huge * HUGE_PAGE, content))
-            }
+            Kind::PrivateHugeFile => splice_memory::huge_file(huge, reserve)
+                .and_then(|file| of_file(&file, huge * HUGE_PAGE, content)),
             Kind::Forked => ordinary(),
         };
         let mapping = match source {
