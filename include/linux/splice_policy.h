@@ -39,6 +39,15 @@ extern unsigned int skb_test_ignore_frags;
 #endif
 
 /*
+ * Whether a test wants that data is changed where it is, whoever else can see it.
+ * False without CONFIG_SPLICE_TEST_SINKS.
+ */
+static inline bool skb_test_in_place(void)
+{
+	return unlikely(skb_test_ignore_frags >= SKB_TEST_IGNORE_PAGES);
+}
+
+/*
  * @active: there is a question to ask: @value is not SPLICE_ZEROCOPY_ALL
  * @none: the answer is no for all: @value is SPLICE_ZEROCOPY_NONE
  * @value: fs.splice_zerocopy

@@ -8,6 +8,9 @@
 #include <linux/tls.h>
 #include <linux/vm_sockets.h>
 
+/* The check of audits. */
+#define SPLICE_CHECK "/proc/sys/fs/splice_check"
+
 /* The module with consumers that change what they are given. */
 #define MODULE "splice_test_sinks"
 
@@ -17,6 +20,10 @@
 #define SPLICE_TEST_PROTECTED	_IO('S', 4)
 
 #define NOBODY 65534
+
+#ifndef AF_SMC
+#define AF_SMC 43
+#endif
 
 #ifndef SOL_TLS
 #define SOL_TLS 282
@@ -49,25 +56,33 @@ static inline pid_t fork_nobody(struct __test_metadata *_metadata)
 	return pid;
 }
 
-/* Makes a connected pair over a listener on loopback. */
-static inline bool connect_pair(struct __test_metadata *_metadata, int family,
-			 int protocol, int sv[2])
+/*
+ * Makes a connected pair over a listener on loopback. The listener is of family
+ * @listening. Returns false if the kernel does not have a family or the
+ * protocol.
+ */
+static inline bool connect_families(struct __test_metadata *_metadata,
+				    int family, int listening, int protocol,
+				    int sv[2])
 {
-	struct sockaddr_storage addr = { .ss_family = family };
+	/* SMC has the addresses of TCP. */
+	struct sockaddr_storage addr = {
+		.ss_family = family == AF_SMC ? AF_INET : family,
+	};
 	struct sockaddr_in6 *in6 = (void *)&addr;
 	struct sockaddr_in *in = (void *)&addr;
 	struct sockaddr_vm *vm = (void *)&addr;
 	socklen_t len = sizeof(addr);
 	int l;
 
-	l = socket(family, SOCK_STREAM, protocol);
+	l = socket(listening, SOCK_STREAM, protocol);
 	if (l < 0)
 		return false;
-	if (family == AF_INET) {
+	if (addr.ss_family == AF_INET) {
 		bring_up_loopback(_metadata, l);
 		in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		len = sizeof(*in);
-	} else if (family == AF_INET6) {
+	} else if (addr.ss_family == AF_INET6) {
 		bring_up_loopback(_metadata, l);
 		in6->sin6_addr = in6addr_loopback;
 		len = sizeof(*in6);
@@ -82,7 +97,10 @@ static inline bool connect_pair(struct __test_metadata *_metadata, int family,
 	if (family == AF_VSOCK)
 		vm->svm_cid = VMADDR_CID_LOCAL;
 	sv[0] = socket(family, SOCK_STREAM, protocol);
-	ASSERT_LE(0, sv[0]);
+	if (sv[0] < 0) {
+		close(l);
+		return false;
+	}
 	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
 	sv[1] = accept(l, NULL, NULL);
 	ASSERT_LE(0, sv[1]);
@@ -90,8 +108,14 @@ static inline bool connect_pair(struct __test_metadata *_metadata, int family,
 	return true;
 }
 
-static inline void make_datagram_pair(struct __test_metadata *_metadata, int type,
-			       int protocol, int sv[2])
+static inline bool connect_pair(struct __test_metadata *_metadata, int family,
+				int protocol, int sv[2])
+{
+	return connect_families(_metadata, family, family, protocol, sv);
+}
+
+static inline void make_datagram_pair(struct __test_metadata *_metadata,
+				      int type, int protocol, int sv[2])
 {
 	struct sockaddr_in addr = { .sin_family = AF_INET };
 	socklen_t len = sizeof(addr);
@@ -108,20 +132,25 @@ static inline void make_datagram_pair(struct __test_metadata *_metadata, int typ
 	ASSERT_EQ(0, connect(sv[0], (void *)&addr, len));
 }
 
-static inline void start_tls(struct __test_metadata *_metadata, const int sv[2])
+/* Makes a TCP socket encrypt (TLS_TX) or decrypt (TLS_RX). */
+static inline void set_tls(struct __test_metadata *_metadata, int fd,
+			   int direction)
 {
 	struct tls12_crypto_info_aes_gcm_128 info = {
 		.info.version = TLS_1_2_VERSION,
 		.info.cipher_type = TLS_CIPHER_AES_GCM_128,
 		.key = "0123456789abcde",
 	};
-	int i;
 
-	for (i = 0; i < 2; i++) {
-		ASSERT_EQ(0, setsockopt(sv[i], SOL_TCP, TCP_ULP, "tls", 4));
-		ASSERT_EQ(0, setsockopt(sv[i], SOL_TLS, i ? TLS_RX : TLS_TX,
-					&info, sizeof(info)));
-	}
+	ASSERT_EQ(0, setsockopt(fd, SOL_TCP, TCP_ULP, "tls", 4));
+	ASSERT_EQ(0, setsockopt(fd, SOL_TLS, direction, &info, sizeof(info)));
+}
+
+static inline void start_tls(struct __test_metadata *_metadata,
+			     const int sv[2])
+{
+	set_tls(_metadata, sv[0], TLS_TX);
+	set_tls(_metadata, sv[1], TLS_RX);
 }
 
 #endif /* POLICY_COMMON_H */
