@@ -70,7 +70,8 @@ pub fn list(kind: Kind, function: FunctionAddr) {
 
 /// Returns the audited consumers that were listed: the kind, and the function that gets the pages.
 ///
-/// Functions of modules that were unloaded are left out.
+/// Functions of modules that were unloaded are left out. If a module is loaded to the same address
+/// later, its function appears instead.
 ///
 /// # Examples
 ///
