@@ -23,17 +23,16 @@ pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 /// is asked for a mapping without `IOMMU_WRITE` and cannot make one maps for both directions, and
 /// reports success. These drivers of Linux ignore the direction:
 ///
-/// - MediaTek (`mtk_iommu.c`), with `IO_PGTABLE_QUIRK_NO_PERMS`, and its first version,
-/// - Spreadtrum (`sprd-iommu.c`), whose entries have no bits for permissions,
-/// - others of embedded systems, such as `sun50i-iommu.c` for some of its masters, have not been
-///   tested by anybody who relies on it.
+/// - MediaTek (`mtk_iommu.c`), with `IO_PGTABLE_QUIRK_NO_PERMS`, and its first version
+///   (`mtk_iommu_v1.c`),
+/// - Spreadtrum (`sprd-iommu.c`), whose entries have no bits for permissions.
 ///
 /// So there is a list of architectures, and not of exceptions. It has x86, of which each IOMMU
-/// enforces the direction by bits of its page tables: Intel VT-d (`DMA_PTE_READ` and
-/// `DMA_PTE_WRITE`, and the same in tables of the first stage), AMD-Vi (`IR` and `IW`), and
-/// virtio-iommu, where the hypervisor does it (`VIRTIO_IOMMU_MAP_F_WRITE`). The tests show it for
-/// the emulated VT-d (`edu_dma_buf_denied_test`). Another architecture joins the list when this is
-/// known of all of its IOMMUs.
+/// enforces the direction by bits of its page tables: Intel VT-d (`generic_pt/fmt/vtdss.h`, and
+/// `x86_64.h` for tables of the first stage), AMD-Vi (`amdv1.h`), and virtio-iommu, where the
+/// hypervisor does it (`VIRTIO_IOMMU_MAP_F_WRITE`). The tests show it for the emulated VT-d
+/// (`edu_dma_buf_denied_test`). Another architecture joins the list when this is known of all of
+/// its IOMMUs.
 pub(super) struct IommuOnly<'a>(&'a Device<Bound>);
 
 impl<'a> IommuOnly<'a> {
