@@ -34,6 +34,7 @@ pub mod dma;
 pub mod driver;
 mod flags;
 mod fresh_pages;
+mod function_set;
 mod pieces;
 pub mod policy;
 mod poll;

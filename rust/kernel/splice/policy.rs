@@ -18,7 +18,7 @@
 //! [`Socket::is_audited`]: crate::net::Socket::is_audited
 //! [`LocalFile::is_audited`]: crate::fs::LocalFile::is_audited
 
-use super::{sinks::FunctionSet, BioVec, Counter, FreshPages, PageArray, Pieces};
+use super::{function_set::FunctionSet, BioVec, Counter, FreshPages, PageArray, Pieces};
 use crate::{
     bindings,
     page::PAGE_SIZE,
