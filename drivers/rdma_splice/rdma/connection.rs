@@ -286,6 +286,9 @@ impl Connection {
         };
         set_up.step = match (set_up.step, result) {
             (step, Err(ETIMEDOUT)) => step,
+            // The addresses were checked before. The connection manager passes on what it learnt
+            // of the last device, which is this if that device has no address at all.
+            (Step::Address, Err(EINVAL)) => return Err(ENODEV),
             (_, Err(err)) => return Err(err),
             (Step::Begin, Ok(())) => Step::Address,
             (Step::Address, Ok(())) => Step::Route,
