@@ -75,8 +75,8 @@ impl Actor for Copy<'_, '_> {
     }
 }
 
-/// Copies until the memory is not mapped, see [`Copy::missing`]. The arguments and results are those
-/// of [`pipe_to_actor`].
+/// Copies until the memory is not mapped, see [`Copy::missing`]. The arguments and results are
+/// those of [`pipe_to_actor`].
 #[inline(always)]
 fn copy_mapped(
     pipe: &mut Pipe<'_>,

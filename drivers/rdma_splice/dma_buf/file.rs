@@ -243,8 +243,8 @@ impl SpliceDevice for Device {
 
     /// Gives the data of the set that was exported last, when no device writes to it any more.
     ///
-    /// Returns [`ENODATA`] if no set was exported, or if the last user of its dma-buf is gone. Gives
-    /// nothing, which is the end of the data, if all of it was given.
+    /// Returns [`ENODATA`] if no set was exported, or if the last user of its dma-buf is gone.
+    /// Gives nothing, which is the end of the data, if all of it was given.
     fn splice_in(this: Pin<&Self>, _file: &File, pipe: &mut ToPipe<'_>) -> Result {
         loop {
             let last = this.state.lock().last.clone().ok_or(ENODATA)?;

@@ -80,8 +80,8 @@ pub trait Exporter: Sized + Send + Sync + 'static {
     /// Returns the memory. This is called once, when the value is exported.
     fn memory(&self) -> &Self::Memory;
 
-    /// Returns the [`Link`] by which the owner finds the dma-buf again. This is called when the value
-    /// is exported and when the dma-buf is released, and returns the same link each time.
+    /// Returns the [`Link`] by which the owner finds the dma-buf again. This is called when the
+    /// value is exported and when the dma-buf is released, and returns the same link each time.
     ///
     /// If this is not implemented, only those that have a reference find the dma-buf.
     fn link(&self) -> &Arc<Link> {

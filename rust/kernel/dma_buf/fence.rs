@@ -92,7 +92,8 @@ impl DmaBuf {
 /// A condition variable that is notified when the fences of a dma-buf are signalled.
 ///
 /// It follows one fence at a time, which is enough: its users look again when they are notified,
-/// and [`Self::is_ready`] follows another fence then. It keeps the fence alive, and not the dma-buf.
+/// and [`Self::is_ready`] follows another fence then. It keeps the fence alive, and not the
+/// dma-buf.
 ///
 /// # Locking
 ///

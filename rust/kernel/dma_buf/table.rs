@@ -36,8 +36,8 @@ pub(super) type Table<M> = Pin<KBox<SGTable<Owned<Arc<M>>>>>;
 pub(super) struct IommuOnly<'a>(&'a Device<Bound>);
 
 impl<'a> IommuOnly<'a> {
-    /// Whether every IOMMU of this architecture keeps a device from writing to memory that is mapped
-    /// for reading.
+    /// Whether every IOMMU of this architecture keeps a device from writing to memory that is
+    /// mapped for reading.
     const ENFORCED: bool = cfg!(CONFIG_X86);
 
     /// Returns `None` if the DMA API does not use an IOMMU for the device, or one that may not

@@ -166,7 +166,8 @@ impl PipeBuffer {
     ///
     /// C code that splices from a socket makes one buffer of each fragment of a socket buffer. If
     /// such pages were sent by splice, C would have made a fragment of each. So the pipe is full at
-    /// the same number of bytes. A fragment of pages that a driver received takes one slot, as in C.
+    /// the same number of bytes. A fragment of pages that a driver received takes one slot, as in
+    /// C.
     #[inline]
     pub fn with_slots_of_shared_pages(mut self) -> Self {
         if self.offset() + self.len() > PAGE_SIZE && self.folio().has_mapping() {

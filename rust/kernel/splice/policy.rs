@@ -60,8 +60,8 @@ pub fn is_active() -> bool {
     unsafe { static_branch_unlikely!(bindings::splice_policy, bindings::splice_policy, active) }
 }
 
-/// Returns whether `fs.splice_zerocopy` is 0, that is, whether all consumers get copies, and data of
-/// the page cache is copied where files put it into pipes. This is a static branch as well.
+/// Returns whether `fs.splice_zerocopy` is 0, that is, whether all consumers get copies, and data
+/// of the page cache is copied where files put it into pipes. This is a static branch as well.
 #[inline(always)]
 pub fn copies_all() -> bool {
     // SAFETY: `splice_policy` has a real static key, which C defines.

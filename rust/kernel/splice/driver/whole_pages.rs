@@ -387,11 +387,11 @@ impl WholePages {
     /// much as is wanted. Moves `cursor` behind it. Does not allocate. `cursor` must be from
     /// [`Self::start`] of this list, after its last change.
     ///
-    /// The pages belong to the list and to the pipe then, as after `tee(2)`. If the list
-    /// [is private](Self::is_private), its owner may let devices and user space write to the pages
-    /// meanwhile. So the buffers are [`Provenance::Lent`]: they are not private, and nobody can take
-    /// the pages over, also after the list is gone. Otherwise they are of the kind that they were
-    /// when the list took them.
+    /// The pages belong to the list and to the pipe then, as after `tee(2)`. If the list [is
+    /// private](Self::is_private), its owner may let devices and user space write to the pages
+    /// meanwhile. So the buffers are [`Provenance::Lent`]: they are not private, and nobody can
+    /// take the pages over, also after the list is gone. Otherwise they are of the kind that they
+    /// were when the list took them.
     ///
     /// Returns the error of [`PipeBuffer::share`] if another reference cannot be taken. The data
     /// before it was given then.

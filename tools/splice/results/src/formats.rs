@@ -328,7 +328,8 @@ mod tests {
 
     #[test]
     fn kselftest_programs_have_results_of_their_own() {
-        let text = "# program a\n1..1\nok 1 x\n# exit a 0\n# program b.sh\n1..1\nnot ok 1 b.sh\n# exit b.sh 0\n";
+        let text = "# program a\n1..1\nok 1 x\n# exit a 0\n\
+                    # program b.sh\n1..1\nnot ok 1 b.sh\n# exit b.sh 0\n";
         assert_eq!(
             read(Format::Kselftest, "", &["a", "b.sh"], text, 0),
             ["pass a x: ", "fail b.sh b.sh: failed"]
@@ -401,7 +402,8 @@ mod tests {
 
     #[test]
     fn cargo_tests() {
-        let text = "running 3 tests\ntest ring::wraps ... ok\ntest slow ... ignored, takes an hour\ntest ring::masks ... FAILED\n";
+        let text = "running 3 tests\ntest ring::wraps ... ok\n\
+                    test slow ... ignored, takes an hour\ntest ring::masks ... FAILED\n";
         assert_eq!(
             read(Format::Cargo, "cargo test", &[], text, 101),
             [

@@ -21,10 +21,6 @@
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 
-#ifndef __packed
-#define __packed __attribute__((packed))
-#endif
-
 #define NODE "splice_test_own"
 
 /* What ESP is made to ignore. */
@@ -413,26 +409,33 @@ FIXTURE_TEARDOWN(behind_tcp)
 	remove_victim(_metadata, &self->victim);
 }
 
+/* The heads of messages, without gaps. */
+#pragma pack(push, 1)
+struct esp_head {
+	__be16 len;
+	__be32 spi;
+	__be32 seq;
+	char iv[8];
+};
+
+struct tls_head {
+	char type;
+	__be16 version;
+	__be16 len;
+	char iv[8];
+};
+#pragma pack(pop)
+
 /* Sends a message whose encrypted part is the beginning of the file. */
 static int send_message(const struct _test_data_behind_tcp *self,
 			enum receiver receiver)
 {
-	struct {
-		__be16 len;
-		__be32 spi;
-		__be32 seq;
-		char iv[8];
-	} __packed esp = {
+	struct esp_head esp = {
 		.len = htons(sizeof(esp) + SOME + TAG),
 		.spi = htonl(SPI),
 		.seq = htonl(1),
 	};
-	struct {
-		char type;
-		__be16 version;
-		__be16 len;
-		char iv[8];
-	} __packed tls = {
+	struct tls_head tls = {
 		.type = 23,
 		.version = htons(0x0303),
 		.len = htons(sizeof(tls.iv) + SOME + TAG),
@@ -461,11 +464,10 @@ static ssize_t bytes_by_message(struct __test_metadata *_metadata,
 		_exit(send_message(self, receiver));
 	expect_sent(_metadata, pid);
 	/* The tag is wrong, which AES-GCM notices after it decrypted. */
-	if (receiver == KTLS) {
-		EXPECT_EQ(-EBADMSG, xread(self->sv[1], buf, sizeof(buf)));
-	} else {
+	if (receiver != KTLS)
 		usleep(200 * 1000);
-	}
+	else
+		EXPECT_EQ(-EBADMSG, xread(self->sv[1], buf, sizeof(buf)));
 	return differences(_metadata, &self->victim);
 }
 

@@ -190,7 +190,7 @@ static __u32 property(struct __test_metadata *_metadata, int drm, __u32 object,
 		}
 	}
 	ASSERT_TRUE(false) {
-		TH_LOG("no property %s", name);
+		TH_LOG("nothing is called %s", name);
 	}
 	return 0;
 }

@@ -52,11 +52,8 @@ static void export_pattern(struct __test_metadata *_metadata, struct scene *s,
 
 	make_pipe(_metadata, p);
 	s->memfd = make_memfd(_metadata, len, seed);
-	if (private) {
-		ASSERT_EQ(len, write_pattern(p[1], len, seed, 0));
-	} else {
-		ASSERT_EQ(len, splice_full(s->memfd, p[1], len));
-	}
+	ASSERT_EQ(len, private ? write_pattern(p[1], len, seed, 0) :
+				 splice_full(s->memfd, p[1], len));
 	ASSERT_EQ(len, xsplice(p[0], NULL, s->dev, NULL, len, 0));
 	dma_buf_expect(_metadata, s->dev, &s->exp, len, 0, private);
 	close(p[0]);

@@ -263,7 +263,7 @@ TEST_F_TIMEOUT(import, two_importers, 240)
 }
 
 /* Returns how many devices are attached to dma-bufs of this exporter. */
-static int attached(void)
+static int nr_attached(void)
 {
 	FILE *f = fopen("/sys/kernel/debug/dma_buf/bufinfo", "r");
 	bool ours = false;
@@ -301,13 +301,13 @@ TEST_F_TIMEOUT(import, two_at_once, 240)
 
 	if (!have_edu(1))
 		SKIP(return, "one PCI device 1234:11e8 only");
-	if (attached() < 0)
+	if (nr_attached() < 0)
 		SKIP(return, "no debugfs file dma_buf/bufinfo");
 	second = edu_open_empty(_metadata, 1);
 	export_private(_metadata, self, 2, DATA);
 	mem = dma_buf_map(&self->exp, PROT_READ | PROT_WRITE);
 	ASSERT_NE(NULL, mem);
-	EXPECT_EQ(0, attached());
+	EXPECT_EQ(0, nr_attached());
 	for (i = 0; i < 2; i++) {
 		args[i] = (struct splice_edu_transfer) {
 			.fd = self->exp.fd, .offset = i * EDU_PAGE,
@@ -317,7 +317,7 @@ TEST_F_TIMEOUT(import, two_at_once, 240)
 		job_start(_metadata, &jobs[i]);
 	}
 	do {
-		now = attached();
+		now = nr_attached();
 		most = now > most ? now : most;
 	} while (most < 2 && pthread_tryjoin_np(jobs[0].thread, NULL));
 	EXPECT_EQ(2, most);
@@ -327,7 +327,7 @@ TEST_F_TIMEOUT(import, two_at_once, 240)
 	if (most == 2)
 		EXPECT_EQ(0, job_finish(_metadata, &jobs[0]));
 	EXPECT_EQ(0, job_finish(_metadata, &jobs[1]));
-	EXPECT_EQ(0, attached());
+	EXPECT_EQ(0, nr_attached());
 	EXPECT_EQ(2 * EDU_PAGE, match_pattern(mem, 2 * EDU_PAGE, DATA, 0));
 	munmap(mem, self->exp.size);
 }
@@ -340,18 +340,18 @@ TEST_F_TIMEOUT(import, unbound_while_mapped, 240)
 	struct splice_edu_transfer arg = { .bytes = EDU_PAGE };
 	struct job transfer = job_transfer(self->edu, &arg);
 
-	if (attached() < 0)
+	if (nr_attached() < 0)
 		SKIP(return, "no debugfs file dma_buf/bufinfo");
 	export_private(_metadata, self, 2, DATA);
 	arg.fd = self->exp.fd;
 	job_start(_metadata, &transfer);
-	while (!attached())
+	while (!nr_attached())
 		usleep(100);
 	for (i = 0; i < nr; i++)
 		ASSERT_LT(0, write_text(EDU_DRIVER "unbind", bdf[i].name));
 	/* The transfer ends before the driver is unbound. */
 	EXPECT_EQ(0, job_finish(_metadata, &transfer));
-	EXPECT_EQ(0, attached());
+	EXPECT_EQ(0, nr_attached());
 	dma_buf_expect_data(_metadata, &self->exp, DATA, 0);
 	for (i = 0; i < nr; i++)
 		ASSERT_LT(0, write_text(EDU_DRIVER "bind", bdf[i].name));
