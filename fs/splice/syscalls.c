@@ -39,6 +39,8 @@ EXPORT(vfs_splice_read, "GPL");
 EXPORT(splice_direct_to_actor, "");
 EXPORT(do_splice_direct, "");
 EXPORT(splice_file_range, "");
+/* kTLS, which can be a module, lists its protocols. */
+EXPORT(splice_list_sink, "GPL");
 
 /*
  * These are defined in Rust or in fs/pipe.c. Inline functions of kernel::pipe

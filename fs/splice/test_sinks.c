@@ -177,6 +177,7 @@ static int test_sendmsg(struct socket *sock, struct msghdr *msg, size_t len)
 
 static long test_socket(int fd)
 {
+	struct module *owner;
 	struct socket *sock;
 	int err;
 
@@ -184,10 +185,18 @@ static long test_socket(int fd)
 	if (!sock)
 		return err;
 	/* A copy, as kTLS, SMC and others make. The audit does not fit it. */
+	if (sock->ops == &replaced_ops) {
+		sockfd_put(sock);
+		return -EBUSY;
+	}
+	/* The socket refers to its new owner until it is released. */
+	owner = sock->ops->owner;
+	__module_get(THIS_MODULE);
 	replaced_ops = *sock->ops;
-	replaced_ops.owner = NULL;
+	replaced_ops.owner = THIS_MODULE;
 	replaced_ops.sendmsg = test_sendmsg;
 	WRITE_ONCE(sock->ops, &replaced_ops);
+	module_put(owner);
 	sockfd_put(sock);
 	return 0;
 }
@@ -254,6 +263,8 @@ static int __init test_sinks_init(void)
 {
 	int i, err;
 
+	/* It can put bugs back into the kernel. */
+	add_taint(TAINT_TEST, LOCKDEP_STILL_OK);
 	for (i = 0; i < ARRAY_SIZE(sinks); i++) {
 		err = misc_register(&sinks[i]);
 		if (err) {

@@ -106,7 +106,9 @@ fn copy_after_faults(
         let in_pipe: usize = pipe.lock().ring().iter().map(|buf| buf.len()).sum();
         let wanted = in_pipe.min(len - bytes).max(copy.missing);
         if fault_in(copy.dest, wanted) < copy.missing {
-            return moved_or(bytes, Err(EFAULT));
+            // Only a fault of the copy itself lets a stack grow. If it fails as well, there is no
+            // memory.
+            faults = MOST_FAULTS;
         }
         faults += 1;
         copy.missing = 0;

@@ -11,13 +11,16 @@
 #include <linux/uio.h>
 #include <net/hotdata.h>
 
-/* Whether @page at @offset follows @frag in the same folio. */
+/* Whether @size bytes at @offset of @page continue @frag in the same folio. */
 static bool frag_is_continued(const skb_frag_t *frag, struct page *page,
-			      size_t offset)
+			      size_t offset, size_t size)
 {
 	struct page *first = skb_frag_page(frag);
 	size_t end = skb_frag_off(frag) + skb_frag_size(frag);
 
+	/* Some devices cannot map more in one piece. */
+	if (skb_frag_size(frag) + size > SZ_64K)
+		return false;
 	return first && page_folio(first) == page_folio(page) &&
 	       first + end / PAGE_SIZE == page && end % PAGE_SIZE == offset;
 }
@@ -39,15 +42,24 @@ ssize_t skb_splice_from_bvec(struct sk_buff *skb, struct iov_iter *iter,
 	size_t frag_limit = READ_ONCE(net_hotdata.sysctl_max_skb_frags);
 	ssize_t spliced = 0, ret = 0;
 
+	/* As much as with one frag for each page. */
+	maxsize = min_t(ssize_t, maxsize, MAX_SKB_FRAGS * PAGE_SIZE);
 	while (iter->count > 0 && maxsize > 0) {
 		const struct bio_vec *bvec = iter->bvec;
 		size_t offset = bvec->bv_offset + iter->iov_offset;
 		size_t size = bvec->bv_len - iter->iov_offset;
-		struct page *page = bvec->bv_page + offset / PAGE_SIZE;
-		struct folio *folio = page_folio(page);
 		skb_frag_t *frags = skb_shinfo(skb)->frags;
 		int i = skb_shinfo(skb)->nr_frags;
+		struct folio *folio;
+		struct page *page;
 
+		if (!size) {
+			/* Steps over empty elements. */
+			iov_iter_advance(iter, 0);
+			continue;
+		}
+		page = bvec->bv_page + offset / PAGE_SIZE;
+		folio = page_folio(page);
 		offset %= PAGE_SIZE;
 		size = min3(size, iter->count, (size_t)maxsize);
 		size = min(size, folio_size(folio) - offset -
@@ -58,7 +70,7 @@ ssize_t skb_splice_from_bvec(struct sk_buff *skb, struct iov_iter *iter,
 			break;
 		}
 		if (i && !skb_zcopy(skb) &&
-		    frag_is_continued(&frags[i - 1], page, offset)) {
+		    frag_is_continued(&frags[i - 1], page, offset, size)) {
 			skb_frag_size_add(&frags[i - 1], size);
 		} else if (i < frag_limit) {
 			skb_zcopy_downgrade_managed(skb);

@@ -14,12 +14,6 @@ __rust_helper void rust_helper_get_dma_buf(struct dma_buf *dmabuf)
 	get_dma_buf(dmabuf);
 }
 
-/* Takes a reference, unless the last one is gone. */
-__rust_helper bool rust_helper_dma_buf_try_get(struct dma_buf *dmabuf)
-{
-	return file_ref_get(&dmabuf->file->f_ref);
-}
-
 /* reservation objects */
 
 __rust_helper enum dma_resv_usage rust_helper_dma_resv_usage_rw(bool write)

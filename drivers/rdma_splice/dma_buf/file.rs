@@ -98,7 +98,8 @@ impl MiscDevice for Device {
     }
 
     /// The device is writable unless a call exports the set. It is readable if it has data of the
-    /// last set, and devices are done with writing to it.
+    /// last set, and devices are done with writing to it; also if the last user of that set is gone,
+    /// since a call does not wait then.
     fn poll(this: Pin<&Self>, file: &File, table: PollTable<'_>) -> PollEvents {
         table.register_wait(file, this.watch.changed());
         let (writable, unread) = {
@@ -109,9 +110,11 @@ impl MiscDevice for Device {
         if writable {
             events |= PollEvent::Out | PollEvent::OutNormal;
         }
-        if let Some(buf) = unread.and_then(|last| last.set.buf()) {
-            if this.watch.is_ready(&buf, Access::Read) {
-                events |= PollEvent::In | PollEvent::InNormal;
+        if let Some(last) = unread {
+            match last.set.buf() {
+                Some(buf) if !this.watch.is_ready(&buf, Access::Read) => (),
+                // If it is gone, a call returns ENODATA at once.
+                _ => events |= PollEvent::In | PollEvent::InNormal,
             }
         }
         events

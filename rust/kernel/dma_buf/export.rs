@@ -81,7 +81,7 @@ pub trait Exporter: Sized + Send + Sync + 'static {
     fn memory(&self) -> &Self::Memory;
 
     /// Returns the [`Link`] by which the owner finds the dma-buf again. This is called when the
-    /// value is exported and when the dma-buf is released, and returns the same link each time.
+    /// value is exported.
     ///
     /// If this is not implemented, only those that have a reference find the dma-buf.
     fn link(&self) -> &Arc<Link> {
@@ -105,6 +105,8 @@ type Owner<T> = <<T as Exporter>::Memory as Sealed>::Owner;
 struct Exported<T: Exporter> {
     memory: T::Memory,
     exporter: T,
+    /// The link to the dma-buf.
+    link: Option<Arc<Link>>,
     /// The tables that are mapped. The lock of the reservation object protects the list.
     mappings: UnsafeCell<KVec<NonNull<Mapping<Owner<T>>>>>,
 }
@@ -144,11 +146,17 @@ impl DmaBuf {
             Ok(room) => room,
             Err(err) => return Err((err.into(), exporter)),
         };
+        let link = if T::HAS_LINK {
+            Some(exporter.link().clone())
+        } else {
+            None
+        };
         let exported = KBox::write(
             room,
             Exported {
                 memory,
                 exporter,
+                link,
                 mappings: UnsafeCell::new(KVec::new()),
             },
         );
@@ -171,13 +179,10 @@ impl DmaBuf {
         // SAFETY: `info` is valid. The operations are static, and `priv_` is what they require.
         match from_err_ptr(unsafe { bindings::dma_buf_export(&raw const info) }) {
             Ok(raw) => {
-                if T::HAS_LINK {
-                    // SAFETY: The dma-buf is valid and its private data is an `Exported<T>`. The
-                    // link is cleared when it is released.
-                    unsafe {
-                        let exported = Callbacks::<T>::of_buf(raw).0;
-                        exported.exporter.link().set(NonNull::new_unchecked(raw));
-                    }
+                // SAFETY: The dma-buf is valid and its private data is an `Exported<T>`.
+                if let Some(link) = &unsafe { Callbacks::<T>::of_buf(raw) }.0.link {
+                    // SAFETY: `dma_buf_export` returned a dma-buf. `release` clears this link.
+                    unsafe { link.set(NonNull::new_unchecked(raw)) };
                 }
                 // SAFETY: `dma_buf_export` returned the only reference.
                 Ok(unsafe { Self::take(raw) })
@@ -333,9 +338,9 @@ impl<T: Exporter> Callbacks<T> {
     /// `buf` must be a dma-buf of [`DmaBuf::export`] for `T` that has no user any more. C
     /// guarantees this.
     unsafe extern "C" fn release(buf: *mut bindings::dma_buf) {
-        if T::HAS_LINK {
-            // SAFETY: The dma-buf is valid during this call.
-            unsafe { Self::of_buf(buf).0 }.exporter.link().clear();
+        // SAFETY: The dma-buf is valid during this call.
+        if let Some(link) = &unsafe { Self::of_buf(buf) }.0.link {
+            link.clear();
         }
         // SAFETY: The private data comes from `into_foreign` in `export`, and nothing uses it any
         // more.
@@ -378,6 +383,9 @@ impl<T: Exporter> Callbacks<T> {
 
     /// Makes devices see what the CPU has written. C: `->end_cpu_access`.
     ///
+    /// If it has only read, devices have nothing to see. Where the kernel copies for a device, a
+    /// copy back would replace what the device wrote meanwhile.
+    ///
     /// # Safety
     ///
     /// The same as for [`Self::begin_cpu_access`].
@@ -388,11 +396,14 @@ impl<T: Exporter> Callbacks<T> {
         // SAFETY: The caller guarantees that the dma-buf is valid.
         let (exported, buf) = unsafe { Self::of_buf(buf) };
         from_result(|| {
-            Self::check(Access::of_direction(dir))?;
-            let lock = buf.lock();
-            exported
-                .tables(&lock)
-                .for_each(|table| table.sync_for_device());
+            let access = Access::of_direction(dir);
+            Self::check(access)?;
+            if access == Access::Write {
+                let lock = buf.lock();
+                exported
+                    .tables(&lock)
+                    .for_each(|table| table.sync_for_device());
+            }
             Ok(0)
         })
     }

@@ -14,12 +14,13 @@ use core::ptr::NonNull;
 ///
 /// # Locking
 ///
-/// The mutex is held for an increment of a counter only, and nothing is locked inside of it.
+/// The mutex is held for an increment of a counter only. Inside of it the list of all dma-bufs is
+/// locked.
 ///
 /// # Invariants
 ///
-/// If there is a pointer, it is a dma-buf whose `release` operation has not returned. So its
-/// `struct file` is valid, but its reference count may be 0.
+/// If there is a pointer, it is a dma-buf whose `release` operation has not returned. Its file may
+/// be gone: a descriptor that was opened with `O_PATH` keeps the dma-buf, and not the file.
 ///
 /// # Examples
 ///
@@ -90,7 +91,8 @@ impl Link {
     pub fn get(&self) -> Option<ARef<DmaBuf>> {
         let buf = self.buf.lock();
         let raw = (*buf)?.as_ptr();
-        // SAFETY: By the type invariant the dma-buf and its file are valid while the mutex is held.
+        // SAFETY: By the type invariant the dma-buf is valid while the mutex is held, since its
+        // release waits for the mutex. The function looks whether the file is still there.
         if !unsafe { bindings::dma_buf_try_get(raw) } {
             return None;
         }

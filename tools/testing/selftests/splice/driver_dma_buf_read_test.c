@@ -268,8 +268,29 @@ TEST_F(back, gone)
 	close(self->exp.fd);
 	EXPECT_EQ(held, dma_buf_counter("bytes.held"));
 	EXPECT_EQ(-ENODATA, take(self, 1));
-	EXPECT_EQ(POLLOUT, poll_now(self->dev, BOTH));
+	/* A call does not wait. */
+	EXPECT_EQ(POLLIN | POLLOUT, poll_now(self->dev, BOTH));
 	EXPECT_EQ(self->page, read_pattern(self->q[0], self->page, DATA, 0));
+}
+
+/* A descriptor for the path alone keeps the dma-buf, but is no user of it. */
+TEST_F(back, gone_but_for_its_path)
+{
+	ssize_t bufs = dma_buf_counter("bufs");
+	char path[40];
+	int fd;
+
+	export_private(_metadata, self, self->page, DATA);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", self->exp.fd);
+	fd = open(path, O_PATH);
+	ASSERT_LE(0, fd);
+	close(self->exp.fd);
+	EXPECT_EQ(-ENODATA, take(self, 1));
+	EXPECT_EQ(POLLIN | POLLOUT, poll_now(self->dev, BOTH));
+	EXPECT_EQ(bufs + 1, dma_buf_counter("bufs"));
+	close(fd);
+	EXPECT_EQ(bufs, dma_buf_counter("bufs"));
+	EXPECT_EQ(-ENODATA, take(self, 1));
 }
 
 /* A mapping is enough of a user. */
