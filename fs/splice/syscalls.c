@@ -7,6 +7,7 @@
 #include <linux/export.h>
 #include <linux/rust_splice.h>
 #include <linux/splice.h>
+#include <linux/splice_policy.h>
 #include <linux/syscalls.h>
 
 DEFINE_PER_CPU(struct splice_counters, splice_counters);
