@@ -289,6 +289,8 @@ impl Connection {
             // The addresses were checked before. The connection manager passes on what it learnt
             // of the last device, which is this if that device has no address at all.
             (Step::Address, Err(EINVAL)) => return Err(ENODEV),
+            // There was no memory for the neighbour.
+            (Step::Address, Err(ENOBUFS)) => return Err(ENOMEM),
             (_, Err(err)) => return Err(err),
             (Step::Begin, Ok(())) => Step::Address,
             (Step::Address, Ok(())) => Step::Route,
