@@ -80,7 +80,7 @@ fn what_was_measured_can_be_reported() {
     assert_eq!(fs::read_to_string(csv).unwrap().lines().count(), lines);
     let svg = fs::read_to_string(svg).unwrap();
     assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
-    assert!(svg.contains("tee 64 KiB") && svg.contains("EAGAIN: tee from empty"));
+    assert!(svg.contains("tee 32 KiB") && svg.contains("EAGAIN: tee from empty"));
     fs::remove_dir_all(folder).unwrap();
 }
 
