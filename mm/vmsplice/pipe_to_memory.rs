@@ -16,7 +16,7 @@ use kernel::{
     },
     pipe::{BufferRef, Pipe},
     prelude::*,
-    splice::{pipe_to_actor, Actor, Counter, SpliceFlag, SpliceFlags},
+    splice::{continue_to_actor, Actor, Counter, Progress, SpliceFlags},
 };
 
 /// How often in a row memory may be gone again after it was faulted in. Then one copy takes page
@@ -30,7 +30,7 @@ const MOST_FAULTS: u32 = 8;
 ///
 /// - [`EBADF`]: `file` is not a pipe.
 /// - [`EFAULT`]: no page can be copied in full.
-/// - Those of [`pipe_to_actor`].
+/// - Those of [`continue_to_actor`].
 pub(crate) fn splice(
     file: &LocalFile,
     dest: &mut IovIterDest<'_>,
@@ -41,12 +41,13 @@ pub(crate) fn splice(
 
     let len = dest.len();
     let mut copy = Copy { dest, missing: 0 };
-    let ret = copy_mapped(&mut pipe, len, flags, &mut copy);
-    let bytes = if copy.missing == 0 {
-        ret?
-    } else {
-        copy_after_faults(&mut pipe, len, flags, &mut copy, ret.unwrap_or(0))?
-    };
+    let mut progress = Progress::default();
+    let mut ret = copy_mapped(&mut pipe, len, flags, &mut copy, &mut progress);
+    if copy.missing > 0 {
+        ret = copy_after_faults(&mut pipe, len, flags, &mut copy, &mut progress);
+    }
+    // The program must learn of bytes that have left the pipe.
+    let bytes = progress.result(ret)?;
     if bytes > 0 {
         file.notify_access();
     }
@@ -76,21 +77,27 @@ impl Actor for Copy<'_, '_> {
 }
 
 /// Copies until the memory is not mapped, see [`Copy::missing`]. The arguments and results are
-/// those of [`pipe_to_actor`].
+/// those of [`continue_to_actor`]. At the end of the transfer it wakes writers.
 #[inline(always)]
 fn copy_mapped(
     pipe: &mut Pipe<'_>,
     len: usize,
     flags: SpliceFlags,
     copy: &mut Copy<'_, '_>,
+    progress: &mut Progress,
 ) -> Result<usize> {
     let mut guard = pipe.lock();
     // A wait for data, with the pipe unlocked, needs no page faults either.
     let _no_faults = NoFaults::new();
-    pipe_to_actor(&mut guard.ring(), len, flags, copy)
+    let mut ring = guard.ring();
+    let ret = continue_to_actor(&mut ring, len, flags, copy, progress);
+    if copy.missing == 0 {
+        progress.wake(&mut ring);
+    }
+    ret
 }
 
-/// Faults memory in and goes on, after `bytes` of `len` bytes were copied.
+/// Faults memory in and goes on, until the transfer ends.
 #[cold]
 #[inline(never)]
 fn copy_after_faults(
@@ -98,54 +105,37 @@ fn copy_after_faults(
     len: usize,
     flags: SpliceFlags,
     copy: &mut Copy<'_, '_>,
-    mut bytes: usize,
+    progress: &mut Progress,
 ) -> Result<usize> {
     let mut faults = 0;
-    while copy.missing > 0 {
+    let ret = loop {
+        let before = progress.bytes;
         // All pages that the data in the pipe needs. If the first is there, the copy goes on.
         let in_pipe: usize = pipe.lock().ring().iter().map(|buf| buf.len()).sum();
-        let wanted = in_pipe.min(len - bytes).max(copy.missing);
+        let wanted = in_pipe.min(len - before).max(copy.missing);
         if fault_in(copy.dest, wanted) < copy.missing {
-            // Only a fault of the copy itself lets a stack grow. If it fails as well, there is no
-            // memory.
+            // Only a fault of the copy itself lets a stack grow.
             faults = MOST_FAULTS;
         }
         faults += 1;
         copy.missing = 0;
-        // Do not wait for more data if there is something to return.
-        let flags = if bytes > 0 {
-            flags | SpliceFlag::NonBlock
-        } else {
-            flags
-        };
         let ret = if faults <= MOST_FAULTS {
-            copy_mapped(pipe, len - bytes, flags, copy)
+            copy_mapped(pipe, len, flags, copy, progress)
         } else {
-            let ret = pipe_to_actor(&mut pipe.lock().ring(), len - bytes, flags, copy);
-            if ret.is_err() {
-                // The memory cannot be written to.
-                copy.missing = 0;
-            }
-            ret
+            continue_to_actor(&mut pipe.lock().ring(), len, flags, copy, progress)
         };
-        match ret {
-            Ok(more) => {
-                bytes += more;
-                faults = 0;
-            }
-            Err(_) if copy.missing > 0 => (),
-            ret => return moved_or(bytes, ret),
+        if copy.missing == 0 {
+            break ret;
         }
+        if progress.bytes > before {
+            faults = 0;
+        } else if faults > MOST_FAULTS {
+            // The memory cannot be written to.
+            break Err(EFAULT);
+        }
+    };
+    if progress.wake_writers {
+        progress.wake(&mut pipe.lock().ring());
     }
-    Ok(bytes)
-}
-
-/// Returns the number of bytes if it is not 0, else `ret`: the program must learn of bytes that
-/// have left the pipe.
-fn moved_or(bytes: usize, ret: Result<usize>) -> Result<usize> {
-    if bytes > 0 {
-        Ok(bytes)
-    } else {
-        ret
-    }
+    ret
 }

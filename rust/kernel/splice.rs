@@ -42,7 +42,7 @@ pub mod sinks;
 mod size;
 mod wait;
 
-pub use actor::{pipe_to_actor, Actor};
+pub use actor::{continue_to_actor, pipe_to_actor, Actor};
 pub use counters::{debugfs_dir, Counter};
 pub use flags::{SpliceFlag, SpliceFlags};
 pub use fresh_pages::{FreshPages, PageArray};

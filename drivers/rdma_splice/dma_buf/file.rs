@@ -98,8 +98,8 @@ impl MiscDevice for Device {
     }
 
     /// The device is writable unless a call exports the set. It is readable if it has data of the
-    /// last set, and devices are done with writing to it; also if the last user of that set is gone,
-    /// since a call does not wait then.
+    /// last set, and devices are done with writing to it; also if the last user of that set is
+    /// gone, since a call does not wait then.
     fn poll(this: Pin<&Self>, file: &File, table: PollTable<'_>) -> PollEvents {
         table.register_wait(file, this.watch.changed());
         let (writable, unread) = {

@@ -117,26 +117,38 @@ pub fn pipe_to_actor(
     actor: &mut impl Actor,
 ) -> Result<usize> {
     let mut progress = Progress::default();
-    let ret = loop {
-        cond_resched();
-        match wait_for_data(ring, flags, &mut progress) {
-            Ok(true) => (),
-            Ok(false) => break Ok(0),
-            Err(err) => break Err(err),
-        }
-        let fed = match actor.must_copy() {
-            None if check::is_on() => feed_watched(ring, len, &mut progress, actor),
-            None => feed(ring, len, &mut progress, actor),
-            Some(reason) => feed_copies(ring, len, &mut progress, actor, reason),
-        };
-        match fed {
-            Ok(true) => (),
-            Ok(false) => break Ok(0),
-            Err(err) => break Err(err),
-        }
-    };
+    let ret = continue_to_actor(ring, len, flags, actor, &mut progress);
     progress.wake(ring);
     progress.result(ret)
+}
+
+/// Does the same as [`pipe_to_actor`] for a transfer of which `progress` is the state: `len` is the
+/// number of bytes from its start on. Returns `Ok(0)` or the error that ended it.
+///
+/// Wakes writers only before it sleeps. The caller calls [`Progress::wake`] at the end, so that a
+/// signal that a writer is sent then (`O_ASYNC`) does not interrupt the rest of the transfer.
+#[inline(always)]
+pub fn continue_to_actor(
+    ring: &mut PipeRing<'_>,
+    len: usize,
+    flags: SpliceFlags,
+    actor: &mut impl Actor,
+    progress: &mut Progress,
+) -> Result<usize> {
+    loop {
+        cond_resched();
+        if !wait_for_data(ring, flags, progress)? {
+            return Ok(0);
+        }
+        let fed = match actor.must_copy() {
+            None if check::is_on() => feed_watched(ring, len, progress, actor),
+            None => feed(ring, len, progress, actor),
+            Some(reason) => feed_copies(ring, len, progress, actor, reason),
+        };
+        if !fed? {
+            return Ok(0);
+        }
+    }
 }
 
 /// Does the same as [`feed`], and remembers the pages for the check.

@@ -424,6 +424,7 @@ struct tls_head {
 	__be16 len;
 	char iv[8];
 };
+
 #pragma pack(pop)
 
 /* Sends a message whose encrypted part is the beginning of the file. */

@@ -266,6 +266,12 @@ TEST_F(port, takes_page)
 	file = make_file(_metadata, end_dir(_metadata, END_EXT4));
 	ASSERT_EQ(page, write_full(file, self->mem, page));
 	ASSERT_EQ(0, fsync(file));
+	/*
+	 * The second access puts the page on a list of pages to be activated,
+	 * which has a reference. Later ones do not.
+	 */
+	for (i = 0; i < 3; i++)
+		ASSERT_EQ(page, pread(file, self->buf, page, 0));
 	for (i = 0; i < 2; i++) {
 		settle_pages(_metadata, self->mem);
 		ASSERT_TRUE(is_cached(_metadata, file));
