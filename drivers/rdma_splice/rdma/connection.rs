@@ -135,6 +135,18 @@ impl WorkItem<1> for Connection {
     }
 }
 
+/// Returns the error of CONNECT for one of the resolution of an address.
+fn address_error(err: Error) -> Error {
+    match err {
+        // The addresses were checked before. The connection manager passes on what it learnt of the
+        // last device, which is this if that device has no address at all.
+        EINVAL => ENODEV,
+        // There was no memory for the neighbour.
+        ENOBUFS => ENOMEM,
+        err => err,
+    }
+}
+
 impl Connection {
     /// Creates a connection that is not set up. Charges its memory to the user of the current task.
     ///
@@ -286,11 +298,7 @@ impl Connection {
         };
         set_up.step = match (set_up.step, result) {
             (step, Err(ETIMEDOUT)) => step,
-            // The addresses were checked before. The connection manager passes on what it learnt
-            // of the last device, which is this if that device has no address at all.
-            (Step::Address, Err(EINVAL)) => return Err(ENODEV),
-            // There was no memory for the neighbour.
-            (Step::Address, Err(ENOBUFS)) => return Err(ENOMEM),
+            (Step::Address, Err(err)) => return Err(address_error(err)),
             (_, Err(err)) => return Err(err),
             (Step::Begin, Ok(())) => Step::Address,
             (Step::Address, Ok(())) => Step::Route,
@@ -304,7 +312,8 @@ impl Connection {
             Step::Route => set_up.id.resolve_route(RESOLVE_MS),
             _ => set_up
                 .id
-                .resolve_addr(set_up.local, set_up.peer, RESOLVE_MS),
+                .resolve_addr(set_up.local, set_up.peer, RESOLVE_MS)
+                .map_err(address_error),
         };
         // The event may have arrived, but only this function takes the next step.
         self.state.lock().set_up = Some(set_up);
