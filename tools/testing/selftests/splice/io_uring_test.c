@@ -254,6 +254,32 @@ TEST_F(ring, pipe_to_pipe)
 	EXPECT_EQ(SOME, read_pattern(self->q[0], SOME, DATA, 0));
 }
 
+/*
+ * A task that waits for several completions gets them, although one request waits
+ * for the data that another one moves.
+ */
+TEST_F_TIMEOUT(ring, waits_for_several, 30)
+{
+	int r[2], i, status;
+	pid_t pid;
+
+	make_pipe(_metadata, r);
+	push_splice(self, self->p[0], NO_OFF, self->q[1], NO_OFF, SOME, 0);
+	push_splice(self, self->q[0], NO_OFF, r[1], NO_OFF, SOME, 0);
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		usleep(10 * SETTLE_US);
+		_exit(write_pattern(self->p[1], SOME, DATA, 0) != SOME);
+	}
+	ASSERT_EQ(2, enter(self, 2, 2));
+	for (i = 0; i < 2; i++)
+		EXPECT_EQ(SOME, next(_metadata, self).res);
+	EXPECT_EQ(SOME, read_pattern(r[0], SOME, DATA, 0));
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	EXPECT_EQ(0, status);
+}
+
 TEST_F(ring, tee)
 {
 	ASSERT_EQ(SOME, write_pattern(self->p[1], SOME, DATA, 0));
