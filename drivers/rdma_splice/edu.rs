@@ -112,9 +112,9 @@ pub(crate) struct EduEngine {
     transfer: Option<Transfer>,
     /// The number of bytes in the device's buffer.
     filled: usize,
-    /// The number of bytes at the beginning of the buffer that the device has read since it was
-    /// bound. They stay there after they were received. What is behind them is from earlier
-    /// transfers, or from before.
+    /// The number of bytes at the beginning of the buffer that are data of the last transfers to
+    /// the device. They stay valid after the device has written them to memory. The bytes behind
+    /// them are stale, or those of an earlier owner of the device.
     valid: usize,
 }
 
@@ -149,8 +149,8 @@ impl EduEngine {
     ///
     /// Returns [`EBUSY`] if a transfer is in progress or the buffer has no room, [`ENODATA`] if the
     /// device is to write more bytes than it has read last, and [`ENXIO`] if the registers are not
-    /// mapped any more. Never returns before the device has stopped, because
-    /// the caller unmaps the memory then.
+    /// mapped any more. Never returns before the device has stopped, because the caller unmaps the
+    /// memory then.
     #[cfg(CONFIG_DMA_SHARED_BUFFER)]
     pub(crate) fn transfer(&mut self, place: Place, addr: u64, bytes: usize) -> Result {
         if self.transfer.is_some() {

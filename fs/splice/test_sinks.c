@@ -184,7 +184,6 @@ static long test_socket(int fd)
 	sock = sockfd_lookup(fd, &err);
 	if (!sock)
 		return err;
-	/* A copy, as kTLS, SMC and others make. The audit does not fit it. */
 	if (sock->ops == &replaced_ops) {
 		sockfd_put(sock);
 		return -EBUSY;
@@ -192,6 +191,7 @@ static long test_socket(int fd)
 	/* The socket refers to its new owner until it is released. */
 	owner = sock->ops->owner;
 	__module_get(THIS_MODULE);
+	/* A copy, as kTLS, SMC and others make. The audit does not fit it. */
 	replaced_ops = *sock->ops;
 	replaced_ops.owner = THIS_MODULE;
 	replaced_ops.sendmsg = test_sendmsg;

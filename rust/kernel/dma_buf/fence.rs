@@ -2,8 +2,8 @@
 
 //! Fences: what devices signal when they are done with the memory of a dma-buf.
 //!
-//! A fence is in the reservation object of the dma-buf from the time at which a device is told to
-//! use the memory. It is signalled once, in a finite time, possibly in an interrupt handler.
+//! A driver adds a fence to the reservation object of a dma-buf when it submits work that uses the
+//! memory. The fence is signalled once, in a finite time, possibly in an interrupt handler.
 //! [`DmaBuf::wait`] sleeps until fences are signalled. [`FenceWatch`] is for `poll(2)`, where no
 //! function may sleep.
 //!

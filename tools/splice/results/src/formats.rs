@@ -33,7 +33,7 @@ pub trait Reader {
     /// The number of tests or programs, if that is known.
     fn total(&self) -> Option<usize>;
 
-    /// What was finished since the last call: a test, or a program with all its tests.
+    /// The test, or the program with all its tests, that ended since the last call.
     fn finished(&mut self) -> Vec<String>;
 }
 

@@ -205,7 +205,7 @@ impl Log {
     }
 }
 
-/// What the programs did on one kernel.
+/// The results of the programs on one kernel.
 pub struct Kernel(Vec<Ran>);
 
 impl Kernel {

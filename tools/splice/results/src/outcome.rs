@@ -37,7 +37,7 @@ impl Verdict {
     }
 }
 
-/// What a test program reported about one of its tests, or about itself.
+/// A result that a test program reported: of one of its tests, or of the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub verdict: Verdict,

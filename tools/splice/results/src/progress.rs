@@ -98,7 +98,7 @@ impl Progress {
         self.last = elapsed;
     }
 
-    /// What is done of what there is, and the time that is left: "3 of 10 programs, 40 s, about
+    /// Returns how many tests have ended, and the time that is left: "3 of 10 programs, 40 s, about
     /// 90 s left". `total` is the number of tests, if the output had it.
     pub fn line(&self, total: Option<usize>, elapsed: Duration) -> String {
         let done = self.ended.len();

@@ -360,7 +360,7 @@ TEST_F_TIMEOUT(import, unbound_while_mapped, 240)
 	EXPECT_EQ(EDU_PAGE, receive_pattern(edu, EDU_PAGE, DATA, EDU_PAGE));
 }
 
-/* What the device has written comes out of the file that made the dma-buf. */
+/* A file returns the data that the device wrote to its dma-buf. */
 TEST_F_TIMEOUT(import, read_back, 120)
 {
 	ssize_t copied = dma_buf_counter("bytes.copied");

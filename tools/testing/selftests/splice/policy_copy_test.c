@@ -434,7 +434,7 @@ static struct broken send_broken(struct __test_metadata *_metadata,
 	b.ret = xsplice(self->p[0], NULL, sv[0], NULL, len, 0);
 	b.signals = signal_count(SIGPIPE);
 	b.left = pipe_bytes(self->p[0]);
-	/* What was not sent is still there. */
+	/* The rest is still in the pipe. */
 	EXPECT_EQ(b.left,
 		  read_pattern(self->p[0], b.left, DATA, len - b.left));
 	close(sv[0]);
