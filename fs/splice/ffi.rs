@@ -245,9 +245,7 @@ pub(crate) unsafe extern "C" fn __splice_from_pipe(
     // The caller may pass the same description several times, as nfsd does for the parts of a read:
     // count from 0 each time.
     desc.begin();
-    if let Some(actor) = actor.filter(|_| desc.is_audited()) {
-        sinks::list(Kind::Actor, FunctionAddr::new(actor as usize));
-    }
+    list_actor(desc, actor.map(|actor| actor as usize));
     // SAFETY: `actor` may be called with `desc` and any buffer, as this function requires.
     from_size(unsafe { feed_c_actor(&mut ring, desc, actor, None) })
 }
@@ -404,9 +402,7 @@ pub(crate) unsafe extern "C" fn splice_direct_to_actor(
     // SAFETY: `file` is an open file. `sd` is valid and accessed by `actor` only, as this function
     // requires.
     let (file, desc) = unsafe { (LocalFile::from_raw_file(file), SpliceDesc::from_raw(sd)) };
-    if let Some(actor) = actor.filter(|_| desc.is_audited()) {
-        sinks::list(Kind::Actor, FunctionAddr::new(actor as usize));
-    }
+    list_actor(desc, actor.map(|actor| actor as usize));
     // SAFETY: `actor` may be called with `desc`, as this function requires, and `splice_direct`
     // calls it with no other description.
     let actor = unsafe { CDirectActor::new(actor) };
@@ -539,15 +535,9 @@ pub(crate) unsafe extern "C" fn do_tee(
 pub(crate) unsafe extern "C" fn rust_uring_splice(
     attempt: *mut bindings::splice_attempt,
 ) -> bindings::splice_attempt_next {
-    // SAFETY: `attempt` is valid and used by this call only, as this function requires.
-    let attempt = unsafe { &mut *attempt };
-    // SAFETY: The files are open files.
-    let (input, output) = unsafe {
-        (
-            LocalFile::from_raw_file(attempt.input),
-            LocalFile::from_raw_file(attempt.output),
-        )
-    };
+    // SAFETY: `attempt` is valid and used by this call only, and its files are open, as this
+    // function requires.
+    let ([input, output], attempt) = unsafe { (files_of_attempt(attempt), &mut *attempt) };
     // SAFETY: The offsets are null or own positions, and different ones.
     let (off_in, off_out) = unsafe { (attempt.off_in.as_mut(), attempt.off_out.as_mut()) };
     let (len, flags) = (attempt.len, SpliceFlags::from_kernel(attempt.flags));
@@ -575,15 +565,9 @@ pub(crate) unsafe extern "C" fn rust_uring_splice(
 pub(crate) unsafe extern "C" fn rust_uring_tee(
     attempt: *mut bindings::splice_attempt,
 ) -> bindings::splice_attempt_next {
-    // SAFETY: `attempt` is valid and used by this call only, as this function requires.
-    let attempt = unsafe { &mut *attempt };
-    // SAFETY: The files are open files.
-    let (input, output) = unsafe {
-        (
-            LocalFile::from_raw_file(attempt.input),
-            LocalFile::from_raw_file(attempt.output),
-        )
-    };
+    // SAFETY: `attempt` is valid and used by this call only, and its files are open, as this
+    // function requires.
+    let ([input, output], attempt) = unsafe { (files_of_attempt(attempt), &mut *attempt) };
     let (len, flags) = (attempt.len, SpliceFlags::from_kernel(attempt.flags));
     let next = if attempt.may_wait {
         uring::Next::Complete(dispatch::do_tee(input, output, len, flags))
@@ -591,6 +575,17 @@ pub(crate) unsafe extern "C" fn rust_uring_tee(
         uring::tee(input, output, len, flags)
     };
     after_attempt(attempt, next)
+}
+
+/// Returns the input and the output of an attempt.
+///
+/// # Safety
+///
+/// `attempt` is valid, and its files are open files that stay so for `'a`.
+#[inline(always)]
+unsafe fn files_of_attempt<'a>(attempt: *const bindings::splice_attempt) -> [&'a LocalFile; 2] {
+    // SAFETY: The caller guarantees this.
+    unsafe { [(*attempt).input, (*attempt).output].map(|file| LocalFile::from_raw_file(file)) }
 }
 
 /// Converts what io_uring does next.
@@ -644,6 +639,13 @@ pub(crate) unsafe extern "C" fn rust_sys_tee(
     flags: c_uint,
 ) -> isize {
     from_size(dispatch::sys_tee(fd_in, fd_out, len, flags))
+}
+
+/// Lists the function of an actor, if the caller says that it is audited.
+fn list_actor(desc: &SpliceDesc, actor: Option<usize>) {
+    if let Some(actor) = actor.filter(|_| desc.is_audited()) {
+        sinks::list(Kind::Actor, FunctionAddr::new(actor));
+    }
 }
 
 /// Lists an audited consumer. The pointer is only compared and printed.
