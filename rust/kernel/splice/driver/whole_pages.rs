@@ -6,7 +6,6 @@ use super::{from_pipe::FromPipe, to_pipe::ToPipe};
 use crate::{
     alloc::{flags::GFP_KERNEL_ACCOUNT, Flags},
     bindings,
-    folio::Folio,
     page::PAGE_SIZE,
     pipe::{BufferFlag, OpsTable, OwnedPage, PipeBuffer, PipeBufferOps, Provenance},
     prelude::*,
@@ -36,7 +35,7 @@ const MOST_BUFFERS: usize = 1024;
 /// The data is contiguous, so only the first page can begin with other bytes than data, and only
 /// the last can end with some. Once the last page is such a page, nothing can be added.
 ///
-/// The list also copies pages that must not be [held](Folio::may_be_held) for long.
+/// The list also copies pages that must not be [held](crate::folio::Folio::may_be_held) for long.
 ///
 /// # Invariants
 ///
