@@ -81,13 +81,21 @@ pub(crate) fn do_splice(
     flags: SpliceFlags,
 ) -> Result<usize> {
     let fill = splice_file_to_pipe;
-    do_splice_by(fill, input, in_offset, output, out_offset, len, flags)
+    do_splice_by::<true>(fill, input, in_offset, output, out_offset, len, flags)
 }
+
+/// The error of a transfer that must not wait, but that can only be made by a call that may.
+pub(crate) const NEEDS_WORKER: Error = ENOTSUPP;
 
 /// Does the same as [`do_splice`], but reads a file that is not a pipe with `fill`, which has the
 /// arguments and results of [`splice_file_to_pipe`].
+///
+/// If it may not wait (`WAITS` is `false`), `flags` have [`SpliceFlags::no_wait`]. Then it returns
+/// [`SpliceFlags::WOULD_WAIT`] where it would wait for a pipe, and [`NEEDS_WORKER`] for transfers
+/// other than those from a pipe or from a file that [can be read without a
+/// wait](LocalFile::reads_without_wait) to a pipe.
 #[inline(always)]
-pub(crate) fn do_splice_by(
+pub(crate) fn do_splice_by<const WAITS: bool>(
     fill: impl FnOnce(&LocalFile, &mut Pipe<'_>, &mut Offset, usize, SpliceFlags) -> Result<usize>,
     input: &LocalFile,
     in_offset: Option<&mut Offset>,
@@ -115,12 +123,9 @@ pub(crate) fn do_splice_by(
             // The call can wait for either pipe, and its caller cannot tell which one. So
             // `O_NONBLOCK` of one end is enough.
             let flags = inherit_nonblock(flags, &[input, output]);
-            if flags.is_no_wait() {
-                pipe_to_pipe::splice::<false>(&mut from, &mut to, len, flags)?
-            } else {
-                pipe_to_pipe::splice::<true>(&mut from, &mut to, len, flags)?
-            }
+            pipe_to_pipe::splice::<WAITS>(&mut from, &mut to, len, flags)?
         }
+        (Some(_), None) if !WAITS => return Err(NEEDS_WORKER),
         (Some(mut from), None) => {
             if in_offset.is_some() {
                 return Err(ESPIPE);
@@ -153,6 +158,9 @@ pub(crate) fn do_splice_by(
             }
             if in_offset.is_some() && !input.can_pread() {
                 return Err(input.no_offset());
+            }
+            if !WAITS && !input.reads_without_wait() {
+                return Err(NEEDS_WORKER);
             }
             let mut pos = in_offset.as_deref().copied().unwrap_or(input.pos());
             // Before the pipe is locked: a security module or a fanotify listener may take any
@@ -275,6 +283,18 @@ pub(crate) fn do_tee(
     len: usize,
     flags: SpliceFlags,
 ) -> Result<usize> {
+    do_tee_by::<true>(input, output, len, flags)
+}
+
+/// Does the same as [`do_tee`]. If it may not wait (`WAITS` is `false`), `flags` have
+/// [`SpliceFlags::no_wait`], and it returns [`SpliceFlags::WOULD_WAIT`] instead.
+#[inline(always)]
+pub(crate) fn do_tee_by<const WAITS: bool>(
+    input: &LocalFile,
+    output: &LocalFile,
+    len: usize,
+    flags: SpliceFlags,
+) -> Result<usize> {
     if !input.is_readable() || !output.is_writable() {
         return Err(EBADF);
     }
@@ -286,11 +306,7 @@ pub(crate) fn do_tee(
     }
     // `RWF_NOWAIT` stays allowed, as in C: no file is read or written while the pipes are locked.
     let flags = inherit_nonblock(flags, &[input, output]);
-    let bytes = if flags.is_no_wait() {
-        pipe_to_pipe::tee::<false>(&mut from, &mut to, len, flags)?
-    } else {
-        pipe_to_pipe::tee::<true>(&mut from, &mut to, len, flags)?
-    };
+    let bytes = pipe_to_pipe::tee::<WAITS>(&mut from, &mut to, len, flags)?;
     if bytes > 0 {
         // In the order of C. Unlike in `do_splice`, no operation of a file ran that could have
         // reported an event before.

@@ -22,12 +22,11 @@
 #![forbid(unsafe_code)]
 
 use crate::{
-    dispatch::{do_splice, do_splice_by, do_tee},
+    dispatch::{do_splice, do_splice_by, do_tee_by, NEEDS_WORKER},
     file_to_pipe::fill_cached,
 };
 use kernel::{
     fs::{file::Offset, LocalFile},
-    pipe::Pipe,
     prelude::*,
     splice::{is_ready, Counter, SpliceFlag, SpliceFlags},
     sync::poll::PollEvent,
@@ -71,16 +70,10 @@ pub(crate) fn splice(
     flags: SpliceFlags,
     parts: &mut Parts,
 ) -> Next {
-    // A transfer to another file than a pipe waits, or depends on a file that may wait.
-    if Pipe::of_file(output).is_none()
-        || (Pipe::of_file(input).is_none() && !input.reads_without_wait())
-    {
-        return worker();
-    }
     let flags = flags.no_wait();
     let mut missing = 0;
     let next = attempt(input, output, || {
-        do_splice_by(
+        do_splice_by::<false>(
             |file, pipe, pos, len, flags| {
                 let (bytes, rest) = fill_cached(file, pipe, pos, len, flags)?;
                 missing = rest;
@@ -107,11 +100,13 @@ pub(crate) fn splice(
     }
 }
 
-/// Tries to duplicate without a wait. The arguments are those of [`do_tee`].
+/// Tries to duplicate without a wait. The arguments are those of [`do_tee_by`].
 #[inline]
 pub(crate) fn tee(input: &LocalFile, output: &LocalFile, len: usize, flags: SpliceFlags) -> Next {
     let flags = flags.no_wait();
-    complete(attempt(input, output, || do_tee(input, output, len, flags)))
+    complete(attempt(input, output, || {
+        do_tee_by::<false>(input, output, len, flags)
+    }))
 }
 
 /// Splices in a worker, which may wait. Returns the number of bytes of all `parts`, or the error of
@@ -153,6 +148,7 @@ fn attempt(
     for _ in 0..MOST_ATTEMPTS {
         match transfer() {
             Err(err) if SpliceFlags::is_would_wait(err) => (),
+            Err(err) if err == NEEDS_WORKER => break,
             ret => return Next::Complete(ret),
         }
         if let Some(next) = end_to_poll(input, output) {

@@ -143,6 +143,7 @@ impl<'a> Pipe<'a> {
     /// Locks the pipe if its mutex is free, and returns `None` otherwise. Does not sleep.
     ///
     /// As in [`Self::lock`], the mutex is not taken if no file refers to the pipe.
+    #[inline]
     pub fn try_lock(&mut self) -> Option<PipeGuard<'_>> {
         // SAFETY: The pipe is valid by the type invariant. While this handle exists, either a
         // file refers to the pipe all the time, or none does.
